@@ -1,0 +1,43 @@
+# Everything here works on a fresh machine that has only Python (3.11 or newer).
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test lint types unit bench clean
+
+help:
+	@echo "make demo   install, then compare scheduling policies on the bundled trace (runs/demo)"
+	@echo "make test   install, then lint, type-check and test"
+	@echo "make bench  the performance figures (not part of the tests)"
+
+# The environment is made once, and again whenever pyproject.toml changes.
+$(VENV)/base: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/test: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/base
+	$(BIN)/l4sim compare --out runs/demo
+
+test: lint types unit
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/test
+	$(BIN)/mypy
+
+unit: $(VENV)/test
+	$(BIN)/pytest -n auto --benchmark-disable
+
+bench: $(VENV)/test
+	$(BIN)/pytest benchmarks -n 0 --benchmark-only --benchmark-columns=min,median,max,rounds
+
+clean:
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

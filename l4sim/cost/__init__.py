@@ -1,0 +1,1 @@
+"""Seconds: attention, linear layers, communication, one iteration; the profiles they come from."""

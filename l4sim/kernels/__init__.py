@@ -1,0 +1,1 @@
+"""How attention kernels split a batch over a GPU: pure functions, no timings."""

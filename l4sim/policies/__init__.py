@@ -1,0 +1,1 @@
+"""Decisions only: routers, and one agent per instance."""

@@ -1,0 +1,1 @@
+"""Traces: read from public formats, generated, described, written."""

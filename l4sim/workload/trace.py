@@ -1,0 +1,60 @@
+"""A trace: requests as columns, whatever file or generator they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixBlocks:
+    """The prefix-block hashes of every request, as one ragged array.
+
+    Request ``i`` has the ids ``ids[offsets[i]:offsets[i + 1]]``; id ``j`` of a request stands for its prompt tokens
+    ``[j * block_tokens, (j + 1) * block_tokens)`` *and all before them*, so two requests share a prefix exactly as far
+    as their leading ids agree. The last id may stand for a block that the prompt fills only in part.
+    """
+
+    ids: IntArray
+    """Shape ``[total]``; ids are unique over the trace (formats with ids local to a session are renumbered)."""
+    offsets: IntArray
+    """Shape ``[n + 1]``, ascending, from 0 to ``len(ids)``."""
+    block_tokens: int
+    """Tokens that one id stands for (512 for Mooncake, 16 for Qwen-Bailian, 64 for WEKA)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests in order of arrival, as columns of equal length ``n``.
+
+    A request arrives in one of two ways: *open-loop* at ``arrival_s`` (``after`` is -1), or *closed-loop*, a session's
+    next turn, ``delay_s`` after request ``after`` has finished (``arrival_s`` is then NaN). Rows are sorted by
+    ``arrival_s``; a closed-loop row stands somewhere behind the row that it follows.
+    """
+
+    name: str
+    request_id: tuple[str, ...]
+    """Unique; the source's own where it has one, else the row number."""
+    arrival_s: FloatArray
+    """Seconds from the trace's start, >= 0; NaN for closed-loop rows."""
+    prompt_tokens: IntArray
+    """>= 1."""
+    output_tokens: IntArray
+    """>= 1."""
+    session: IntArray
+    """Session number, -1 for none."""
+    after: IntArray
+    """Row of the session's previous request that this one waits for, -1 for open-loop rows."""
+    delay_s: FloatArray
+    """Seconds between the previous answer's end and this arrival; NaN for open-loop rows."""
+    prefix: PrefixBlocks | None = None
+    warnings: tuple[str, ...] = field(default=())
+    """What the loader changed or found doubtful, one line each (rows clamped, estimates used)."""
+
+    def __len__(self) -> int:
+        return len(self.prompt_tokens)
