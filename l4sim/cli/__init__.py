@@ -1,0 +1,61 @@
+"""The command line: parsing and printing. Each command lives in the module of its name, imported when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from l4sim import __version__
+from l4sim.errors import InputError
+
+# Name -> (module, help). The help stands here so that `l4sim --help` imports no command.
+COMMANDS = {
+    "compare": ("l4sim.cli.compare", "Replay a trace under several policies and compare them."),
+    "replay": ("l4sim.cli.compare", "Replay a trace under one policy."),
+    "plan": ("l4sim.cli.plan", "Partition instances into length ranges for a trace."),
+    "trace": ("l4sim.cli.trace", "Describe, convert and generate traces."),
+    "profile": ("l4sim.cli.profile", "List, show and fit GPU profiles."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported only when they are called (start-up stays fast)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="l4sim")
+def cli() -> None:
+    """Simulate length-aware scheduling of LLM inference across many instances."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; exit with 0 (done), 2 (wrong input, one line) or 1 (an internal error)."""
+    try:
+        result: Any = cli.main(args=argv, prog_name="l4sim", standalone_mode=False)
+    except InputError as error:
+        print(f"l4sim: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.ClickException as error:
+        print(f"l4sim: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        print("l4sim: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
