@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l4sim.errors import InputError
+
+_GIB = 1 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class GPU:
@@ -22,3 +26,103 @@ class GPU:
     link_bytes_per_s: float
     """One direction of the link between GPUs of one node (NVLink, else PCIe)."""
     source: str
+
+
+# Memory is what CUDA reports as total capacity (PyTorch's out-of-memory message); the rest is NVIDIA's datasheets.
+_TABLE = (
+    GPU(
+        name="h200-sxm",
+        sms=132,
+        memory_bytes=int(139.80 * _GIB),
+        memory_bytes_per_s=4.8e12,
+        bf16_flops=989e12,
+        l2_bytes=60 * (1 << 20),
+        link_bytes_per_s=450e9,
+        source="NVIDIA H200 datasheet (SXM, dense bf16); 139.80 GiB as CUDA reports",
+    ),
+    GPU(
+        name="h100-sxm",
+        sms=132,
+        memory_bytes=int(79.11 * _GIB),
+        memory_bytes_per_s=3.35e12,
+        bf16_flops=989e12,
+        l2_bytes=50 * (1 << 20),
+        link_bytes_per_s=450e9,
+        source="NVIDIA H100 datasheet (SXM5 80 GB, dense bf16); 79.11 GiB as CUDA reports",
+    ),
+    GPU(
+        name="h20-141gb",
+        sms=78,
+        memory_bytes=int(139.80 * _GIB),
+        memory_bytes_per_s=4.8e12,
+        bf16_flops=148e12,
+        l2_bytes=60 * (1 << 20),
+        link_bytes_per_s=450e9,
+        source="NVIDIA H20 141 GB (HBM3e) product brief; memory taken to be reported as the H200's",
+    ),
+    GPU(
+        name="l40-48gb",
+        sms=142,
+        memory_bytes=int(44.40 * _GIB),
+        memory_bytes_per_s=864e9,
+        bf16_flops=181.05e12,
+        l2_bytes=96 * (1 << 20),
+        link_bytes_per_s=32e9,
+        source="NVIDIA L40 datasheet (dense bf16, PCIe 4.0 x16); 44.40 GiB as CUDA reports with ECC",
+    ),
+    GPU(
+        name="a100-80gb-sxm",
+        sms=108,
+        memory_bytes=int(79.25 * _GIB),
+        memory_bytes_per_s=2.039e12,
+        bf16_flops=312e12,
+        l2_bytes=40 * (1 << 20),
+        link_bytes_per_s=300e9,
+        source="NVIDIA A100 datasheet (SXM4 80 GB, dense bf16); 79.25 GiB as CUDA reports",
+    ),
+    GPU(
+        name="rtx-pro-6000",
+        sms=188,
+        memory_bytes=int(94.97 * _GIB),
+        memory_bytes_per_s=1.597e12,
+        bf16_flops=503.8e12,
+        l2_bytes=128 * (1 << 20),
+        link_bytes_per_s=64e9,
+        source="NVIDIA RTX PRO 6000 Blackwell Server Edition datasheet (PCIe 5.0 x16; dense bf16 at fp32 accumulate, "
+        "half its fp16 sparse rate); 94.97 GiB as CUDA reports",
+    ),
+    GPU(
+        name="a800",
+        sms=108,
+        memory_bytes=int(79.25 * _GIB),
+        memory_bytes_per_s=2.039e12,
+        bf16_flops=312e12,
+        l2_bytes=40 * (1 << 20),
+        link_bytes_per_s=200e9,
+        source="NVIDIA A800 80 GB SXM: the A100 with NVLink at 400 GB/s (both directions)",
+    ),
+    GPU(
+        name="h800",
+        sms=132,
+        memory_bytes=int(79.11 * _GIB),
+        memory_bytes_per_s=3.35e12,
+        bf16_flops=989e12,
+        l2_bytes=50 * (1 << 20),
+        link_bytes_per_s=200e9,
+        source="NVIDIA H800 80 GB SXM: the H100 with NVLink at 400 GB/s (both directions)",
+    ),
+)
+
+GPUS = {gpu.name: gpu for gpu in _TABLE}
+"""Bundled GPUs by name."""
+
+
+def load_gpu(name: str) -> GPU:
+    """A bundled GPU by name.
+
+    Raises:
+        InputError: no GPU of that name.
+    """
+    if name not in GPUS:
+        raise InputError(f"no GPU '{name}': accepted are {', '.join(GPUS)}")
+    return GPUS[name]
