@@ -1,0 +1,133 @@
+"""How FlashAttention-2 and -3, as vLLM calls them, split a batch over a GPU.
+
+Sources: flash-attention's ``csrc/flash_attn/flash_api.cpp`` (FA2), ``hopper/heuristics.h``,
+``hopper/flash_prepare_scheduler.cu`` (FA3).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+FA2_BLOCK_TOKENS = 128
+"""KV tokens of FA2's blocks at head_dim 128."""
+FA3_BLOCK_TOKENS = 128
+"""KV tokens of FA3's blocks at head_dim 128 when causal or paged without TMA, as vLLM calls it (176 otherwise)."""
+FA3_TILE_ROWS = 128
+"""Rows (query tokens times group size) of an FA3 query tile at head_dim 128."""
+
+_MAX_SPLITS = 128
+_FA3_MAX_BATCH = 992
+_L2_BYTES = 50 * 1024 * 1024
+"""What FA3 takes for the size of L2, on every GPU."""
+
+
+class Splits(NamedTuple):
+    """How many splits each request gets, and how long they are."""
+
+    blocks: IntArray
+    """Shape ``[B]``: KV blocks of each request."""
+    splits: IntArray
+    """Shape ``[B]``: splits that the kernel launches for each request; trailing ones may be empty."""
+    split_blocks: IntArray
+    """Shape ``[B]``: KV blocks of a request's longest split."""
+
+
+def fa2_splits(longest_tokens: int, *, batch: int, kv_heads: int, sms: int, rows: int = 1) -> int:
+    """Number of splits that FA2 gives to *every* request of a decode batch: the longest one sets it.
+
+    ``longest_tokens`` >= 1 is the longest context, ``batch`` the number of requests, ``rows`` the packed query rows of
+    a request (its group size).
+    """
+    tiles = batch * kv_heads * -(-rows // 64)
+    return _fa2_bound(tiles, 2 * sms, -(-longest_tokens // FA2_BLOCK_TOKENS))
+
+
+def fa3_splits(
+    context_tokens: IntArray,
+    *,
+    kv_heads: int,
+    sms: int,
+    query_rows: IntArray | None = None,
+    block_tokens: int = FA3_BLOCK_TOKENS,
+    bound: int | None = None,
+    head_dim: int = 128,
+    causal: bool = True,
+) -> Splits:
+    """Split a varlen batch as FA3 does: a bound set by the longest request, then a number for each request.
+
+    ``context_tokens`` has shape ``[B]``, each >= 1; ``query_rows`` (shape ``[B]``, default one tile each) are query
+    tokens times group size. ``bound`` replaces FA3's own (vLLM passes 32 under CUDA graphs).
+    """
+    blocks = -(-context_tokens // block_tokens)
+    batch = len(context_tokens)
+    if query_rows is None:
+        tiles, most_tiles = None, 1
+    else:
+        tiles = -(-query_rows // FA3_TILE_ROWS)
+        most_tiles = int(tiles.max())
+    if bound is None:
+        bound = fa3_bound(
+            int(context_tokens.max()),
+            kv_heads=kv_heads,
+            sms=sms,
+            tiles=most_tiles,
+            block_tokens=block_tokens,
+            head_dim=head_dim,
+            causal=causal,
+        )
+    if bound == 1 or batch > _FA3_MAX_BATCH:
+        return Splits(blocks, np.ones(batch, np.int64), blocks)
+    total = int(blocks.sum() if tiles is None else (tiles * blocks).sum())
+    # The device computes this in float32; doubles would differ where the quotient is close to an integer.
+    per_sm = int(np.ceil(np.float32(total) * np.float32(1.1) * np.float32(kv_heads) / np.float32(sms)))
+    splits = np.minimum(-(-blocks // per_sm), bound)
+    return Splits(blocks, splits, -(-blocks // splits))
+
+
+def fa3_bound(
+    longest_tokens: int,
+    *,
+    kv_heads: int,
+    sms: int,
+    tiles: int = 1,
+    block_tokens: int = FA3_BLOCK_TOKENS,
+    head_dim: int = 128,
+    causal: bool = True,
+) -> int:
+    """The most splits that FA3 allows a request of a varlen batch, as if the longest request were alone.
+
+    ``tiles`` is the number of query tiles of the request with most rows; K and V are 2 bytes per element.
+    """
+    kv_head_bytes = longest_tokens * 2 * head_dim * 2
+    if kv_heads * tiles >= 0.8 * sms:
+        if kv_head_bytes > _L2_BYTES and tiles >= 2 * sms and not causal:
+            return min(-(-kv_head_bytes // _L2_BYTES), _MAX_SPLITS)
+        return 1
+    blocks = -(-longest_tokens // block_tokens)
+    if blocks <= 4:
+        return 1
+    return _fewest_efficient(kv_heads * tiles, sms, range(1, min(_MAX_SPLITS, sms, blocks) + 1))
+
+
+@lru_cache(maxsize=1 << 16)
+def _fa2_bound(tiles: int, slots: int, blocks: int) -> int:
+    if tiles >= 0.8 * slots:
+        return 1
+    most = min(_MAX_SPLITS, slots, blocks)
+    # A split more that leaves the blocks per split as they were would only add an empty split.
+    eligible = (s for s in range(1, most + 1) if s == 1 or -(-blocks // s) != -(-blocks // (s - 1)))
+    return _fewest_efficient(tiles, slots, tuple(eligible))
+
+
+@lru_cache(maxsize=1 << 16)
+def _fewest_efficient(tiles: int, slots: int, candidates: tuple[int, ...] | range) -> int:
+    """The fewest splits whose last wave is filled to within 85 % of the best candidate's."""
+    efficiency = [tiles * s / slots / -(-tiles * s // slots) for s in candidates]
+    threshold = 0.85 * max(efficiency)
+    return next(s for s, value in zip(candidates, efficiency, strict=True) if value >= threshold)

@@ -1,0 +1,291 @@
+"""How FlashInfer 0.6.8 splits a batch over a GPU: its four planners, as pure functions of lengths and shapes.
+
+Source: FlashInfer's own C++ scheduler (flashinfer/attention/scheduler.cuh); the decode planners and BatchAttention are
+compared with its answers entry by entry in the tests.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.errors import InputError
+
+IntArray = NDArray[np.int64]
+
+CUDA_CORE_BLOCKS_PER_SM = {1: 6, 2: 9, 4: 8, 8: 9}
+"""Group size -> resident blocks per SM of the CUDA-core decode kernel on H200 (registers and shared memory)."""
+
+_MIN_CHUNK_TOKENS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CudaCorePlan:
+    """The split of a decode batch on CUDA cores; one thread block per (chunk, KV head)."""
+
+    split: bool
+    """Whether partial results are merged by a second kernel."""
+    chunk_tokens: int | None
+    """Longest chunk, a multiple of the page; None when every request is one chunk because the batch fills the GPU."""
+    chunks: int
+    """Chunks over all requests, KV heads not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorCorePlan:
+    """The split of a batch on tensor cores (FA2 template); one thread block per (query tile, chunk, KV head)."""
+
+    split: bool
+    """Whether partial results are merged by a second kernel."""
+    chunk_tokens: int
+    """Longest chunk, a multiple of the page; the longest request, rounded up to pages, when nothing is split."""
+    chunks: int
+    """Query tiles times chunks over all requests, KV heads not counted."""
+    tile_q: int
+    """Rows of a query tile: query tokens times the group size."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAttentionPlan:
+    """The work that the persistent BatchAttention kernel gives to each of its clusters."""
+
+    chunk_tokens: int
+    """Longest chunk of a decoding request (query tiles of 16 rows)."""
+    work_items: int
+    """(request, query tile, chunk, KV head) tuples over all clusters."""
+    cluster_tokens: IntArray
+    """Shape ``[clusters]``: KV tokens that each cluster reads."""
+    cluster_items: IntArray
+    """Shape ``[clusters]``: work items of each cluster."""
+
+    @property
+    def busiest_tokens(self) -> int:
+        """KV tokens of the cluster that reads most."""
+        return int(self.cluster_tokens.max())
+
+    @property
+    def mean_tokens(self) -> float:
+        """KV tokens of the mean cluster."""
+        return float(self.cluster_tokens.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillPlan:
+    """The work that the FA3 prefill kernel gives to each SM, for one query head or for all."""
+
+    tile_q: int
+    """Query tokens of a tile."""
+    same_for_all_heads: bool
+    """Whether ``sm_tokens`` is one query head's schedule, repeated for each (more than 4,096 tiles per head)."""
+    tiles: int
+    """Query tiles in the schedule."""
+    sm_tokens: IntArray
+    """Shape ``[sms]``: KV tokens that each SM visits."""
+    sm_tiles: IntArray
+    """Shape ``[sms]``: query tiles of each SM."""
+
+
+def plan_cuda_core(
+    context_tokens: Sequence[int] | IntArray,
+    *,
+    kv_heads: int,
+    page_tokens: int,
+    sms: int,
+    blocks_per_sm: int,
+    cuda_graph: bool = False,
+) -> CudaCorePlan:
+    """Split a decode batch as ``BatchDecodeWithPagedKVCacheWrapper(use_tensor_cores=False)`` does.
+
+    ``context_tokens`` has shape ``[B]``, each >= 1. ``blocks_per_sm`` is the kernel's occupancy (see
+    ``CUDA_CORE_BLOCKS_PER_SM``). Under CUDA graphs every batch below the grid counts as split.
+
+    Raises InputError if the batch is empty or a length is below 1.
+    """
+    lengths = _checked(context_tokens)
+    pages = -(-lengths // page_tokens)
+    batch = len(lengths)
+    grid = blocks_per_sm * sms
+    if batch * kv_heads >= grid:
+        return CudaCorePlan(split=False, chunk_tokens=None, chunks=batch)
+    chunk_pages = _smallest(
+        lambda m: kv_heads * int((-(-pages // m)).sum()),
+        max(_MIN_CHUNK_TOKENS // page_tokens, 1),
+        int(pages.max()),
+        grid,
+    )
+    chunks = int((-(-pages // chunk_pages)).sum())
+    return CudaCorePlan(split=cuda_graph or chunks != batch, chunk_tokens=chunk_pages * page_tokens, chunks=chunks)
+
+
+def plan_tensor_core(
+    context_tokens: Sequence[int] | IntArray,
+    query_tokens: Sequence[int] | IntArray | None = None,
+    *,
+    kv_heads: int,
+    group_size: int,
+    head_dim: int,
+    page_tokens: int,
+    sms: int,
+    cuda_graph: bool = False,
+) -> TensorCorePlan:
+    """Split a batch as FlashInfer's FA2 template does: tensor-core decode, and prefill before Hopper.
+
+    ``context_tokens`` and ``query_tokens`` (default: one each, decode) have shape ``[B]``, each >= 1; rows of a query
+    tile are query tokens times ``group_size``. Under CUDA graphs the rows are taken as not padded, and every batch
+    counts as split.
+
+    Raises InputError if the batch is empty or a length is below 1.
+    """
+    lengths = _checked(context_tokens)
+    batch = len(lengths)
+    packed = group_size * (np.ones(batch, np.int64) if query_tokens is None else _checked(query_tokens))
+    pages = -(-lengths // page_tokens)
+    # Under a graph the planner knows the rows alone, and assumes that one request has all that others can spare.
+    rows = int(packed.sum()) // group_size
+    tile_q = _tile_rows((rows - batch + 1) * group_size if cuda_graph else int(packed.sum()) // batch, head_dim)
+    tiles = -(-packed // tile_q)
+    longest = int(pages.max())
+    chunk_pages = _smallest(
+        lambda m: int((tiles * -(-pages // m)).sum()),
+        max(_MIN_CHUNK_TOKENS // page_tokens, 1),
+        longest,
+        2 * sms // kv_heads,
+    )
+    return TensorCorePlan(
+        split=cuda_graph or chunk_pages < longest,
+        chunk_tokens=chunk_pages * page_tokens,
+        chunks=int((tiles * -(-pages // chunk_pages)).sum()),
+        tile_q=tile_q,
+    )
+
+
+def plan_batch_attention(
+    context_tokens: Sequence[int] | IntArray,
+    query_tokens: Sequence[int] | IntArray | None = None,
+    *,
+    kv_heads: int,
+    group_size: int,
+    head_dim: int,
+    sms: int,
+) -> BatchAttentionPlan:
+    """Balance a causal batch over clusters as the persistent ``BatchAttention`` does.
+
+    ``context_tokens`` and ``query_tokens`` (default: one each, decode) have shape ``[B]``, each >= 1, and a request's
+    context includes its query tokens.
+
+    Raises InputError if the batch is empty or a length is below 1.
+    """
+    lengths = _checked(context_tokens)
+    queries = np.ones(len(lengths), np.int64) if query_tokens is None else _checked(query_tokens)
+    clusters = sms if head_dim >= 256 else 2 * sms
+    # Requests with many rows come first, in tiles of 128 rows; the others share the same clusters in tiles of 16.
+    tasks: dict[int, list[int]] = {128: [], 16: []}
+    for length, query in zip(lengths.tolist(), queries.tolist(), strict=True):
+        rows = query * group_size
+        tile_q = 128 if rows > 16 else 16
+        tiles = -(-rows // tile_q)
+        tasks[tile_q] += [_visible(length, query, tile, tile_q, group_size) for tile in reversed(range(tiles))]
+    total = kv_heads * sum(map(sum, tasks.values()))
+    share = -(-total // clusters)
+    limit = 128 if share <= 128 else -(-share // 256) * 256
+    limits = {128: limit // min(kv_heads, 2), 16: limit}
+
+    heap = [_Cluster(0.0, index) for index in range(clusters)]
+    tokens = [0] * clusters
+    items = [0] * clusters
+    for tile_q, visible in tasks.items():
+        for remaining in visible:
+            for start in range(0, remaining, limits[tile_q]):
+                chunk = min(limits[tile_q], remaining - start)
+                cost = 2 * tile_q + chunk
+                for _ in range(kv_heads):
+                    least = heapq.heappop(heap)
+                    tokens[least.index] += chunk
+                    items[least.index] += 1
+                    # The planner pops and pushes: heapq.heapreplace would break ties otherwise.
+                    heapq.heappush(heap, _Cluster(least + cost, least.index))
+    return BatchAttentionPlan(
+        chunk_tokens=limit,
+        work_items=sum(items),
+        cluster_tokens=np.array(tokens, np.int64),
+        cluster_items=np.array(items, np.int64),
+    )
+
+
+def plan_fa3_prefill(
+    query_tokens: Sequence[int] | IntArray,
+    context_tokens: Sequence[int] | IntArray,
+    *,
+    heads: int,
+    head_dim: int,
+    sms: int,
+) -> PrefillPlan:
+    """Spread causal query tiles over SMs as FlashInfer's FA3 prefill on Hopper does; KV is never split.
+
+    ``query_tokens`` and ``context_tokens`` have shape ``[B]``, each >= 1; a context includes its query tokens.
+
+    Raises InputError if the batch is empty or a length is below 1.
+    """
+    queries, lengths = _checked(query_tokens), _checked(context_tokens)
+    tile_q = 192 if head_dim == 64 else 128
+    visible = [
+        _visible(int(lengths[i]), int(queries[i]), tile, tile_q, 1)
+        for i in np.argsort(-lengths, kind="stable")
+        for tile in reversed(range(-(-int(queries[i]) // tile_q)))
+    ]
+    same_for_all_heads = len(visible) > 4096
+    heap = [_Cluster(0.0, index) for index in range(sms)]
+    tokens = [0] * sms
+    tiles = [0] * sms
+    for _ in range(1 if same_for_all_heads else heads):
+        for chunk in visible:
+            least = heapq.heappop(heap)
+            tokens[least.index] += chunk
+            tiles[least.index] += 1
+            heapq.heappush(heap, _Cluster(least + 2 * tile_q + chunk, least.index))
+    return PrefillPlan(tile_q, same_for_all_heads, sum(tiles), np.array(tokens, np.int64), np.array(tiles, np.int64))
+
+
+class _Cluster(float):
+    """A cluster's cost so far. Ordered by cost alone, so that ``heapq`` breaks ties as libstdc++'s heap does."""
+
+    __slots__ = ("index",)
+    index: int
+
+    def __new__(cls, cost: float, index: int) -> _Cluster:
+        cluster = super().__new__(cls, cost)
+        cluster.index = index
+        return cluster
+
+
+def _visible(length: int, query: int, tile: int, tile_q: int, group_size: int) -> int:
+    """KV tokens that a causal query tile sees: up to its last query token."""
+    return min(length - query + -(-(tile + 1) * tile_q // group_size), length)
+
+
+def _tile_rows(packed: int, head_dim: int) -> int:
+    if packed > 64:
+        return 64 if head_dim >= 256 else 128
+    return 64 if packed > 16 else 16
+
+
+def _smallest(cost: Callable[[int], int], low: int, high: int, cap: int) -> int:
+    """The smallest m in [low, high] with cost(m) <= cap (cost falls with m); ``low`` where the range is empty."""
+    while low < high:
+        middle = (low + high) // 2
+        if cost(middle) > cap:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _checked(lengths: Sequence[int] | IntArray) -> IntArray:
+    array = np.asarray(lengths, np.int64)
+    if array.ndim != 1 or not len(array) or int(array.min()) < 1:
+        raise InputError(f"a batch to split needs one length >= 1 per request, got {array.tolist()}")
+    return array

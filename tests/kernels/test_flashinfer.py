@@ -1,0 +1,111 @@
+"""FlashInfer's planners beyond the golden answers: prefill, query tiles, graphs, and the jumps between regimes."""
+
+from __future__ import annotations
+
+import pytest
+
+from l4sim.errors import InputError
+from l4sim.kernels.flashinfer import plan_batch_attention, plan_cuda_core, plan_fa3_prefill, plan_tensor_core
+
+SHAPE = {"kv_heads": 8, "page_tokens": 16, "sms": 132}
+TENSOR = {**SHAPE, "group_size": 4, "head_dim": 128}
+BALANCED = {"kv_heads": 8, "group_size": 4, "head_dim": 128, "sms": 132}
+
+# FlashInfer's longest chunk for 131,072 tokens in all: batch -> (CUDA cores, tensor cores, BatchAttention's busiest).
+BATCHES = [
+    ([2048] * 64, 1024, 2048, 4096),
+    ([512] * 62 + [49664] * 2, 1424, 49664, 5120),
+    ([1024] * 31 + [99328], 1024, 49664, 5120),
+    ([256] * 255 + [65792], None, 65792, 6144),
+]
+
+
+@pytest.mark.parametrize(("contexts", "cuda_core", "tensor_core", "busiest"), BATCHES)
+def test_longest_chunks_of_131072_tokens(
+    contexts: list[int], cuda_core: int | None, tensor_core: int, busiest: int
+) -> None:
+    assert plan_cuda_core(contexts, blocks_per_sm=8, **SHAPE).chunk_tokens == cuda_core
+    assert plan_tensor_core(contexts, **TENSOR).chunk_tokens == tensor_core
+    balanced = plan_batch_attention(contexts, **BALANCED)
+    assert balanced.busiest_tokens == busiest
+    assert balanced.mean_tokens == pytest.approx(131072 * 8 / 264)
+
+
+def test_tensor_cores_stop_splitting_at_33_requests() -> None:
+    # 2 * 132 // 8 = 33 slots: with 32 requests one is left for the long one to take a second chunk.
+    assert plan_tensor_core([1024] * 31 + [99328], **TENSOR).chunk_tokens == 99328 // 2
+    unsplit = plan_tensor_core([1024] * 32 + [99328], **TENSOR)
+    assert (unsplit.split, unsplit.chunk_tokens) == (False, 99328)
+
+
+def test_cuda_cores_stop_splitting_at_132_requests() -> None:
+    # Occupancy 8 on 132 SMs: 1,056 blocks, which 132 requests of 8 KV heads fill.
+    assert plan_cuda_core([1024] * 130 + [99328], blocks_per_sm=8, **SHAPE).split
+    full = plan_cuda_core([1024] * 131 + [99328], blocks_per_sm=8, **SHAPE)
+    assert (full.split, full.chunk_tokens, full.chunks) == (False, None, 132)
+
+
+def test_query_tiles_grow_with_the_mean_rows() -> None:
+    # Rows: 4 * (1 + 7) / 2 = 16 -> 16; 4 * (1 + 8) / 2 = 18 -> 64; 4 * (1 + 40) / 2 = 82 -> 128 (64 at head_dim 256).
+    tiles = [plan_tensor_core([512, 512], [1, query], **TENSOR).tile_q for query in (7, 8, 40)]
+    assert tiles == [16, 64, 128]
+    assert plan_tensor_core([512, 512], [1, 40], **{**TENSOR, "head_dim": 256}).tile_q == 64
+
+
+def test_under_cuda_graphs_every_batch_counts_as_split() -> None:
+    assert not plan_tensor_core([1024] * 64, **TENSOR).split
+    assert plan_tensor_core([1024] * 64, cuda_graph=True, **TENSOR).split
+    assert not plan_cuda_core([128] * 8, blocks_per_sm=8, **SHAPE).split
+    assert plan_cuda_core([128] * 8, blocks_per_sm=8, cuda_graph=True, **SHAPE).split
+    # Rows 1 + 40: the graph's tile is for (41 - 2 + 1) * 4 = 160 rows, the batch's own for a mean of 82.
+    assert plan_tensor_core([512, 512], [1, 8], cuda_graph=True, **TENSOR).tile_q == 64
+
+
+def test_batch_attention_tiles_a_prefill_by_128_rows() -> None:
+    # 64 query tokens of groups of 4 are 256 rows: two tiles that see 64 and 32 tokens, for each of two KV heads.
+    plan = plan_batch_attention([64], [64], kv_heads=2, group_size=4, head_dim=128, sms=132)
+    assert plan.work_items == 4
+    assert plan.cluster_tokens.sum() == 2 * (64 + 32)
+    assert plan.busiest_tokens == 64
+
+
+def test_batch_attention_has_half_the_clusters_at_head_dim_256() -> None:
+    plan = plan_batch_attention([4096], kv_heads=8, group_size=4, head_dim=256, sms=132)
+    assert len(plan.cluster_tokens) == 132
+
+
+def test_fa3_prefill_balances_query_tiles() -> None:
+    # Tiles of one head, last first: 256 tokens visible (cost 512) and 128 (cost 384), one per SM.
+    one = plan_fa3_prefill([256], [256], heads=1, head_dim=128, sms=2)
+    assert one.sm_tokens.tolist() == [256, 128]
+    # The second head's long tile goes to the less loaded SM 1 (384), its short one to SM 0 (512).
+    two = plan_fa3_prefill([256], [256], heads=2, head_dim=128, sms=2)
+    assert two.sm_tokens.tolist() == [384, 384]
+    assert two.sm_tiles.tolist() == [2, 2]
+
+
+def test_fa3_prefill_takes_the_longest_context_first() -> None:
+    plan = plan_fa3_prefill([128, 128], [128, 1024], heads=1, head_dim=128, sms=2)
+    assert plan.sm_tokens.tolist() == [1024, 128]
+
+
+def test_fa3_prefill_uses_tiles_of_192_at_head_dim_64() -> None:
+    plan = plan_fa3_prefill([384], [384], heads=1, head_dim=64, sms=2)
+    assert (plan.tile_q, plan.tiles) == (192, 2)
+
+
+def test_fa3_prefill_repeats_one_schedule_above_4096_tiles() -> None:
+    long = plan_fa3_prefill([4097 * 128], [4097 * 128], heads=4, head_dim=128, sms=132)
+    assert (long.same_for_all_heads, long.tiles) == (True, 4097)
+    short = plan_fa3_prefill([4096 * 128], [4096 * 128], heads=2, head_dim=128, sms=132)
+    assert (short.same_for_all_heads, short.tiles) == (False, 2 * 4096)
+
+
+@pytest.mark.parametrize("contexts", [[], [128, 0]])
+def test_empty_batches_and_lengths_are_refused(contexts: list[int]) -> None:
+    with pytest.raises(InputError, match="one length >= 1 per request"):
+        plan_cuda_core(contexts, blocks_per_sm=8, **SHAPE)
+    with pytest.raises(InputError, match="one length >= 1 per request"):
+        plan_tensor_core(contexts, **TENSOR)
+    with pytest.raises(InputError, match="one length >= 1 per request"):
+        plan_batch_attention(contexts, **BALANCED)
