@@ -1,0 +1,192 @@
+"""A comparison in print: a table, and what it comes to in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Summary = Mapping[str, Any]
+"""What `l4sim.results.metrics.summarise` returns."""
+
+# Differences below this share are told as none: the choice of the trace's sample moves the mean by more.
+NOISE = 0.005
+
+
+class _Column(NamedTuple):
+    header: str
+    metric: str
+    statistic: str | None
+    scale: float
+    higher_is_better: bool
+
+
+_COLUMNS = (
+    _Column("output\ntokens\n/s", "throughput_tokens_per_s", None, 1, True),
+    _Column("TTFT\nmean\ns", "ttft_s", "mean", 1, False),
+    _Column("TTFT\nP99\ns", "ttft_s", "p99", 1, False),
+    _Column("TPOT\nmean\nms", "tpot_s", "mean", 1e3, False),
+    _Column("TPOT\nP99\nms", "tpot_s", "p99", 1e3, False),
+    _Column("E2E\nmean\ns", "e2e_s", "mean", 1, False),
+    _Column("E2E\nP99\ns", "e2e_s", "p99", 1, False),
+    _Column("norm.\nmean\nms", "normalized_latency_s", "mean", 1e3, False),
+)
+
+
+def comparison_table(summaries: Sequence[Summary]) -> Table:
+    """The policies as rows, the figures as columns; below each figure its change against the first policy.
+
+    The best of a column carries an asterisk, unless all are alike. The caption says which
+    requests did not finish and why (their counts are red), and whether the policies finished different requests.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    caption = "norm.: E2E / output tokens; *: best of its column; below: change against " + escape(
+        str(summaries[0]["policy"])
+    )
+    warnings = [f"[bold red]{escape(line)}[/]" for line in unfinished(summaries)]
+    table = Table(
+        caption="\n".join([caption, *warnings]),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("\n\npolicy", no_wrap=True)
+    table.add_column("\nrequests\nfinished", justify="right", no_wrap=True)
+    for column in _COLUMNS:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    columns = [_figures(column, [_value(summary, column) for summary in summaries]) for column in _COLUMNS]
+    for row, summary in enumerate(summaries):
+        # Wrapped at hyphens, so that the table fits 80 columns.
+        name = "\n".join(wrap(escape(str(summary["policy"])), 12))
+        table.add_row(name, _finished(summary), *(cells[row] for cells in columns))
+    return table
+
+
+def verdict(summaries: Sequence[Summary]) -> str:
+    """What the comparison comes to, in one plain line about mean normalized latency.
+
+    Where ``l4`` is among the policies, it is held against the best of the others; else the best policy is held against
+    the first. Policies that finished nothing stand outside; a caveat follows if the finished requests differ.
+    """
+    compared = [summary for summary in summaries if summary["requests"]["finished"]]
+    if len(compared) < 2:
+        return "Nothing to compare: fewer than two policies finished requests."
+    l4 = next((summary for summary in compared if summary["policy"] == "l4"), None)
+    if l4 is None:
+        line = _best_line(compared)
+    else:
+        line = _l4_line(l4, min((summary for summary in compared if summary is not l4), key=_normalized))
+    return f"{line} But the policies finished different requests." if _differ(summaries) else line
+
+
+def unfinished(summaries: Sequence[Summary]) -> list[str]:
+    """A line per policy that did not finish every request, and one if the policies finished different requests."""
+    lines = []
+    for summary in summaries:
+        requests = summary["requests"]
+        if requests["finished"] == requests["total"]:
+            continue
+        parts = [
+            f"{requests[status]:,} {status} ({_reasons(summary[f'{status}_reasons'])})"
+            for status in ("rejected", "failed")
+            if requests[status]
+        ]
+        left = f"{summary['policy']} finished {requests['finished']:,} of {requests['total']:,} requests"
+        lines.append(": ".join([left, ", ".join(parts)]) + ".")
+    if _differ(summaries):
+        lines.append("The policies finished different requests: their latencies are not of the same traffic.")
+    return lines
+
+
+def precise(value: float) -> str:
+    """A number to three significant digits, thousands separated: 0.0123, 4.56, 789, 12,300; a dash for NaN."""
+    if value != value:
+        return "–"
+    rounded = float(f"{value:.3g}")
+    if rounded == 0:
+        return "0"
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
+
+
+def change(value: float, base: float) -> str:
+    """The relative change of ``value`` against ``base`` with its sign: ``+3 %``, ``-0.4 %``, ``±0 %``, ``x12``."""
+    if not base > 0 or value != value:
+        return "–"
+    ratio = value / base
+    percent = 100 * (ratio - 1)
+    if ratio >= 10:
+        return f"x{precise(ratio)}"
+    if abs(percent) < 0.05:
+        return "±0 %"
+    return f"{percent:+.0f} %" if abs(percent) >= 9.5 else f"{percent:+.1f} %"
+
+
+def _differ(summaries: Sequence[Summary]) -> bool:
+    return len({summary["finished_sha256"] for summary in summaries}) > 1
+
+
+def _value(summary: Summary, column: _Column) -> float:
+    figure = summary[column.metric]
+    return column.scale * float(figure if column.statistic is None else figure[column.statistic])
+
+
+def _figures(column: _Column, values: list[float]) -> list[str]:
+    """One column's cells; equal to the printed precision counts as equally good."""
+    shown = [precise(value) for value in values]
+    known = [value for value in values if value == value]
+    best = precise((max if column.higher_is_better else min)(known)) if known else ""
+    marked = len(set(shown)) > 1
+    cells = [f"[bold green]{text}*[/]" if marked and text == best else text for text in shown]
+    return (
+        cells[:1]
+        + [f"{cell}\n[dim]{change(value, values[0])}[/]" for cell, value in zip(cells, values, strict=True)][1:]
+    )
+
+
+def _finished(summary: Summary) -> str:
+    requests = summary["requests"]
+    if requests["finished"] == requests["total"]:
+        return f"{requests['finished']:,}"
+    return f"[bold red]{requests['finished']:,}\nof {requests['total']:,}[/]"
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(reason if len(ordered) == 1 else f"{count:,} {reason}" for reason, count in ordered)
+
+
+def _normalized(summary: Summary) -> float:
+    return float(summary["normalized_latency_s"]["mean"])
+
+
+def _l4_line(l4: Summary, other: Summary) -> str:
+    share = _normalized(l4) / _normalized(other) - 1
+    against = f"against the best other policy ({other['policy']})"
+    p99 = f"P99 E2E {change(l4['e2e_s']['p99'], other['e2e_s']['p99'])}"
+    if share < -NOISE:
+        return f"l4 lowers mean normalized latency by {_percent(share)} {against}, {p99}."
+    if share > NOISE:
+        return f"l4 does not pay here: it raises mean normalized latency by {_percent(share)} {against}, {p99}."
+    return f"l4 does not pay here: mean normalized latency is within {NOISE:.1%} {against}, {p99}."
+
+
+def _best_line(summaries: Sequence[Summary]) -> str:
+    first, best = summaries[0], min(summaries, key=_normalized)
+    share = _normalized(best) / _normalized(first) - 1
+    if share > -NOISE:
+        return f"No policy lowers mean normalized latency against {first['policy']} by more than {NOISE:.1%}."
+    p99 = f"P99 E2E {change(best['e2e_s']['p99'], first['e2e_s']['p99'])}"
+    lowered = f"{best['policy']} lowers mean normalized latency the most"
+    return f"{lowered}: by {_percent(share)} against {first['policy']}, {p99}."
+
+
+def _percent(share: float) -> str:
+    return change(1 + share, 1).lstrip("+-")

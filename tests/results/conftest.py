@@ -1,0 +1,158 @@
+"""Synthetic runs: plausible tables from a seed, without a simulator."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, StageRange, frame_from_rows
+
+STATUSES = ("finished", "rejected", "failed")
+REASONS = ("", "longer than max_model_len", "no room")
+
+
+def synthetic_run(
+    policy: str,
+    *,
+    requests: int = 400,
+    instances: int = 8,
+    seed: int = 0,
+    slowness: float = 1.0,
+    stages: int = 0,
+    refined: bool = False,
+    segments_per_instance: int = 300,
+    rejected: int = 0,
+) -> Run:
+    """Log-normal lengths under Poisson arrivals; ``slowness`` scales the latencies, ``stages`` gives a plan."""
+    rng = np.random.default_rng(seed)
+    arrival_s = np.sort(rng.uniform(0, 300, requests))
+    prompt = np.clip(rng.lognormal(7, 1.3, requests), 8, 120_000).astype(int)
+    output = np.clip(rng.lognormal(5, 1.0, requests), 1, 4_000).astype(int)
+    finished = np.ones(requests, dtype=bool)
+    finished[rng.choice(requests, rejected, replace=False)] = False
+    queue_s = rng.exponential(0.3 * slowness, requests)
+    ttft_s = queue_s + prompt * 4e-5
+    tpot_s = np.where(output > 1, slowness * rng.lognormal(-3.5, 0.25, requests), np.nan)
+    e2e_s = ttft_s + np.nan_to_num(tpot_s) * (output - 1)
+    latencies = np.stack([queue_s, ttft_s, tpot_s, tpot_s * 3, e2e_s, e2e_s / output])
+    latencies[:, ~finished] = np.nan
+    first = np.where(finished, rng.integers(0, instances, requests), -1)
+    rows = np.column_stack(
+        [
+            *(np.arange(requests), arrival_s, prompt, output, prompt // 4, *latencies),
+            *(rng.poisson(0.3, requests), rng.poisson(0.05, requests), first, first, ~finished, ~finished),
+        ]
+    )
+    words = {"request_id": [f"r{row}" for row in range(requests)], "status": STATUSES, "reason": REASONS}
+    plan = _plan(stages, instances) if stages else None
+    return Run(
+        policy=policy,
+        requests=frame_from_rows(policy, _flat(rows), REQUESTS, words),
+        iterations=frame_from_rows(policy, _segments(rng, instances, segments_per_instance, slowness), ITERATIONS, {}),
+        migrations=_migrations(policy, rng, plan, words["request_id"], instances),
+        plan=plan,
+        boundaries=_boundaries(policy, plan if refined else None),
+        instances=instances,
+    )
+
+
+def _plan(stages: int, instances: int) -> tuple[StageRange, ...]:
+    edges = [0, *np.geomspace(2_000, 131_072, stages).astype(int).tolist()]
+    groups = np.array_split(np.arange(instances), stages)
+    return tuple(
+        StageRange(lo, hi, tuple(map(int, group))) for lo, hi, group in zip(edges[:-1], edges[1:], groups, strict=True)
+    )
+
+
+def _segments(rng: np.random.Generator, instances: int, count: int, slowness: float) -> array[float]:
+    rows = []
+    for instance in range(instances):
+        iterations = rng.integers(1, 40, count)
+        duration_s = iterations * 0.02 * slowness
+        start_s = np.cumsum(duration_s + rng.exponential(0.1, count)) - duration_s
+        load = np.abs(np.sin(start_s / 60 + instance)) * (1 + instance)
+        decode = rng.poisson(8 * load)
+        prefill = rng.poisson(0.3, count)
+        context = decode * rng.lognormal(7, 0.3, count).astype(int)
+        std = np.where(decode > 1, context / np.maximum(decode, 1) * rng.uniform(0.2, 1.2, count) * slowness, 0)
+        used = np.minimum(context // 16, 10_000)
+        rows.append(
+            np.column_stack(
+                [
+                    *(np.full(count, instance), start_s, start_s + duration_s, iterations, decode, prefill),
+                    *(prefill * 512, context, std, rng.poisson(2 * load * slowness), used, np.full(count, 10_000)),
+                ]
+            )
+        )
+    return _flat(np.concatenate(rows))
+
+
+def _migrations(
+    policy: str, rng: np.random.Generator, plan: tuple[StageRange, ...] | None, ids: Sequence[str], instances: int
+) -> DataFrame:
+    count = 3 * len(ids) // 10
+    request = rng.integers(0, len(ids), count)
+    start_s = np.sort(rng.uniform(0, 300, count))
+    if plan is not None and len(plan) > 1:
+        stage = rng.integers(0, len(plan) - 1, count)
+        context = np.array([plan[index].hi_tokens for index in stage]) + rng.integers(0, 20, count)
+        source = np.array([plan[index].instances[0] for index in stage])
+        destination = np.array([plan[index + 1].instances[-1] for index in stage])
+        kind = np.zeros(count)
+    else:
+        context = rng.lognormal(7, 1, count).astype(int)
+        source = rng.integers(0, instances, count)
+        destination = (source + 1) % instances
+        kind = np.ones(count)
+    status = rng.choice([0, 0, 0, 0, 1, 2], count)
+    rows = np.column_stack(
+        [
+            *(request, kind, source, destination, start_s - 0.01, start_s, start_s + 0.1, start_s + 0.12),
+            *(np.full(count, 0.02), context, context * 131_072, np.full(count, 2), status, status),
+        ]
+    )
+    words = {
+        "request_id": ids,
+        "kind": ("handover", "rebalance"),
+        "status": ("done", "refused", "aborted"),
+        "reason": ("", "no room", "finished"),
+    }
+    return frame_from_rows(policy, _flat(rows), MIGRATIONS, words)
+
+
+def _boundaries(policy: str, plan: tuple[StageRange, ...] | None) -> DataFrame:
+    rows = (
+        [
+            (time_s, stage, plan[stage].hi_tokens * (1 + 0.1 * np.sin(time_s / 40 + stage)))
+            for time_s in np.arange(20.0, 300.0, 20.0)
+            for stage in range(len(plan) - 1)
+        ]
+        if plan
+        else []
+    )
+    return frame_from_rows(policy, _flat(np.array(rows, dtype=float)), BOUNDARIES, {})
+
+
+def _flat(rows: NDArray[np.float64]) -> array[float]:
+    return array("d", np.asarray(rows, dtype=np.float64).tobytes())
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Run]:
+    """`synthetic_run`, for tests that choose its parameters."""
+    return synthetic_run
+
+
+@pytest.fixture(scope="session")
+def runs() -> list[Run]:
+    """A comparison: two plain policies, and l4 with a refined plan."""
+    return [
+        synthetic_run("round-robin", slowness=1.5),
+        synthetic_run("llumnix", slowness=1.2),
+        synthetic_run("l4", slowness=1.0, stages=4, refined=True),
+    ]
