@@ -1,0 +1,84 @@
+"""The context limit of a model, applied to a trace."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from l4sim.workload.synth.checks import require
+from l4sim.workload.trace import IntArray, PrefixBlocks, Trace
+
+
+def limit_context(trace: Trace, limit_tokens: int, over_limit: Literal["clip", "drop"]) -> Trace:
+    """Make every request's prompt and output fit into ``limit_tokens`` together.
+
+    ``"clip"`` shortens the prompt's end first, down to one token, then the output. ``"drop"`` leaves out the requests
+    that do not fit, and the turns of their sessions that would follow them. What was done is counted in
+    ``Trace.warnings``. Raises InputError for a limit below 2, another mode, or where no request is left.
+    """
+    require(limit_tokens >= 2, f"the context limit must be an integer >= 2 tokens, not {limit_tokens}")
+    require(over_limit in ("clip", "drop"), f"over_limit must be 'clip' or 'drop', not {over_limit!r}")
+    fits = trace.prompt_tokens + trace.output_tokens <= limit_tokens
+    if fits.all():
+        return trace
+    return _clip(trace, limit_tokens) if over_limit == "clip" else _drop(trace, limit_tokens)
+
+
+def _clip(trace: Trace, limit_tokens: int) -> Trace:
+    output_tokens = np.minimum(trace.output_tokens, limit_tokens - 1)
+    prompt_tokens = np.minimum(trace.prompt_tokens, limit_tokens - output_tokens)
+    prompts = int((prompt_tokens < trace.prompt_tokens).sum())
+    outputs = int((output_tokens < trace.output_tokens).sum())
+    warning = (
+        f"context limit of {limit_tokens} tokens: the prompts of {prompts} and the outputs of {outputs} "
+        f"of {len(trace)} requests were clipped"
+    )
+    prefix = trace.prefix
+    if prefix is not None:
+        kept = np.minimum(np.diff(prefix.offsets), -(-prompt_tokens // prefix.block_tokens))
+        prefix = _select(prefix, np.arange(len(trace)), kept)
+    return replace(
+        trace,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        prefix=prefix,
+        warnings=(*trace.warnings, warning),
+    )
+
+
+def _drop(trace: Trace, limit_tokens: int) -> Trace:
+    fits = trace.prompt_tokens + trace.output_tokens <= limit_tokens
+    keep = fits.copy()
+    for row in np.flatnonzero(trace.after >= 0):
+        keep[row] &= keep[trace.after[row]]
+    require(bool(keep.any()), f"context limit of {limit_tokens} tokens: none of {len(trace)} requests fits")
+    rows = np.flatnonzero(keep)
+    orphans = int((fits & ~keep).sum())
+    warning = f"context limit of {limit_tokens} tokens: {len(trace) - len(rows)} of {len(trace)} requests were dropped"
+    if orphans:
+        warning += f", {orphans} of them because an earlier turn was"
+    new_row = keep.cumsum() - 1
+    after = trace.after[rows]
+    prefix = trace.prefix
+    return replace(
+        trace,
+        request_id=tuple(trace.request_id[row] for row in rows),
+        arrival_s=trace.arrival_s[rows],
+        prompt_tokens=trace.prompt_tokens[rows],
+        output_tokens=trace.output_tokens[rows],
+        session=trace.session[rows],
+        after=np.where(after >= 0, new_row[after], -1),
+        delay_s=trace.delay_s[rows],
+        prefix=None if prefix is None else _select(prefix, rows, np.diff(prefix.offsets)[rows]),
+        warnings=(*trace.warnings, warning),
+    )
+
+
+def _select(prefix: PrefixBlocks, rows: IntArray, kept: IntArray) -> PrefixBlocks:
+    """The first ``kept[i]`` ids of each of ``rows``."""
+    offsets = np.concatenate(([0], kept.cumsum()))
+    position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], kept)
+    ids = prefix.ids[np.repeat(prefix.offsets[rows], kept) + position]
+    return PrefixBlocks(ids=ids, offsets=offsets, block_tokens=prefix.block_tokens)
