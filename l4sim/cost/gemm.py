@@ -1,0 +1,105 @@
+"""Seconds of one bf16 matrix product: tiles over SMs, bytes over bandwidth, and a small measured correction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l4sim.specs.gpu import GPU
+
+FloatArray = NDArray[np.float64]
+
+# Output tiles (rows, columns) of cuBLAS's Hopper kernels, and the ways in which it may split k over blocks.
+_TILES = ((64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256), (256, 128))
+_K_SPLITS = (1, 2, 4, 8)
+_ELEMENT_BYTES = 2
+_PARTIAL_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Logarithms of measured over modelled time, bilinear between knots and constant beyond them."""
+
+    x_knots: tuple[float, ...]
+    y_knots: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    """Shape ``[x_knots][y_knots]``."""
+
+    def log_factor(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """The correction at points ``(x, y)``, both of shape ``[points]``."""
+        weighted: FloatArray = hat(x, self.x_knots) @ np.array(self.values) * hat(y, self.y_knots)
+        return np.asarray(weighted.sum(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class GemmCoefficients:
+    """What is fitted for one GPU."""
+
+    launch_s: float
+    """Seconds that the smallest product takes."""
+    bandwidth_fraction: float
+    """Reached fraction of the peak memory bandwidth."""
+    tensor_core_fraction: float
+    """Reached fraction of the peak arithmetic rate."""
+    wave_s: float
+    """Seconds that a wave of blocks takes besides its tiles' products."""
+    sm_stream_bytes_per_s: float
+    """Rate at which one SM can be fed with operands."""
+    split_k_s: float
+    """Seconds that reducing a split k adds, besides the partial results' bytes."""
+    overlap_exponent: float
+    """How well memory and arithmetic overlap: 1 adds their times, infinity takes the longer."""
+    by_output_and_depth: Correction | None = None
+    """Over (log2 of m x n, log2 of k): how cuBLAS's choice of split depends on work and depth."""
+    by_shape: Correction | None = None
+    """Over (log2 of m, log2 of n): how its choice of tile depends on the output's shape."""
+
+
+def hat(x: FloatArray, knots: tuple[float, ...]) -> FloatArray:
+    """Weights of linear interpolation between knots, shape ``[points, knots]``; clamped at both ends."""
+    return np.stack([np.interp(x, knots, unit) for unit in np.eye(len(knots))], axis=-1)
+
+
+def gemm_bytes(m: ArrayLike, n: ArrayLike, k: ArrayLike) -> FloatArray:
+    """Bytes that an ``[m, k] x [k, n]`` product moves at least: both operands and the result, once each."""
+    m, n, k = (np.asarray(size, dtype=np.float64) for size in (m, n, k))
+    return np.asarray(_ELEMENT_BYTES * (n * k + m * k + m * n))
+
+
+def gemm_s(m: ArrayLike, n: ArrayLike, k: ArrayLike, gpu: GPU, coefficients: GemmCoefficients) -> FloatArray:
+    """Seconds of bf16 products ``[m, k] x [k, n]``, broadcast to shape ``[points]``; m >= 1.
+
+    The best over cuBLAS's tiles and splits of waves x (tile time + wave overhead), joined with the time that the
+    bytes take by a p-norm, after a launch; then the correction. Source: ours, fitted to nvidia's aiconfigurator.
+    """
+    m, n, k = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (m, n, k)))
+    memory_s = gemm_bytes(m, n, k) / (gpu.memory_bytes_per_s * coefficients.bandwidth_fraction)
+    power = coefficients.overlap_exponent
+    busy_s = (memory_s**power + _blocks_s(m, n, k, gpu, coefficients) ** power) ** (1 / power)
+    seconds = coefficients.launch_s + busy_s
+    if coefficients.by_output_and_depth is not None:
+        seconds = seconds * np.exp(coefficients.by_output_and_depth.log_factor(np.log2(m * n), np.log2(k)))
+    if coefficients.by_shape is not None:
+        seconds = seconds * np.exp(coefficients.by_shape.log_factor(np.log2(m), np.log2(n)))
+    return np.asarray(seconds)
+
+
+def _blocks_s(m: FloatArray, n: FloatArray, k: FloatArray, gpu: GPU, coefficients: GemmCoefficients) -> FloatArray:
+    """Seconds of the fastest tiling, were memory infinitely fast."""
+    sm_flops = gpu.bf16_flops * coefficients.tensor_core_fraction / gpu.sms
+    best = np.full(m.shape, np.inf)
+    for rows, columns in _TILES:
+        # Per unit of depth, a tile computes rows x columns products and reads rows + columns operands.
+        depth_s = max(
+            2 * rows * columns / sm_flops, _ELEMENT_BYTES * (rows + columns) / coefficients.sm_stream_bytes_per_s
+        )
+        tiles = np.ceil(m / rows) * np.ceil(n / columns)
+        for splits in _K_SPLITS:
+            seconds = np.ceil(tiles * splits / gpu.sms) * (k / splits * depth_s + coefficients.wave_s)
+            if splits > 1:
+                partials_s = splits * m * n * _PARTIAL_BYTES / (2 * gpu.memory_bytes_per_s)
+                seconds = seconds + coefficients.split_k_s + partials_s
+            best = np.minimum(best, seconds)
+    return best

@@ -1,0 +1,131 @@
+"""Fitting the matrix product's coefficients to measured points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.cost.fitting import BoolArray, Errors, FloatArray, beats_roofline, errors, held_out
+from l4sim.cost.gemm import Correction, GemmCoefficients, gemm_bytes, gemm_s, hat
+from l4sim.cost.points import read_points
+from l4sim.specs.gpu import GPU
+
+# Knots as powers of two. Coarser ones miss the 6 % target, finer ones gain less than the repeat noise of 4-5 %.
+_OUTPUT_KNOTS = (10.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 30.0)
+_DEPTH_KNOTS = (5.0, 8.0, 10.0, 12.0, 14.0, 16.0)
+_ROWS_KNOTS = (0.0, 6.0, 9.0, 15.0)
+_COLUMNS_KNOTS = (5.0, 8.0, 10.0, 12.0, 14.0, 16.0)
+
+_NAMES = (
+    "launch_s",
+    "bandwidth_fraction",
+    "tensor_core_fraction",
+    "wave_s",
+    "sm_stream_bytes_per_s",
+    "split_k_s",
+    "overlap_exponent",
+)
+_START = (2.5e-6, 0.85, 0.85, 0.5e-6, 200e9, 2e-6, 3.0)
+_LOWER = (0.5e-6, 0.4, 0.4, 0.0, 20e9, 0.0, 1.0)
+_UPPER = (10e-6, 1.0, 1.0, 10e-6, 1e12, 20e-6, 20.0)
+# Below this relative error a point counts as fitted: repeats of one product differ by as much.
+_NOISE = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class GemmPoints:
+    """Measured products, as columns of equal length."""
+
+    m: NDArray[np.int64]
+    n: NDArray[np.int64]
+    k: NDArray[np.int64]
+    seconds: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+
+def read_gemm_points(path: Path) -> GemmPoints:
+    """Read an aiconfigurator GEMM table: columns ``m, n, k`` and ``latency`` in ms, plain or gzipped CSV.
+
+    Raises:
+        InputError: no such file, a missing column, or a value that is not a positive number (with its line).
+    """
+    table = read_points(path, ("m", "n", "k", "latency"))
+    m, n, k = (table[name].astype(np.int64) for name in ("m", "n", "k"))
+    return GemmPoints(m, n, k, table["latency"] * 1e-3)
+
+
+def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0) -> tuple[GemmCoefficients, Errors]:
+    """Fit the physical coefficients, then the correction to what they leave; errors are on a held-out fifth.
+
+    Points that beat the roofline are flagged and take no part.
+    """
+    flops = 2.0 * points.m * points.n * points.k
+    impossible = beats_roofline(points.seconds, gemm_bytes(points.m, points.n, points.k), flops, gpu)
+    kept = _select(points, ~impossible)
+    test = held_out(len(kept), seed)
+    train = _select(kept, ~test)
+    coefficients = _fit_correction(train, gpu, _fit_physics(train, gpu))
+    unseen = _select(kept, test)
+    predicted_s = gemm_s(unseen.m, unseen.n, unseen.k, gpu, coefficients)
+    return coefficients, errors(predicted_s, unseen.seconds, flagged=int(impossible.sum()))
+
+
+def _fit_physics(points: GemmPoints, gpu: GPU) -> GemmCoefficients:
+    from scipy.optimize import least_squares
+
+    scale = np.array(_START)
+
+    def residuals(scaled: FloatArray) -> FloatArray:
+        coefficients = GemmCoefficients(**dict(zip(_NAMES, (scaled * scale).tolist(), strict=True)))
+        return np.log(gemm_s(points.m, points.n, points.k, gpu, coefficients) / points.seconds)
+
+    fit = least_squares(
+        residuals,
+        np.ones(len(scale)),
+        bounds=(np.array(_LOWER) / scale, np.array(_UPPER) / scale),
+        loss="soft_l1",
+        f_scale=0.05,
+    )
+    return GemmCoefficients(**dict(zip(_NAMES, (fit.x * scale).tolist(), strict=True)))
+
+
+def _fit_correction(points: GemmPoints, gpu: GPU, physics: GemmCoefficients) -> GemmCoefficients:
+    """Least absolute deviations (reweighted least squares, lightly damped) on the logarithm of the residual."""
+    log_m, log_n, log_k = (np.log2(size) for size in (points.m, points.n, points.k))
+    basis = np.hstack(
+        [
+            _products(hat(log_m + log_n, _OUTPUT_KNOTS), hat(log_k, _DEPTH_KNOTS)),
+            _products(hat(log_m, _ROWS_KNOTS), hat(log_n, _COLUMNS_KNOTS)),
+        ]
+    )
+    target = np.log(points.seconds / gemm_s(points.m, points.n, points.k, gpu, physics))
+    weights = np.ones(len(target))
+    for _ in range(6):
+        weighted = basis * weights[:, None]
+        values = np.linalg.solve(weighted.T @ basis + np.eye(basis.shape[1]), weighted.T @ target)
+        weights = 1 / np.maximum(np.abs(basis @ values - target), _NOISE)
+    split = len(_OUTPUT_KNOTS) * len(_DEPTH_KNOTS)
+    return replace(
+        physics,
+        by_output_and_depth=_table(_OUTPUT_KNOTS, _DEPTH_KNOTS, values[:split]),
+        by_shape=_table(_ROWS_KNOTS, _COLUMNS_KNOTS, values[split:]),
+    )
+
+
+def _products(left: FloatArray, right: FloatArray) -> FloatArray:
+    return np.asarray((left[:, :, None] * right[:, None, :]).reshape(len(left), -1))
+
+
+def _table(x_knots: tuple[float, ...], y_knots: tuple[float, ...], values: NDArray[Any]) -> Correction:
+    grid = values.reshape(len(x_knots), len(y_knots)).round(4)
+    return Correction(x_knots, y_knots, tuple(tuple(row) for row in grid.tolist()))
+
+
+def _select(points: GemmPoints, mask: BoolArray) -> GemmPoints:
+    return GemmPoints(points.m[mask], points.n[mask], points.k[mask], points.seconds[mask])

@@ -1,0 +1,61 @@
+"""Measured points: CSV tables of positive numbers, plain or gzipped."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.errors import InputError
+
+
+def read_points(
+    path: Path, columns: Sequence[str], only: Mapping[str, str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Read columns of numbers above 0, each of shape ``[rows]``; ``only`` keeps rows whose text columns equal it.
+
+    Raises:
+        InputError: no such file, a missing column, a value that is not a number above 0 (with its line), no rows.
+    """
+    wanted = dict(only or {})
+    values: list[list[float]] = []
+    with _open(path) as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in (*columns, *wanted) if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path}: column {missing[0]} is missing, found are {', '.join(reader.fieldnames or ())}")
+        for row in reader:
+            if all(row[name] == text for name, text in wanted.items()):
+                values.append([_positive(row[name], f"{path}, line {reader.line_num}: {name}") for name in columns])
+    if not values:
+        raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in wanted.items()))
+    return dict(zip(columns, np.array(values).T, strict=True))
+
+
+def _positive(text: str | None, where: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{where} is {text!r}, accepted is a number above 0")
+    return value
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
+            yield file
+    else:
+        with path.open(newline="", encoding="utf-8") as file:
+            yield file
