@@ -1,0 +1,65 @@
+"""Paged KV memory as counts of blocks; what blocks hold matters only to the prefix cache (`prefix_cache.py`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from l4sim.engine.request import Request
+
+
+class Match(NamedTuple):
+    """How much of a request's context is in the prefix cache."""
+
+    tokens: int
+    """Leading tokens that need not be computed."""
+    blocks: int
+    """Blocks that hold them."""
+    idle_blocks: int
+    """How many of these no request holds now, so that taking them uses up free blocks."""
+    ids: tuple[int, ...] = ()
+    """The shared entries that matched."""
+
+
+NO_MATCH = Match(0, 0, 0)
+
+
+def blocks_for(tokens: int, block_tokens: int) -> int:
+    """Blocks that hold ``tokens`` tokens."""
+    return -(-tokens // block_tokens)
+
+
+class BlockPool:
+    """Free and used blocks of one instance, without a prefix cache."""
+
+    def __init__(self, total: int, block_tokens: int) -> None:
+        self.total = total
+        self.block_tokens = block_tokens
+        self.free = total
+        """Blocks that no request holds."""
+
+    def take(self, blocks: int) -> None:
+        """Take free blocks; the caller has seen that there are enough."""
+        if blocks > self.free:
+            raise AssertionError(f"took {blocks} blocks of {self.free} free")
+        self.free -= blocks
+
+    def give(self, blocks: int) -> None:
+        """Give back blocks whose content is of no further use."""
+        self.free += blocks
+
+    def match(self, request: Request) -> Match:
+        """What the prefix cache has of a request's context."""
+        return NO_MATCH
+
+    def hold(self, request: Request, match: Match) -> None:
+        """Let a request hold the blocks it matched."""
+
+    def computed(self, request: Request, tokens: int) -> None:
+        """Note that the first ``tokens`` prompt tokens of a prefilling request are in its blocks."""
+
+    def release(self, request: Request, tokens: int, *, resumable: bool) -> None:
+        """Take back all blocks of a request whose context is ``tokens`` long.
+
+        ``resumable``: it was preempted, so that its blocks may serve it again.
+        """
+        self.free += blocks_for(tokens, self.block_tokens)

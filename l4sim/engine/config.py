@@ -1,0 +1,48 @@
+"""The options of one engine instance, named as vLLM names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from l4sim.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Options of one instance.
+
+    Raises:
+        InputError: a value is out of range; the message names the option.
+    """
+
+    kv_blocks: int
+    """Usable KV-cache blocks (vLLM's null block not counted)."""
+    max_model_len: int
+    """Longest context, prompt and output together, in tokens."""
+    max_num_seqs: int = 256
+    """Most requests running at once."""
+    max_num_batched_tokens: int = 8192
+    """Token budget of one iteration."""
+    block_tokens: int = 16
+    """Tokens per KV block (vLLM's `--block-size`)."""
+    prefix_caching: bool = True
+    reserve_full_prompt: bool = True
+    """Admit a request only when blocks for its whole prompt are free, not just for its first chunk
+    (vLLM 0.19: `scheduler_reserve_full_isl`)."""
+    async_scheduling: bool = True
+    """Plan an iteration while the one before it still runs (vLLM's default since 0.14): what arrives or ends during an
+    iteration is felt by the iteration after the next."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool):
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{field.name} must be a whole number of at least 1, not {value!r}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            # As vLLM: otherwise some running requests would get no token in an iteration.
+            raise InputError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
+                f"max_num_seqs ({self.max_num_seqs})"
+            )

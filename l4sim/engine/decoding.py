@@ -1,0 +1,170 @@
+"""The decoding requests of one instance, kept so that an iteration costs nothing per request.
+
+All of them gain one token per iteration. So each is stored as what does not change while it decodes: its KV tokens less
+the instance's iteration count (`base`). Its context, the iteration of its last token, of its next KV block and of its
+next length boundary all follow from the count.
+"""
+
+from __future__ import annotations
+
+import math
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.engine.request import NO_SLOT, Request
+
+_Entry = tuple[int, int, int, Request]
+
+
+class DecodingSet:
+    """Who decodes, in which order they joined, and when the next of them needs something."""
+
+    def __init__(self, max_num_seqs: int, block_tokens: int) -> None:
+        self.iteration = 0
+        """Iterations done by the instance so far."""
+        self._block_tokens = block_tokens
+        self._bases = np.zeros(max_num_seqs, dtype=np.int64)
+        self._slots: list[Request] = []
+        self._joined: dict[int, Request] = {}
+        self._base_sum = 0
+        self._base_square_sum = 0
+        self._phases = [0] * block_tokens
+        """Requests by base modulo the block size: those of one phase need a new block in the same iteration."""
+        self._finishes: list[_Entry] = []
+        self._crossings: list[_Entry] = []
+        self.boundary_tokens: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def requests(self) -> list[Request]:
+        """The decoding requests in batch order; read only."""
+        return self._slots
+
+    def has(self, request: Request) -> bool:
+        """Whether a request decodes here."""
+        return self._joined.get(request.index) is request
+
+    def context_tokens(self, request: Request) -> int:
+        """Tokens of a decoding request whose KV is there."""
+        return request.base_tokens + self.iteration
+
+    @property
+    def context_sum(self) -> int:
+        """The sum of all decoding requests' KV tokens."""
+        return self._base_sum + len(self._slots) * self.iteration
+
+    @property
+    def context_std(self) -> float:
+        """The standard deviation of the decoding requests' context lengths, tokens."""
+        count = len(self._slots)
+        if count < 2:
+            return 0.0
+        mean = self._base_sum / count
+        return math.sqrt(max(self._base_square_sum / count - mean * mean, 0.0))
+
+    def contexts_next(self) -> NDArray[np.int64]:
+        """Context lengths in the next iteration, its token counted in; shape ``[len(self)]``."""
+        return self._bases[: len(self._slots)] + (self.iteration + 1)
+
+    def join(self, request: Request, context_tokens: int) -> None:
+        """Let a request decode from ``context_tokens`` of KV on; its last answer token so far is in hand."""
+        base = context_tokens - self.iteration
+        request.base_tokens = base
+        request.epoch += 1
+        request.slot = len(self._slots)
+        self._bases[request.slot] = base
+        self._slots.append(request)
+        self._joined[request.index] = request
+        self._base_sum += base
+        self._base_square_sum += base * base
+        self._phases[base % self._block_tokens] += 1
+        request.finish_at = self.iteration + request.output_tokens - request.generated_tokens
+        heappush(self._finishes, (request.finish_at, request.index, request.epoch, request))
+        if self.boundary_tokens is not None:
+            heappush(self._crossings, (self.boundary_tokens - base, request.index, request.epoch, request))
+
+    def leave(self, request: Request) -> int:
+        """Take a request out of the batch; returns its KV tokens and settles its generated tokens."""
+        base = request.base_tokens
+        last = self._slots.pop()
+        if last is not request:
+            # The last one moves into the hole, as in vLLM's persistent batch.
+            self._slots[request.slot] = last
+            self._bases[request.slot] = last.base_tokens
+            last.slot = request.slot
+        request.slot = NO_SLOT
+        del self._joined[request.index]
+        self._base_sum -= base
+        self._base_square_sum -= base * base
+        self._phases[base % self._block_tokens] -= 1
+        request.generated_tokens = request.output_tokens - (request.finish_at - self.iteration)
+        return base + self.iteration
+
+    def latest(self) -> Request:
+        """The one that joined last: the first to be preempted."""
+        return next(reversed(self._joined.values()))
+
+    def advance(self, iterations: int) -> tuple[list[Request], list[Request]]:
+        """Count iterations; returns who generated its last token, and who reached the boundary and goes on."""
+        self.iteration += iterations
+        now = self.iteration
+        finished = []
+        heap = self._finishes
+        while heap and heap[0][0] <= now:
+            _, _, epoch, request = heappop(heap)
+            if request.slot != NO_SLOT and request.epoch == epoch:
+                self.leave(request)
+                finished.append(request)
+        crossed = []
+        heap = self._crossings
+        while heap and heap[0][0] <= now:
+            _, _, epoch, request = heappop(heap)
+            if request.slot != NO_SLOT and request.epoch == epoch:
+                crossed.append(request)
+        return finished, crossed
+
+    def watch(self, boundary_tokens: int | None) -> None:
+        """Report requests whose context reaches this length; those already there are reported at the next advance."""
+        self.boundary_tokens = boundary_tokens
+        self._crossings.clear()
+        if boundary_tokens is not None:
+            self._crossings.extend((boundary_tokens - r.base_tokens, r.index, r.epoch, r) for r in self._slots)
+            heapify(self._crossings)
+
+    def blocks_needed(self, iterations: int) -> int:
+        """New KV blocks that the next ``iterations`` iterations take."""
+        cycles, rest = divmod(iterations, self._block_tokens)
+        size = self._block_tokens
+        phases = self._phases
+        first = -self.iteration % size
+        # A phase needs its block when base + iteration is a multiple of the block size.
+        return cycles * len(self._slots) + sum(phases[(first - step) % size] for step in range(rest))
+
+    def quiet_iterations(self, free_blocks: int) -> int:
+        """Iterations until a request ends, crosses the boundary or finds no free block; at least 1.
+
+        The first iteration's blocks have been taken; ``free_blocks`` are what is left for those after it.
+        """
+        for heap in (self._finishes, self._crossings):
+            while heap and (heap[0][3].slot == NO_SLOT or heap[0][3].epoch != heap[0][2]):
+                heappop(heap)
+        most = self._finishes[0][0] - self.iteration
+        if self._crossings:
+            most = min(most, self._crossings[0][0] - self.iteration)
+        if most <= 1:
+            return 1
+        if len(self._slots) * (most // self._block_tokens + 1) <= free_blocks:
+            return most
+        taken = self.blocks_needed(1)
+        low, high = 1, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.blocks_needed(middle) - taken <= free_blocks:
+                low = middle
+            else:
+                high = middle - 1
+        return low

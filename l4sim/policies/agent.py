@@ -1,0 +1,104 @@
+"""The seam of decentralised policies: one agent per instance takes a stimulus and returns instructions.
+
+An agent sees its own instance, and its peers only through messages, which take time and can be lost. Instructions are
+advice: the executor may refuse one, and tells the agent so (`MigrationEnded`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from l4sim.policies.views import DecodingRequest, InstanceView
+
+# Stimuli.
+
+
+class Started(NamedTuple):
+    """The instance has come up; the agent's first stimulus."""
+
+
+class Crossed(NamedTuple):
+    """A decoding request's context has reached the watched boundary."""
+
+    request: DecodingRequest
+
+
+class Received(NamedTuple):
+    """A message from another agent."""
+
+    sender: int
+    message: Any
+
+
+class TimerFired(NamedTuple):
+    """A timer that the agent has set."""
+
+    name: Any
+
+
+class MigrationEnded(NamedTuple):
+    """A migration that the agent asked for is over."""
+
+    request: int
+    destination: int
+    done: bool
+    reason: str
+    """Empty if done, else why it was refused or aborted."""
+
+
+Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded
+
+# Instructions.
+
+
+class Send(NamedTuple):
+    """Send a message to the agent of another instance."""
+
+    to: int
+    message: Any
+
+
+class Migrate(NamedTuple):
+    """Move a decoding request of this instance to another one, live."""
+
+    request: int
+    to: int
+    kind: str
+    """`handover` (it has outgrown its stage) or `rebalance` (for load)."""
+
+
+class SetTimer(NamedTuple):
+    """Ask for a `TimerFired` with this name."""
+
+    delay_s: float
+    name: Any
+
+
+class Watch(NamedTuple):
+    """From now on report requests whose context reaches this many tokens; None stops it."""
+
+    boundary_tokens: int | None
+
+
+Instruction = Send | Migrate | SetTimer | Watch
+
+
+class OwnView(InstanceView, Protocol):
+    """An agent's own instance: the view, and the requests in its batch."""
+
+    def decoding(self) -> Sequence[DecodingRequest]:
+        """The requests that decode now."""
+        ...
+
+    def find(self, request: int) -> DecodingRequest | None:
+        """A decoding request by its number; None if it does not decode here (any more)."""
+        ...
+
+
+class Agent(Protocol):
+    """A policy's part on one instance."""
+
+    def handle(self, stimulus: Stimulus, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        """React to a stimulus."""
+        ...

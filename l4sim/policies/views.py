@@ -1,0 +1,74 @@
+"""What policies may see: only what a live engine and its front end could report.
+
+Views are read-only by contract and may be refreshed in place between calls: read them, keep numbers, not views.
+A request's true output length is in none of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class RequestView(NamedTuple):
+    """A request as the front end sees it."""
+
+    index: int
+    """The request's number, unique in a run."""
+    prompt_tokens: int
+    session: int
+    """Session number, -1 for none."""
+    prefix_ids: tuple[int, ...]
+    """Hashes of the prompt's full prefix blocks; empty where the trace has none."""
+    context_tokens: int
+    """Prompt and tokens generated so far (more than the prompt only for a request that restarts elsewhere)."""
+
+
+class InstanceView(Protocol):
+    """An instance as its own engine reports it, as of the last iteration it has finished."""
+
+    @property
+    def instance(self) -> int:
+        """The instance's number, from 0."""
+        ...
+
+    @property
+    def as_of_s(self) -> float:
+        """When the numbers were true."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch, prompts in progress included."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        ...
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that the queued requests bring along."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """KV tokens of all decoding requests."""
+        ...
+
+    @property
+    def kv_blocks_free(self) -> int:
+        """KV blocks that no request holds."""
+        ...
+
+    @property
+    def kv_blocks_total(self) -> int:
+        """KV blocks there are."""
+        ...
+
+
+class DecodingRequest(NamedTuple):
+    """A request in the batch of an agent's own instance."""
+
+    index: int
+    context_tokens: int
