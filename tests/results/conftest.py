@@ -54,7 +54,7 @@ def synthetic_run(
         policy=policy,
         requests=frame_from_rows(policy, _flat(rows), REQUESTS, words),
         iterations=frame_from_rows(policy, _segments(rng, instances, segments_per_instance, slowness), ITERATIONS, {}),
-        migrations=_migrations(policy, rng, plan, words["request_id"], instances),
+        migrations=_migrations(policy, rng, plan, words["request_id"], instances, refined),
         plan=plan,
         boundaries=_boundaries(policy, plan if refined else None),
         instances=instances,
@@ -75,6 +75,8 @@ def _segments(rng: np.random.Generator, instances: int, count: int, slowness: fl
         iterations = rng.integers(1, 40, count)
         duration_s = iterations * 0.02 * slowness
         start_s = np.cumsum(duration_s + rng.exponential(0.1, count)) - duration_s
+        stretch = 320 * slowness / (start_s[-1] + duration_s[-1])
+        start_s, duration_s = start_s * stretch, duration_s * stretch
         load = np.abs(np.sin(start_s / 60 + instance)) * (1 + instance)
         decode = rng.poisson(8 * load)
         prefill = rng.poisson(0.3, count)
@@ -93,14 +95,21 @@ def _segments(rng: np.random.Generator, instances: int, count: int, slowness: fl
 
 
 def _migrations(
-    policy: str, rng: np.random.Generator, plan: tuple[StageRange, ...] | None, ids: Sequence[str], instances: int
+    policy: str,
+    rng: np.random.Generator,
+    plan: tuple[StageRange, ...] | None,
+    ids: Sequence[str],
+    instances: int,
+    refined: bool,
 ) -> DataFrame:
-    count = 3 * len(ids) // 10
+    count = 3 * len(ids) // 10 if plan is not None or policy == "llumnix" else 0
     request = rng.integers(0, len(ids), count)
     start_s = np.sort(rng.uniform(0, 300, count))
     if plan is not None and len(plan) > 1:
         stage = rng.integers(0, len(plan) - 1, count)
-        context = np.array([plan[index].hi_tokens for index in stage]) + rng.integers(0, 20, count)
+        hi_tokens = np.array([float(plan[index].hi_tokens) for index in stage])
+        moved = 1 + 0.3 * np.sin(start_s // 20 * 20 / 40 + stage) * (start_s >= 20) * refined
+        context = (hi_tokens * moved).astype(int) + rng.integers(0, 20, count)
         source = np.array([plan[index].instances[0] for index in stage])
         destination = np.array([plan[index + 1].instances[-1] for index in stage])
         kind = np.zeros(count)
@@ -128,7 +137,7 @@ def _migrations(
 def _boundaries(policy: str, plan: tuple[StageRange, ...] | None) -> DataFrame:
     rows = (
         [
-            (time_s, stage, plan[stage].hi_tokens * (1 + 0.1 * np.sin(time_s / 40 + stage)))
+            (time_s, stage, plan[stage].hi_tokens * (1 + 0.3 * np.sin(time_s / 40 + stage)))
             for time_s in np.arange(20.0, 300.0, 20.0)
             for stage in range(len(plan) - 1)
         ]

@@ -1,0 +1,132 @@
+"""What all pictures share: size, fonts, colours, legend, file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from l4sim.results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart by all common kinds of colour vision; its yellow is too faint on white for lines.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+PALETTE = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
+KNOWN = {
+    "l4": VERMILION,
+    "llumnix": BLUE,
+    "round-robin": BLACK,
+    "least-outstanding": GREEN,
+    "bucket": ORANGE,
+    "cache-aware": PURPLE,
+    "power-of-two": SKY,
+}
+
+DPI = 110
+WIDTH_IN = 900 / DPI
+LEGEND_COLUMNS = 4
+LEGEND_ROW_IN = 0.24
+
+RC: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    # Straight segments that a pixel cannot show are merged.
+    "path.simplify_threshold": 0.5,
+}
+
+
+def colours(policies: Sequence[str]) -> dict[str, str]:
+    """One colour per policy: the known names' own; the others take what those leave of the palette, in order."""
+    taken = {KNOWN[policy] for policy in policies if policy in KNOWN}
+    free = [colour for colour in PALETTE if colour not in taken] or list(PALETTE)
+    others = [policy for policy in dict.fromkeys(policies) if policy not in KNOWN]
+    chosen = {policy: free[index % len(free)] for index, policy in enumerate(others)}
+    return {policy: KNOWN.get(policy) or chosen[policy] for policy in policies}
+
+
+def labels(runs: Sequence[Run]) -> dict[str, str]:
+    """One legend entry per policy; a policy that did not finish every request says so."""
+    texts = {}
+    for run in runs:
+        finished = int((run.requests["status"] == "finished").sum())
+        every = len(run.requests)
+        texts[run.policy] = run.policy if finished == every else f"{run.policy} ({finished:,} of {every:,} finished)"
+    return texts
+
+
+def panels(
+    rows: int,
+    columns: int,
+    row_in: float,
+    *,
+    entries: int = 0,
+    titled: bool = False,
+    gap_in: float = 0.75,
+    right_in: float = 0.15,
+    **options: Any,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of README width and its panels, each ``row_in`` inches high, with room for a legend above.
+
+    ``entries`` is the number of legend entries, ``titled`` leaves room for panel titles, ``gap_in`` is the room between
+    columns, ``right_in`` the margin on the right; further options go to ``Figure.subplots``. The margins are fixed
+    because an automatic layout draws every figure twice.
+    """
+    from matplotlib.figure import Figure
+
+    top_in = 0.1 + 0.2 * titled + LEGEND_ROW_IN * -(-entries // LEGEND_COLUMNS)
+    bottom_in, left_in, row_gap_in = 0.5, 0.9, 0.15 + 0.2 * titled
+    height_in = top_in + bottom_in + rows * row_in + (rows - 1) * row_gap_in
+    panel_in = (WIDTH_IN - left_in - right_in - (columns - 1) * gap_in) / columns
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI)
+    axes = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": left_in / WIDTH_IN,
+            "right": 1 - right_in / WIDTH_IN,
+            "bottom": bottom_in / height_in,
+            "top": 1 - top_in / height_in,
+            "wspace": gap_in / panel_in,
+            "hspace": row_gap_in / row_in,
+        },
+        **options,
+    )
+    return figure, [list(row) for row in axes]
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """One legend for the whole figure, above the panels, where it covers nothing."""
+    figure.legend(handles=handles, loc="upper center", ncols=LEGEND_COLUMNS, borderaxespad=0.2, columnspacing=1.5)
+
+
+def log_scale(ax: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers on it: decades, and 2 and 5 between them where there are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high > 200 * low else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure as PNG; the same figure gives the same bytes (no version or time in the file)."""
+    figure.savefig(path, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    return path
