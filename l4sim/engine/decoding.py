@@ -44,9 +44,9 @@ class DecodingSet:
         """The decoding requests in batch order; read only."""
         return self._slots
 
-    def has(self, request: Request) -> bool:
-        """Whether a request decodes here."""
-        return self._joined.get(request.index) is request
+    def find(self, index: int) -> Request | None:
+        """A decoding request by its number; None if it does not decode here."""
+        return self._joined.get(index)
 
     def context_tokens(self, request: Request) -> int:
         """Tokens of a decoding request whose KV is there."""

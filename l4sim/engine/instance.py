@@ -286,7 +286,7 @@ class Instance:
         """Let migrating requests out of the batch and into it."""
         while self._detaching and self._detaching[0][0] <= now_s:
             _, request = self._detaching.popleft()
-            if self.decoding.has(request):
+            if self.decoding.find(request.index) is request:
                 self.decoding.leave(request)
                 self._pause_clock(request)
                 self._away += 1

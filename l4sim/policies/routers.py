@@ -62,28 +62,19 @@ class PowerOfTwo:
         if len(instances) == 1:
             return 0
         first = int(self._random.integers(len(instances)))
-        second = int(self._random.integers(len(instances) - 1))
-        second += second >= first
+        second = (first + 1 + int(self._random.integers(len(instances) - 1))) % len(instances)
         one, other = instances[first], instances[second]
         return first if one.running + one.waiting <= other.running + other.waiting else second
 
 
 class VLLM:
-    """vLLM's internal data-parallel balancer: the least of 4 x waiting + running.
+    """vLLM's internal data-parallel balancer: the least of 4 x waiting + running, the first of equals.
 
-    After `DPLBAsyncMPClient.get_core_engine_for_request` in vLLM's `v1/engine/core_client.py`. Equals are taken from a
-    start that moves on by one with every request, as vLLM's clients each begin at an index of their own; vLLM's counts
-    are up to 100 ms old, these are fresh.
+    After `DPLBAsyncMPClient.get_core_engine_for_request` in vLLM's `v1/engine/core_client.py`, whose counts are up to
+    100 ms old where these are fresh.
     """
-
-    def __init__(self) -> None:
-        self._start = 0
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position with the lowest score."""
-        count = len(instances)
-        start = self._start % count
-        self._start = start + 1
         scores = [4 * view.waiting + view.running for view in instances]
-        lowest = min(scores)
-        return next(p for p in (*range(start, count), *range(start)) if scores[p] == lowest)
+        return scores.index(min(scores))

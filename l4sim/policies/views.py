@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 class RequestView(NamedTuple):
     """A request as the front end sees it."""
 
-    index: int
+    request: int
     """The request's number, unique in a run."""
     prompt_tokens: int
     session: int
@@ -70,5 +70,6 @@ class InstanceView(Protocol):
 class DecodingRequest(NamedTuple):
     """A request in the batch of an agent's own instance."""
 
-    index: int
+    request: int
+    """The request's number."""
     context_tokens: int

@@ -1,0 +1,56 @@
+"""Simulated time. The only module that imports simpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import simpy
+
+
+class Moment(Protocol):
+    """A moment of simulated time that has come."""
+
+    @property
+    def value(self) -> Any:
+        """What was given to `Clock.at`."""
+        ...
+
+
+Action = Callable[[Any], None]
+"""What to do when a moment has come; it is given the `Moment`."""
+
+
+class Clock:
+    """Calls actions at moments of simulated time; equal moments in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self._environment = simpy.Environment()
+        self._stop = self._environment.event()
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the simulation's start."""
+        return self._environment.now
+
+    def at(self, time_s: float, action: Action, value: Any = None) -> None:
+        """Call ``action`` at a moment that is not past."""
+        # Timeout is used rather than a process: one event per moment, no generator to resume.
+        delay_s = time_s - self._environment.now
+        callbacks = self._environment.timeout(delay_s, value).callbacks
+        assert callbacks is not None
+        callbacks.append(action)
+
+    def run(self) -> None:
+        """Run until `stop` is called or nothing is left to happen."""
+        try:
+            self._environment.run(until=self._stop)
+        except RuntimeError as error:
+            # simpy's word for "no event is left and the one waited for was not triggered".
+            if "No scheduled events left" not in str(error):
+                raise
+
+    def stop(self) -> None:
+        """End `run` once the actions of this moment are done."""
+        if not self._stop.triggered:
+            self._stop.succeed()

@@ -1,0 +1,292 @@
+"""A cluster replaying a trace: arrivals through a router to servers; agents, their messages and migrations."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from l4sim.cost.model import CostModel
+from l4sim.engine.config import EngineConfig
+from l4sim.engine.instance import Instance, Outcome
+from l4sim.engine.request import Request
+from l4sim.errors import InputError
+from l4sim.policies.agent import (
+    Agent,
+    Crossed,
+    Instruction,
+    Migrate,
+    MigrationEnded,
+    Received,
+    Send,
+    SetTimer,
+    Started,
+    Stimulus,
+    TimerFired,
+    Watch,
+)
+from l4sim.policies.routers import Router
+from l4sim.policies.views import DecodingRequest, RequestView
+from l4sim.simulator.clock import Clock, Moment
+from l4sim.simulator.migration import MigrationRules, Migrations
+from l4sim.simulator.server import Listener, Server
+from l4sim.specs.cluster import Cluster
+from l4sim.workload.trace import Trace
+
+REQUEST_STATUSES = ("finished", "rejected", "failed")
+_REPORT_EVERY = 512
+
+Progress = Callable[[float, int], None]
+"""Simulated seconds, requests ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the simulated world works, apart from engines and policies."""
+
+    fast_forward: bool = True
+    """Skip over iterations in which nothing can change; False steps through each one."""
+    max_segment_iterations: int = 1024
+    """Most iterations skipped at once: bounds the error of interpolating costs that are not affine."""
+    message_latency_s: float = 0.5e-3
+    """From one agent to another, one way."""
+    migration: MigrationRules = field(default_factory=MigrationRules)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulationResult:
+    """Rows of the results' tables, as flat arrays of doubles; texts are numbers into the word lists."""
+
+    requests: array[float]
+    """The REQUESTS columns, in order of the requests' ends; ``request_id`` is the request's row in the trace."""
+    reasons: tuple[str, ...]
+    iterations: array[float]
+    migrations: array[float]
+    end_s: float
+
+
+def simulate(
+    trace: Trace,
+    *,
+    router: Router,
+    agents: Sequence[Agent] = (),
+    cluster: Cluster,
+    engine: EngineConfig,
+    cost: CostModel,
+    kv_bytes_per_token: int,
+    rules: Rules | None = None,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Replay a trace on a cluster of equal instances.
+
+    ``agents``: none, or one per instance. ``kv_bytes_per_token`` is the model's, over all ranks. A session's next turn
+    arrives its delay after the turn before it has ended, in whichever way.
+
+    Raises:
+        InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
+    """
+    return _Simulation(
+        trace, router, agents, cluster, engine, cost, kv_bytes_per_token, rules or Rules(), progress
+    ).run()
+
+
+def shared_prefix_ids(trace: Trace, block_tokens: int) -> tuple[int, int]:
+    """How prefix ids map to whole KV blocks: (take every n-th id, tokens that each one taken stands for).
+
+    Raises:
+        InputError: neither block size divides the other.
+    """
+    if trace.prefix is None:
+        return 1, block_tokens
+    hash_tokens = trace.prefix.block_tokens
+    if hash_tokens % block_tokens == 0:
+        return 1, hash_tokens
+    if block_tokens % hash_tokens == 0:
+        return block_tokens // hash_tokens, block_tokens
+    raise InputError(
+        f"{trace.name}: prefix blocks of {hash_tokens} tokens and KV blocks of {block_tokens} do not divide one "
+        f"another; choose a --block-size that divides {hash_tokens}, or --no-prefix-caching"
+    )
+
+
+class _Simulation(Listener):
+    def __init__(
+        self,
+        trace: Trace,
+        router: Router,
+        agents: Sequence[Agent],
+        cluster: Cluster,
+        engine: EngineConfig,
+        cost: CostModel,
+        kv_bytes_per_token: int,
+        rules: Rules,
+        progress: Progress | None,
+    ) -> None:
+        self._clock = Clock()
+        self._trace = trace
+        self._router = router
+        self._agents = agents
+        self._rules = rules
+        self._progress = progress
+        self._prefix = trace.prefix if engine.prefix_caching else None
+        self._id_stride, hash_tokens = shared_prefix_ids(trace, engine.block_tokens) if self._prefix else (1, None)
+        self._id_tokens = hash_tokens or 1
+        most = rules.max_segment_iterations if rules.fast_forward else 1
+        self._servers = [
+            Server(
+                number,
+                Instance(engine, hash_block_tokens=hash_tokens, max_iterations=most),
+                cost,
+                self._clock,
+                self,
+            )
+            for number in range(cluster.instances)
+        ]
+        self._views = [server.view for server in self._servers]
+        self._migrations = Migrations(self._clock, cluster, kv_bytes_per_token, rules.migration, self._on_migration_end)
+        self._rows = array("d")
+        self._reasons: dict[str, int] = {"": 0}
+        self._ended = 0
+
+        self._arrival_s: list[float] = trace.arrival_s.tolist()
+        self._prompt_tokens: list[int] = trace.prompt_tokens.tolist()
+        self._output_tokens: list[int] = trace.output_tokens.tolist()
+        self._session: list[int] = trace.session.tolist()
+        self._open_rows = [row for row, after in enumerate(trace.after.tolist()) if after < 0]
+        self._next_open = 0
+        self._followers: dict[int, list[int]] = {}
+        for row, after in enumerate(trace.after.tolist()):
+            if after >= 0:
+                self._followers.setdefault(after, []).append(row)
+
+    def run(self) -> SimulationResult:
+        for server in self._servers if self._agents else ():
+            self._stimulate(server.number, Started())
+        if self._open_rows:
+            self._clock.at(self._arrival_s[self._open_rows[0]], self._on_open_arrival)
+            self._clock.run()
+        if self._ended != len(self._trace):
+            raise AssertionError(f"{len(self._trace) - self._ended} requests never ended")
+        iterations = array("d")
+        for server in self._servers:
+            iterations.extend(server.segments)
+        return SimulationResult(self._rows, tuple(self._reasons), iterations, self._migrations.rows, self._clock.now_s)
+
+    # Requests.
+
+    def _on_open_arrival(self, moment: Moment) -> None:
+        rows = self._open_rows
+        row = rows[self._next_open]
+        self._next_open += 1
+        if self._next_open < len(rows):
+            self._clock.at(max(self._arrival_s[rows[self._next_open]], self._clock.now_s), self._on_open_arrival)
+        self._arrive(row)
+
+    def _on_closed_arrival(self, moment: Moment) -> None:
+        self._arrive(moment.value)
+
+    def _arrive(self, row: int) -> None:
+        prompt_tokens = self._prompt_tokens[row]
+        session = self._session[row]
+        prefix_ids = self._prefix_ids(row, prompt_tokens)
+        request = Request(row, self._clock.now_s, prompt_tokens, self._output_tokens[row], session, prefix_ids)
+        reason = self._servers[0].instance.refusal(request)
+        if reason is not None:
+            self._end(request, "rejected", reason)
+            return
+        view = RequestView(row, prompt_tokens, session, prefix_ids, prompt_tokens)
+        server = self._servers[self._router.route(view, self._views)]
+        request.first_instance = request.last_instance = server.number
+        server.submit(request)
+
+    def _prefix_ids(self, row: int, prompt_tokens: int) -> tuple[int, ...]:
+        """The ids of the prompt's blocks that are full, one per KV block or more."""
+        if self._prefix is None:
+            return ()
+        start = self._prefix.offsets[row]
+        full = prompt_tokens // self._id_tokens * self._id_stride
+        return tuple(self._prefix.ids[start : start + full].tolist()[self._id_stride - 1 :: self._id_stride])
+
+    def _end(self, request: Request, status: str, reason: str = "") -> None:
+        first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
+        e2e_s = last_s - request.arrival_s if status == "finished" else math.nan
+        self._rows.extend(
+            (
+                request.index,
+                request.arrival_s,
+                request.prompt_tokens,
+                output,
+                request.cached_tokens,
+                request.scheduled_s - request.arrival_s,
+                first_s - request.arrival_s,
+                (last_s - first_s) / (output - 1) if output > 1 else math.nan,
+                request.max_itl_s if output > 1 else math.nan,
+                e2e_s,
+                e2e_s / output,
+                request.migrations,
+                request.preemptions,
+                request.first_instance,
+                request.last_instance,
+                REQUEST_STATUSES.index(status),
+                self._reasons.setdefault(reason, len(self._reasons)),
+            )
+        )
+        for row in self._followers.get(request.index, ()):
+            self._clock.at(self._clock.now_s + float(self._trace.delay_s[row]), self._on_closed_arrival, row)
+        self._ended += 1
+        if self._progress is not None and self._ended % _REPORT_EVERY == 0:
+            self._progress(self._clock.now_s, self._ended)
+        if self._ended == len(self._trace):
+            self._clock.stop()
+
+    # What servers tell.
+
+    def on_outcome(self, server: Server, outcome: Outcome) -> None:
+        for request in outcome.finished:
+            self._migrations.on_ended(request)
+            self._end(request, "finished")
+        if self._agents:
+            for request in outcome.crossed:
+                context_tokens = server.instance.decoding.context_tokens(request)
+                self._stimulate(server.number, Crossed(DecodingRequest(request.index, context_tokens)))
+
+    def on_departed(self, server: Server, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._migrations.on_departed(request)
+
+    def on_preempted(self, server: Server, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._migrations.on_preempted(request)
+
+    # Agents.
+
+    def _stimulate(self, number: int, stimulus: Stimulus) -> None:
+        instructions = self._agents[number].handle(stimulus, self._servers[number].view, self._clock.now_s)
+        for instruction in instructions:
+            self._carry_out(number, instruction)
+
+    def _carry_out(self, number: int, instruction: Instruction) -> None:
+        clock = self._clock
+        match instruction:
+            case Send(to, message):
+                clock.at(
+                    clock.now_s + self._rules.message_latency_s, self._on_stimulus, (to, Received(number, message))
+                )
+            case SetTimer(delay_s, name):
+                clock.at(clock.now_s + delay_s, self._on_stimulus, (number, TimerFired(name)))
+            case Migrate(request, to, kind):
+                self._migrations.ask(self._servers[number], request, self._servers[to], kind)
+            case Watch(boundary_tokens):
+                self._servers[number].instance.decoding.watch(boundary_tokens)
+                self._servers[number].wake()
+
+    def _on_stimulus(self, moment: Moment) -> None:
+        number, stimulus = moment.value
+        self._stimulate(number, stimulus)
+
+    def _on_migration_end(self, source: Server, request: int, destination: int, done: bool, reason: str) -> None:
+        # As an event of its own: an agent must not be called while it is still being asked.
+        stimulus: Any = MigrationEnded(request, destination, done, reason)
+        self._clock.at(self._clock.now_s, self._on_stimulus, (source.number, stimulus))

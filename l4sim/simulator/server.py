@@ -1,0 +1,234 @@
+"""One instance in simulated time: runs its steps, and skips over iterations in which nothing can change."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+
+from l4sim.cost.model import CostModel
+from l4sim.engine.instance import Instance, Outcome, Step
+from l4sim.engine.request import Request
+from l4sim.policies.views import DecodingRequest
+from l4sim.simulator.clock import Clock, Moment
+
+
+class Listener:
+    """What a server tells the cluster; the methods of `cluster.Simulation` that servers call."""
+
+    def on_outcome(self, server: Server, outcome: Outcome) -> None:
+        """Requests have ended or crossed the watched boundary."""
+        raise NotImplementedError
+
+    def on_departed(self, server: Server, requests: Sequence[Request]) -> None:
+        """Requests have left the batch to migrate."""
+        raise NotImplementedError
+
+    def on_preempted(self, server: Server, requests: Sequence[Request]) -> None:
+        """Requests were preempted."""
+        raise NotImplementedError
+
+
+class Server:
+    """Drives one `Instance`: decide, execute, account.
+
+    A step that may be repeated runs as one *segment*: iteration i of k takes first + i·(last - first)/(k - 1) seconds,
+    which is exact for costs that are affine in the context lengths. An input that arrives meanwhile cuts the segment at
+    the iteration that it can first be felt in; the event scheduled before is then stale, told by its version.
+    """
+
+    def __init__(self, number: int, instance: Instance, cost: CostModel, clock: Clock, listener: Listener) -> None:
+        self.number = number
+        self.instance = instance
+        self.view = ServerView(self)
+        self.segments = array("d")
+        """Rows of the results' ITERATIONS table."""
+        self.transfers = 0
+        """Migrations that it takes part in."""
+        self._cost = cost
+        self._clock = clock
+        self._listener = listener
+        self._lookahead = 1 if instance.config.async_scheduling else 0
+        self._version = 0
+        self._step: Step | None = None
+        self._start_s = 0.0
+        self._iterations = 0
+        self._first_s = 0.0
+        self._slope_s = 0.0
+        self._noted = (0.0, 0, 0)
+
+    # Inputs.
+
+    def submit(self, request: Request) -> None:
+        """Queue a new request."""
+        instance = self.instance
+        instance.add(request, self._clock.now_s)
+        view = self.view
+        view.waiting = len(instance.waiting)
+        view.waiting_tokens = instance.waiting_tokens
+        if self._step is None or not instance.admission_blocked:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the instance see, as soon as its engine would, that something has changed."""
+        if self._step is None:
+            step = self.instance.plan(self._clock.now_s)
+            if step is not None:
+                self._run(step)
+            self._report()
+        elif self._iterations > 1:
+            felt = self._iterations_until(self._clock.now_s) + self._lookahead
+            felt = max(felt, 1)
+            if felt < self._iterations:
+                self._iterations = felt
+                self._schedule_end()
+
+    @property
+    def iteration_under_way(self) -> int:
+        """Which iteration of the running segment is being executed, from 1; 1 where none runs."""
+        if self._step is None or self._iterations == 1:
+            return 1
+        return min(max(self._iterations_until(self._clock.now_s), 1), self._iterations)
+
+    # Segments.
+
+    def _run(self, step: Step) -> None:
+        decoding = self.instance.decoding
+        self._step = step
+        self._start_s = self._clock.now_s
+        self._iterations = iterations = step.iterations
+        if iterations == 1:
+            self._first_s = self._cost.iteration_s(step.batch)
+            self._slope_s = 0.0
+        else:
+            self._first_s, last_s = self._cost.decode_segment_s(step.batch, iterations)
+            self._slope_s = (last_s - self._first_s) / (iterations - 1)
+        pool = self.instance.pool
+        self._noted = (decoding.context_std, len(self.instance.waiting), pool.total - pool.free)
+        self._schedule_end()
+
+    def _schedule_end(self) -> None:
+        self._version += 1
+        self._clock.at(self._start_s + self._elapsed_s(self._iterations), self._on_end, self._version)
+
+    def _elapsed_s(self, iterations: int) -> float:
+        return iterations * (self._first_s + self._slope_s * (iterations - 1) / 2)
+
+    def _iterations_until(self, time_s: float) -> int:
+        """The fewest iterations of the segment that end at ``time_s`` or later; 0 at its very start."""
+        elapsed_s = time_s - self._start_s
+        if elapsed_s <= 0:
+            return 0
+        linear = self._first_s - self._slope_s / 2
+        root = math.sqrt(max(linear * linear + 2 * self._slope_s * elapsed_s, 0.0))
+        count = max(math.ceil(2 * elapsed_s / (linear + root)) - 1, 1)
+        while self._elapsed_s(count) < elapsed_s:
+            count += 1
+        return count
+
+    def _on_end(self, moment: Moment) -> None:
+        step = self._step
+        if step is None or moment.value != self._version:
+            return
+        now_s = self._clock.now_s
+        iterations = self._iterations
+        longest_s = max(self._first_s, self._first_s + self._slope_s * (iterations - 1))
+        self._record(step, now_s)
+        instance = self.instance
+        outcome = instance.commit(
+            step,
+            now_s,
+            iterations=iterations,
+            last_started_s=self._start_s + self._elapsed_s(iterations - 1),
+            longest_s=longest_s,
+        )
+        following = instance.plan(now_s)
+        self._step = None
+        if following is not None:
+            self._run(following)
+        self._report()
+        # Listeners act on a server that is already running its next step, as a front end would find it.
+        if outcome.finished or outcome.crossed:
+            self._listener.on_outcome(self, outcome)
+        if instance.departed:
+            departed, instance.departed = instance.departed, []
+            self._listener.on_departed(self, departed)
+        if instance.preempted:
+            preempted, instance.preempted = instance.preempted, []
+            self._listener.on_preempted(self, preempted)
+
+    def _record(self, step: Step, end_s: float) -> None:
+        batch = step.batch
+        context_std, waiting, used_blocks = self._noted
+        self.segments.extend(
+            (
+                self.number,
+                self._start_s,
+                end_s,
+                self._iterations,
+                len(batch.decode_context_tokens),
+                len(step.chunks),
+                sum(chunk.tokens for chunk in step.chunks),
+                batch.decode_context_sum,
+                context_std,
+                waiting,
+                used_blocks,
+                self.instance.pool.total,
+            )
+        )
+
+    def _report(self) -> None:
+        instance, view = self.instance, self.view
+        view.running = instance.running
+        view.waiting = len(instance.waiting)
+        view.waiting_tokens = instance.waiting_tokens
+
+
+class ServerView:
+    """The `OwnView` of one server. Counts are refreshed in place; what grows with every token is read on demand."""
+
+    __slots__ = ("_server", "instance", "running", "waiting", "waiting_tokens")
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.instance = server.number
+        self.running = 0
+        self.waiting = 0
+        self.waiting_tokens = 0
+
+    @property
+    def as_of_s(self) -> float:
+        """The current moment: the front end hears of an iteration as it ends."""
+        return self._server._clock.now_s
+
+    @property
+    def kv_blocks_total(self) -> int:
+        """KV blocks there are."""
+        return self._server.instance.pool.total
+
+    @property
+    def kv_blocks_free(self) -> int:
+        """KV blocks that no request holds."""
+        server = self._server
+        needed = server.instance.decoding.blocks_needed
+        return server.instance.pool.free - (needed(server.iteration_under_way) - needed(1))
+
+    @property
+    def context_tokens(self) -> int:
+        """KV tokens of all decoding requests."""
+        decoding = self._server.instance.decoding
+        return decoding.context_sum + len(decoding) * (self._server.iteration_under_way - 1)
+
+    def decoding(self) -> Sequence[DecodingRequest]:
+        """The requests that decode now."""
+        decoding = self._server.instance.decoding
+        done = self._server.iteration_under_way - 1
+        return [DecodingRequest(r.index, decoding.context_tokens(r) + done) for r in decoding.requests]
+
+    def find(self, request: int) -> DecodingRequest | None:
+        """A decoding request by its number; None if it does not decode here (any more)."""
+        decoding = self._server.instance.decoding
+        found = decoding.find(request)
+        if found is None:
+            return None
+        return DecodingRequest(request, decoding.context_tokens(found) + self._server.iteration_under_way - 1)
