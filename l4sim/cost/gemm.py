@@ -11,8 +11,20 @@ from l4sim.specs.gpu import GPU
 
 FloatArray = NDArray[np.float64]
 
-# Output tiles (rows, columns) of cuBLAS's Hopper kernels, and the ways in which it may split k over blocks.
-_TILES = ((64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256), (256, 128))
+# Output tiles (rows, columns) of cuBLAS's kernels, small rows by swapped operands, and its splits of k over blocks.
+_TILES = (
+    (16, 64),
+    (16, 128),
+    (32, 64),
+    (32, 128),
+    (64, 64),
+    (64, 128),
+    (64, 256),
+    (128, 64),
+    (128, 128),
+    (128, 256),
+    (256, 128),
+)
 _K_SPLITS = (1, 2, 4, 8)
 _ELEMENT_BYTES = 2
 _PARTIAL_BYTES = 4

@@ -31,9 +31,11 @@ def read_points(
         missing = [name for name in (*columns, *wanted) if name not in (reader.fieldnames or ())]
         if missing:
             raise InputError(f"{path}: column {missing[0]} is missing, found are {', '.join(reader.fieldnames or ())}")
-        for row in reader:
-            if all(row[name] == text for name, text in wanted.items()):
-                values.append([_positive(row[name], f"{path}, line {reader.line_num}: {name}") for name in columns])
+        values.extend(
+            [_positive(row[name], f"{path}, line {reader.line_num}: {name}") for name in columns]
+            for row in reader
+            if all(row[name] == text for name, text in wanted.items())
+        )
     if not values:
         raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in wanted.items()))
     return dict(zip(columns, np.array(values).T, strict=True))

@@ -1,0 +1,99 @@
+"""From a profile and a model to the cost model that a simulation runs on."""
+
+from __future__ import annotations
+
+from l4sim.cost.affine import fit_affine
+from l4sim.cost.communication import all_reduce_of
+from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
+from l4sim.cost.iteration import IterationCost
+from l4sim.cost.linear import layer_linear_s, lm_head_s
+from l4sim.cost.model import AttentionModel, CostModel
+from l4sim.cost.profile import Profile
+from l4sim.cost.roofline import RooflineAttention
+from l4sim.errors import InputError
+from l4sim.specs.fields import Fields
+from l4sim.specs.memory import check_tensor_parallel
+from l4sim.specs.model import Model
+
+ATTENTION_MODELS = ("tile", "mean", "sum", "skew")
+COST_MODELS = (*ATTENTION_MODELS, "affine")
+
+
+def build_cost(
+    profile: Profile,
+    model: Model,
+    *,
+    tensor_parallel: int = 1,
+    kernel: str | None = None,
+    cost_model: str = "tile",
+    max_num_batched_tokens: int = 8192,
+    max_num_seqs: int = 1024,
+) -> CostModel:
+    """Build the cost model of one instance.
+
+    ``kernel`` is one of the profile's, its default if None. ``cost_model`` is how attention sees a batch: ``tile``
+    (the kernel's own split), ``mean``, ``sum`` or ``skew``; or ``affine``, a least-squares fit to ``tile`` of the
+    whole iteration. Batches may have up to ``max_num_batched_tokens`` tokens and ``max_num_seqs`` sequences.
+
+    Raises:
+        InputError: an unknown kernel or cost model, or a tensor-parallel size that model or profile do not have.
+    """
+    kernel = profile.default_kernel if kernel is None else kernel
+    if kernel not in profile.kernels:
+        raise InputError(f"profile {profile.name}: no kernel '{kernel}', accepted are {', '.join(profile.kernels)}")
+    if cost_model not in COST_MODELS:
+        raise InputError(f"no cost model '{cost_model}': accepted are {', '.join(COST_MODELS)}")
+    check_tensor_parallel(model, tensor_parallel)
+    cost = IterationCost(
+        attention=_attention(profile, model, tensor_parallel, kernel),
+        layers=model.layers,
+        tokens_s=_tokens_s(profile, model, tensor_parallel, max(max_num_batched_tokens, max_num_seqs)),
+        sampled_s=_sampled_s(profile, model, tensor_parallel, max_num_seqs),
+        host_overhead_s=profile.host_overhead_s,
+    )
+    if cost_model != "affine":
+        return cost
+    return fit_affine(
+        cost,
+        max_sequences=max_num_seqs,
+        max_tokens=max_num_batched_tokens,
+        max_context_tokens=model.max_model_len,
+    )
+
+
+def _attention(profile: Profile, model: Model, tensor_parallel: int, kernel: str) -> AttentionModel:
+    coefficients = Fields(profile.kernels[kernel].coefficients, f"profile {profile.name}: {kernel}")
+    coefficients.only("bandwidth_fraction", "tensor_core_fraction", "launch_s")
+    return RooflineAttention(
+        gpu=profile.gpu,
+        heads=model.heads // tensor_parallel,
+        kv_heads=max(1, model.kv_heads // tensor_parallel),
+        head_dim=model.head_dim,
+        bandwidth_fraction=coefficients.positive("bandwidth_fraction"),
+        tensor_core_fraction=coefficients.positive("tensor_core_fraction"),
+        launch_s=coefficients.number("launch_s"),
+    )
+
+
+def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: int) -> list[float]:
+    """Seconds by tokens in the batch, attention left out."""
+    layer_s = layer_linear_s(model, tensor_parallel, profile.gpu, profile.linear, max_tokens)
+    layer_s += layer_elementwise_s(model, tensor_parallel, profile.gpu, profile.elementwise, max_tokens)
+    seconds = model.layers * layer_s + embedding_s(model, profile.gpu, profile.elementwise, max_tokens)
+    if tensor_parallel > 1:
+        hidden_bytes = [tokens * model.hidden * model.dtype_bytes for tokens in range(1, max_tokens + 1)]
+        all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
+        # After attention and after the MLP of each layer, and once for the embedding, whose rows are split too.
+        seconds[1:] += (2 * model.layers + 1) * all_reduce.all_reduce_s(hidden_bytes)
+    return list(seconds.tolist())
+
+
+def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequences: int) -> list[float]:
+    """Seconds by sampled sequences."""
+    seconds = lm_head_s(model, tensor_parallel, profile.gpu, profile.linear, max_sequences)
+    if tensor_parallel > 1:
+        logits_bytes = [count * model.vocab * model.dtype_bytes for count in range(1, max_sequences + 1)]
+        all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
+        # An all-gather moves half of what an all-reduce of the same size does.
+        seconds[1:] += all_reduce.all_reduce_s([size / 2 for size in logits_bytes])
+    return list(seconds.tolist())

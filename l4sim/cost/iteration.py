@@ -1,0 +1,44 @@
+"""Seconds of one iteration: tables over tokens and sequences, and the attention of the batch as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from l4sim.cost.batch import Batch
+from l4sim.cost.model import AttentionModel
+
+
+@dataclass(frozen=True, slots=True)
+class IterationCost:
+    """A ``CostModel``: list lookups for everything but attention (the hot path of every simulation)."""
+
+    attention: AttentionModel
+    layers: int
+    tokens_s: Sequence[float]
+    """By tokens in the batch: all layers without attention, all-reduces, embedding. A list, for fast lookup."""
+    sampled_s: Sequence[float]
+    """By sampled sequences: lm_head and what gathers its logits. A list, for fast lookup."""
+    host_overhead_s: float
+
+    def iteration_s(self, batch: Batch) -> float:
+        """Seconds of one iteration, host overhead included."""
+        return self._affine_s(batch.tokens, batch.sampled) + self.layers * self.attention.attention_s(batch)
+
+    def decode_segment_s(self, batch: Batch, iterations: int) -> tuple[float, float]:
+        """Seconds of the first and the last of ``iterations`` decode iterations in a row."""
+        rows = len(batch.decode_context_tokens)
+        fixed_s = self._affine_s(rows, rows)
+        first_s = fixed_s + self.layers * self.attention.attention_s(batch)
+        if iterations == 1:
+            return first_s, first_s
+        return first_s, fixed_s + self.layers * self.attention.attention_s(grown(batch, iterations - 1))
+
+    def _affine_s(self, tokens: int, sampled: int) -> float:
+        return self.host_overhead_s + self.tokens_s[tokens] + self.sampled_s[sampled]
+
+
+def grown(batch: Batch, tokens: int) -> Batch:
+    """A decode-only batch after so many further iterations: every context longer by ``tokens``."""
+    contexts = batch.decode_context_tokens + tokens
+    return Batch(contexts, batch.decode_context_sum + tokens * len(contexts))

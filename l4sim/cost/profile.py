@@ -1,0 +1,194 @@
+"""Profiles: what was measured or assumed of one GPU, read from ``profile.json``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from l4sim.bundled import folder
+from l4sim.cost.communication import AllReduce
+from l4sim.cost.elementwise import ElementwiseCoefficients
+from l4sim.cost.gemm import Correction, GemmCoefficients
+from l4sim.errors import InputError
+from l4sim.specs.fields import Fields, read_fields
+from l4sim.specs.gpu import GPU
+
+_FILE = "profile.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a profile comes from; None for what its source does not tell."""
+
+    date: str | None
+    source: str
+    licence: str
+    gpu_clock: str | None
+    driver: str | None
+    cuda: str | None
+    torch: str | None
+    kernels: str | None
+    """The serving engine or kernel library, with its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One attention kernel's fit."""
+
+    coefficients: Mapping[str, Any]
+    """As ``l4sim.cost.attention.build_attention`` takes them."""
+    errors: Mapping[str, Any]
+    """Held-out errors by kind of batch; empty if nothing was measured."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything that turns a batch on one GPU type into seconds."""
+
+    name: str
+    measured: bool
+    """False for rooflines: then every printed figure says so."""
+    gpu: GPU
+    provenance: Provenance
+    default_kernel: str
+    kernels: Mapping[str, Kernel]
+    linear: GemmCoefficients
+    elementwise: ElementwiseCoefficients
+    all_reduce: Mapping[int, AllReduce]
+    """By number of GPUs."""
+    host_overhead_s: float
+    """Seconds per iteration that the host adds and asynchronous scheduling does not hide."""
+    errors: Mapping[str, Mapping[str, Any]]
+    """Held-out errors of ``linear`` and ``all_reduce``; empty if nothing was measured."""
+    sources: Mapping[str, str]
+    """Where each operator's figures come from, by section."""
+    content_hash: str
+    """SHA-256 of ``profile.json``."""
+
+    @property
+    def basis(self) -> str:
+        """``measured`` or ``roofline, not measured``."""
+        return "measured" if self.measured else "roofline, not measured"
+
+
+def list_profiles() -> tuple[str, ...]:
+    """Names of the bundled profiles, sorted."""
+    return tuple(sorted(path.parent.name for path in folder("profiles").glob(f"*/{_FILE}")))
+
+
+def load_profile(name_or_dir: str) -> Profile:
+    """A bundled profile by name, or any by its folder.
+
+    Raises:
+        InputError: no such profile; a field that is missing, unknown or invalid.
+    """
+    bundled = list_profiles()
+    directory = folder("profiles") / name_or_dir if name_or_dir in bundled else Path(name_or_dir)
+    path = directory / _FILE
+    if not path.is_file():
+        raise InputError(f"no profile '{name_or_dir}': accepted are {', '.join(bundled)}, or a folder with {_FILE}")
+    return _profile(read_fields(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _profile(root: Fields, content_hash: str) -> Profile:
+    sections = ("gpu", "provenance", "kernels", "linear", "elementwise", "all_reduce", "host_overhead")
+    root.only("name", "measured", "default_kernel", *sections)
+    kernels = {name: _kernel(root.object("kernels").object(name)) for name in root.object("kernels").values}
+    default_kernel = root.text("default_kernel")
+    if default_kernel not in kernels:
+        raise InputError(f"{root.where}: default_kernel is {default_kernel!r}, accepted are {', '.join(kernels)}")
+    linear = root.object("linear").only("coefficients", "errors", "source")
+    elementwise = root.object("elementwise").only("coefficients", "source")
+    all_reduce = root.object("all_reduce").only("gpus", "errors", "source")
+    host = root.object("host_overhead").only("seconds", "source")
+    return Profile(
+        name=root.text("name"),
+        measured=root.flag("measured"),
+        gpu=_gpu(root.object("gpu")),
+        provenance=_provenance(root.object("provenance")),
+        default_kernel=default_kernel,
+        kernels=kernels,
+        linear=_gemm(linear.object("coefficients")),
+        elementwise=_elementwise(elementwise.object("coefficients")),
+        all_reduce=_all_reduce(all_reduce.object("gpus")),
+        host_overhead_s=host.number("seconds"),
+        errors={"linear": linear.object("errors").values, "all_reduce": all_reduce.object("errors").values},
+        sources={name: root.object(name).text("source") for name in sections[3:]},
+        content_hash=content_hash,
+    )
+
+
+def _gpu(section: Fields) -> GPU:
+    section.only(*(field.name for field in fields(GPU)))
+    return GPU(
+        name=section.text("name"),
+        sms=section.count("sms"),
+        memory_bytes=section.count("memory_bytes"),
+        memory_bytes_per_s=section.positive("memory_bytes_per_s"),
+        bf16_flops=section.positive("bf16_flops"),
+        l2_bytes=section.count("l2_bytes"),
+        link_bytes_per_s=section.positive("link_bytes_per_s"),
+        source=section.text("source"),
+    )
+
+
+def _provenance(section: Fields) -> Provenance:
+    section.only(*(field.name for field in fields(Provenance)))
+    return Provenance(
+        date=section.optional_text("date"),
+        source=section.text("source"),
+        licence=section.text("licence"),
+        gpu_clock=section.optional_text("gpu_clock"),
+        driver=section.optional_text("driver"),
+        cuda=section.optional_text("cuda"),
+        torch=section.optional_text("torch"),
+        kernels=section.optional_text("kernels"),
+    )
+
+
+def _kernel(section: Fields) -> Kernel:
+    section.only("coefficients", "errors", "source")
+    return Kernel(section.object("coefficients").values, section.object("errors").values, section.text("source"))
+
+
+def _gemm(section: Fields) -> GemmCoefficients:
+    section.only(*(field.name for field in fields(GemmCoefficients)))
+    return GemmCoefficients(
+        launch_s=section.number("launch_s"),
+        bandwidth_fraction=section.positive("bandwidth_fraction"),
+        tensor_core_fraction=section.positive("tensor_core_fraction"),
+        wave_s=section.number("wave_s"),
+        sm_stream_bytes_per_s=section.positive("sm_stream_bytes_per_s"),
+        split_k_s=section.number("split_k_s"),
+        overlap_exponent=section.positive("overlap_exponent"),
+        by_output_and_depth=_correction(section, "by_output_and_depth"),
+        by_shape=_correction(section, "by_shape"),
+    )
+
+
+def _correction(section: Fields, name: str) -> Correction | None:
+    if section.get(name) is None:
+        return None
+    table = section.object(name).only("x_knots", "y_knots", "values")
+    x_knots, y_knots = table.ascending("x_knots"), table.ascending("y_knots")
+    return Correction(x_knots, y_knots, table.grid("values", len(x_knots), len(y_knots)))
+
+
+def _elementwise(section: Fields) -> ElementwiseCoefficients:
+    section.only("kernel_s", "bandwidth_fraction")
+    return ElementwiseCoefficients(section.number("kernel_s"), section.positive("bandwidth_fraction"))
+
+
+def _all_reduce(section: Fields) -> dict[int, AllReduce]:
+    tables: dict[int, AllReduce] = {}
+    for gpus in section.values:
+        table = section.object(gpus).only("size_bytes", "seconds")
+        size_bytes, seconds = table.ascending("size_bytes"), table.numbers("seconds")
+        if not gpus.isdecimal() or len(size_bytes) != len(seconds):
+            raise InputError(f"{table.where}: needs a number of GPUs, and as many seconds as size_bytes")
+        tables[int(gpus)] = AllReduce(size_bytes, seconds)
+    return tables

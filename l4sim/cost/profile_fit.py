@@ -1,0 +1,110 @@
+"""Making a ``profile.json``: fitted to measured points, or assumed from a datasheet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from l4sim.cost.communication import fit_all_reduce, roofline_all_reduce
+from l4sim.cost.elementwise import ElementwiseCoefficients
+from l4sim.cost.gemm import GemmCoefficients
+from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
+from l4sim.errors import InputError
+from l4sim.specs.gpu import GPU
+
+_AICONFIGURATOR = "ai-dynamo/aiconfigurator @ 095f58a5, vLLM 0.24"
+_ASSUMED = "datasheet peaks at fractions that fits of H200 and H100 reach; not measured"
+
+_ROOFLINE_GEMM = GemmCoefficients(
+    launch_s=2.5e-6,
+    bandwidth_fraction=0.83,
+    tensor_core_fraction=0.85,
+    wave_s=0.2e-6,
+    sm_stream_bytes_per_s=500e9,
+    split_k_s=2.6e-6,
+    overlap_exponent=2.8,
+)
+_ROOFLINE_ATTENTION = {"bandwidth_fraction": 0.8, "tensor_core_fraction": 0.6, "launch_s": 5e-6}
+_ROOFLINE_ALL_REDUCE_LATENCY_S = 10e-6
+
+# The smallest measured GEMM takes as long, and so do the smallest norms and activations on an RTX PRO 6000.
+_ELEMENTWISE = ElementwiseCoefficients(kernel_s=2.5e-6, bandwidth_fraction=0.8)
+_ELEMENTWISE_SOURCE = "ours: five kernels per layer at the time of the smallest measured GEMM, and their bytes"
+
+_HOST_OVERHEAD_S = 0.5e-3
+_HOST_OVERHEAD_SOURCE = "ours: sampling and input preparation that vLLM's asynchronous scheduling does not hide"
+
+
+def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
+    """Fit a GPU's profile to a folder of aiconfigurator tables, named ``aic_<gpu>_*_<operator>.csv[.gz]``.
+
+    Returns what ``profile.json`` holds, held-out errors included.
+
+    Raises:
+        InputError: a table that is missing or cannot be read.
+    """
+    gemm, gemm_errors = fit_gemm(read_gemm_points(_table(gpu, points, "gemm_bf16")), gpu)
+    all_reduce, all_reduce_errors = fit_all_reduce(_table(gpu, points, "allreduce"))
+    return {
+        "name": gpu.name,
+        "measured": True,
+        "gpu": asdict(gpu),
+        "provenance": _provenance(_AICONFIGURATOR, "Apache-2.0 (measurements)", kernels="vLLM 0.24"),
+        "default_kernel": "roofline",
+        "kernels": {"roofline": {"coefficients": _ROOFLINE_ATTENTION, "errors": {}, "source": _ASSUMED}},
+        "linear": {
+            "coefficients": asdict(gemm),
+            "errors": gemm_errors.to_json(),
+            "source": f"{_AICONFIGURATOR}: torch.nn.functional.linear, bf16",
+        },
+        "elementwise": {"coefficients": asdict(_ELEMENTWISE), "source": _ELEMENTWISE_SOURCE},
+        "all_reduce": {
+            "gpus": {str(gpus): asdict(table) for gpus, table in all_reduce.items()},
+            "errors": all_reduce_errors.to_json(),
+            "source": f"{_AICONFIGURATOR}: custom all-reduce under CUDA graphs, NCCL above its limit",
+        },
+        "host_overhead": {"seconds": _HOST_OVERHEAD_S, "source": _HOST_OVERHEAD_SOURCE},
+    }
+
+
+def roofline_profile(gpu: GPU) -> dict[str, Any]:
+    """What ``profile.json`` holds for a GPU of which only the datasheet is known."""
+    all_reduce = {
+        str(gpus): asdict(roofline_all_reduce(gpu.link_bytes_per_s, _ROOFLINE_ALL_REDUCE_LATENCY_S, gpus))
+        for gpus in (2, 4, 8)
+    }
+    return {
+        "name": gpu.name,
+        "measured": False,
+        "gpu": asdict(gpu),
+        "provenance": _provenance("ours, from the datasheet", "Apache-2.0", kernels=None),
+        "default_kernel": "roofline",
+        "kernels": {"roofline": {"coefficients": _ROOFLINE_ATTENTION, "errors": {}, "source": _ASSUMED}},
+        "linear": {"coefficients": asdict(_ROOFLINE_GEMM), "errors": {}, "source": _ASSUMED},
+        "elementwise": {"coefficients": asdict(_ELEMENTWISE), "source": _ELEMENTWISE_SOURCE},
+        "all_reduce": {"gpus": all_reduce, "errors": {}, "source": "a ring over the datasheet's link; not measured"},
+        "host_overhead": {"seconds": _HOST_OVERHEAD_S, "source": _HOST_OVERHEAD_SOURCE},
+    }
+
+
+def write_profile(profile: dict[str, Any], out: Path) -> Path:
+    """Write ``profile.json`` into a folder, made if need be; returns its path."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "profile.json"
+    path.write_text(json.dumps(profile, indent=1, default=float) + "\n", encoding="utf-8")
+    return path
+
+
+def _provenance(source: str, licence: str, kernels: str | None) -> dict[str, str | None]:
+    unknown = dict.fromkeys(("date", "gpu_clock", "driver", "cuda", "torch"))
+    return {**unknown, "source": source, "licence": licence, "kernels": kernels}
+
+
+def _table(gpu: GPU, points: Path, operator: str) -> Path:
+    pattern = f"aic_{gpu.name.replace('-', '_')}_*_{operator}.csv*"
+    found = sorted(points.glob(pattern))
+    if len(found) != 1:
+        raise InputError(f"{points}: {len(found)} files match {pattern}, expected is one")
+    return found[0]
