@@ -1,0 +1,107 @@
+"""Traces from traces: other arrivals, fewer rows. Every function returns a new trace with valid ``after`` links."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from l4sim.errors import InputError
+from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
+
+NEEDS_RATE = "the file has no arrival times: all requests (of sessions: the first) arrive at 0, give a rate with --rate"
+"""The warning of traces that hold lengths alone; `with_poisson_arrivals` removes it."""
+
+
+def with_poisson_arrivals(trace: Trace, rate_per_s: float, seed: int) -> Trace:
+    """The same requests in the same order, the open-loop ones arriving as a Poisson process that starts at 0.
+
+    ``rate_per_s`` counts open-loop arrivals: requests without sessions, and the first turns of closed-loop sessions,
+    whose later turns keep their delays. Raises `InputError` unless the rate is positive.
+    """
+    _check_positive(rate_per_s, "the rate", "requests per second")
+    arrival_s = trace.arrival_s.copy()
+    is_open = trace.after < 0
+    gaps_s = np.random.default_rng(seed).exponential(1.0 / rate_per_s, int(is_open.sum()))
+    arrival_s[is_open] = np.cumsum(gaps_s) - gaps_s[:1]
+    warnings = tuple(warning for warning in trace.warnings if warning != NEEDS_RATE)
+    return replace(trace, arrival_s=arrival_s, warnings=warnings)
+
+
+def scale_rate(trace: Trace, factor: float) -> Trace:
+    """The trace with arrivals ``factor`` times as frequent; the delays of closed-loop turns stay as they are.
+
+    Raises `InputError` unless the factor is positive.
+    """
+    _check_positive(factor, "the rate scale", "a factor")
+    return replace(trace, arrival_s=trace.arrival_s / factor)
+
+
+def dejitter(trace: Trace, tick_s: float, seed: int) -> Trace:
+    """The trace with every open-loop arrival moved uniformly within the ``tick_s`` seconds that follow its time stamp.
+
+    For traces whose clock ticks coarsely, which makes arrivals look burstier than they were (Mooncake's: 3 s). Raises
+    `InputError` unless the tick is positive.
+    """
+    _check_positive(tick_s, "the tick", "seconds")
+    arrival_s = trace.arrival_s + np.random.default_rng(seed).uniform(0.0, tick_s, len(trace))
+    first_s = float(np.nanmin(arrival_s)) if len(trace) else 0.0
+    moved = replace(trace, arrival_s=arrival_s - first_s)
+    return take(moved, np.argsort(chain_arrival_s(moved), kind="stable"))
+
+
+def head(trace: Trace, rows: int) -> Trace:
+    """The first ``rows`` requests. Raises `InputError` unless that is at least one."""
+    if rows < 1:
+        raise InputError(f"the limit must be at least 1 request, not {rows}")
+    return take(trace, np.arange(min(rows, len(trace))))
+
+
+def within(trace: Trace, duration_s: float) -> Trace:
+    """The requests that arrive before ``duration_s``; a closed-loop session is kept whole if its first turn does.
+
+    When later turns arrive is not known before they are simulated. Raises `InputError` unless the duration is positive.
+    """
+    _check_positive(duration_s, "the duration", "seconds")
+    return take(trace, np.flatnonzero(chain_arrival_s(trace) < duration_s))
+
+
+def chain_arrival_s(trace: Trace) -> FloatArray:
+    """Arrival of the open-loop request that each row's chain of ``after`` links begins with, shape ``[n]``."""
+    arrival_s = trace.arrival_s.copy()
+    for row in np.flatnonzero(trace.after >= 0).tolist():
+        arrival_s[row] = arrival_s[trace.after[row]]
+    return arrival_s
+
+
+def take(trace: Trace, rows: IntArray) -> Trace:
+    """The rows ``rows`` of ``trace`` in that order, which must keep every kept row behind the one that it follows."""
+    if len(rows) == len(trace) and np.array_equal(rows, np.arange(len(trace))):
+        return trace
+    place = np.full(len(trace) + 1, -1, dtype=np.int64)  # the last entry keeps -1 for "follows none"
+    place[rows] = np.arange(len(rows))
+    return replace(
+        trace,
+        request_id=tuple(trace.request_id[row] for row in rows.tolist()),
+        arrival_s=trace.arrival_s[rows],
+        prompt_tokens=trace.prompt_tokens[rows],
+        output_tokens=trace.output_tokens[rows],
+        session=trace.session[rows],
+        after=place[trace.after[rows]],
+        delay_s=trace.delay_s[rows],
+        prefix=None if trace.prefix is None else _take_prefix(trace.prefix, rows),
+    )
+
+
+def _take_prefix(prefix: PrefixBlocks, rows: IntArray) -> PrefixBlocks:
+    counts = np.diff(prefix.offsets)[rows]
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    # Position of every kept id in the old array: its row's old start plus its place within the row.
+    source = np.arange(offsets[-1]) + np.repeat(prefix.offsets[rows] - offsets[:-1], counts)
+    return PrefixBlocks(prefix.ids[source], offsets, prefix.block_tokens)
+
+
+def _check_positive(value: float, name: str, unit: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive number ({unit}), not {value}")

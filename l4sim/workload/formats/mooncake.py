@@ -1,0 +1,102 @@
+"""Formats whose rows carry prefix block ids: Mooncake with the Dynamo session convention, and Qwen-Bailian.
+
+``mooncake`` (kvcache-ai/Mooncake; docs of ai-dynamo): milliseconds; one id per 512 prompt tokens, the last block
+perhaps partial. A row of a session with ``delay`` (milliseconds after the session's previous answer), or without
+``timestamp``, waits for the session's previous row; a row with ``timestamp`` alone comes when that says, session or
+not. ``input_length`` is the whole prompt, earlier turns included. Dynamo's own examples list fewer ids than a prompt
+has blocks: rows of sessions may, and the tokens beyond the ids then count as shared with nobody.
+
+``qwen_bailian`` (alibaba-edu/qwen-bailian-usagetraces): seconds; 16 tokens per id; ``parent_chat_id`` links the turns
+of a conversation (-1 for its first). Turns have time stamps, so they wait for nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l4sim.workload.draft import Draft, blocks_of, prefix_blocks
+from l4sim.workload.formats.base import Format, Options, fields
+from l4sim.workload.records import UNITS_PER_S, Records, labels, numbers, times, tokens
+
+MOONCAKE_BLOCK_TOKENS = 512
+QWEN_BLOCK_TOKENS = 16
+
+
+def _read_mooncake(records: Records, options: Options) -> Draft:
+    prompt_tokens = tokens(records, "input_length")
+    session = labels(records, "session_id")
+    arrival_s = times(records, "timestamp", "ms", options.time_unit, optional=True)
+    delay_s = numbers(records, "delay", "a delay >= 0", least=0.0, optional=True)
+    delay_s /= UNITS_PER_S[options.time_unit or "ms"]
+
+    after = np.full(len(records), -1, dtype=np.int64)
+    last: dict[str, int] = {}
+    for row, name in enumerate(session):
+        if name is None:
+            if np.isnan(arrival_s[row]):
+                records.refuse(row, "timestamp", "a time, as the row is of no session")
+            if not np.isnan(delay_s[row]):
+                records.refuse(row, "delay", "a delay only in rows of a session")
+            continue
+        waits = name in last and (np.isnan(arrival_s[row]) or not np.isnan(delay_s[row]))
+        if waits:
+            after[row] = last[name]
+            arrival_s[row] = np.nan
+            delay_s[row] = np.nan_to_num(delay_s[row])
+        else:
+            delay_s[row] = np.nan
+        last[name] = row
+
+    most = blocks_of(prompt_tokens, MOONCAKE_BLOCK_TOKENS)
+    in_session = np.array([name is not None for name in session])
+    prefix = prefix_blocks(records, "hash_ids", np.where(in_session, 1, most), most, MOONCAKE_BLOCK_TOKENS)
+    short = 0 if prefix is None else int((np.diff(prefix.offsets) < most).sum())
+    warning = f"{short} of {len(records)} prompts have fewer block ids than blocks: the rest is taken as shared by none"
+    return Draft(
+        prompt_tokens,
+        tokens(records, "output_length", least=0),
+        arrival_s,
+        session=session,
+        after=after,
+        delay_s=delay_s,
+        prefix=prefix,
+        warnings=(warning,) if short else (),
+    )
+
+
+def _read_qwen(records: Records, options: Options) -> Draft:
+    prompt_tokens = tokens(records, "input_length")
+    chats = labels(records, "chat_id")
+    first: dict[str | None, str | None] = {}
+    for row, (chat, parent) in enumerate(zip(chats, labels(records, "parent_chat_id"), strict=True)):
+        if chat is None or chat in first:
+            records.refuse(row, "chat_id", "an id of its own for every row")
+        # A parent that the file does not hold, as in an excerpt, still names the conversation.
+        first[chat] = chat if parent in (None, "-1") else first.get(parent, parent)
+    most = blocks_of(prompt_tokens, QWEN_BLOCK_TOKENS)
+    return Draft(
+        prompt_tokens,
+        tokens(records, "output_length", least=0),
+        times(records, "timestamp", "s", options.time_unit),
+        request_id=chats,
+        session=[first[chat] for chat in chats],
+        prefix=prefix_blocks(records, "hash_ids", most, most, QWEN_BLOCK_TOKENS),
+    )
+
+
+_LENGTHS = fields("input_length", "output_length")
+
+FORMATS = (
+    Format(
+        "mooncake",
+        (_LENGTHS | {"timestamp", "hash_ids"}, _LENGTHS | {"session_id"}),
+        fields("timestamp", "delay", "hash_ids", "session_id"),
+        _read_mooncake,
+    ),
+    Format(
+        "qwen_bailian",
+        (_LENGTHS | {"chat_id", "parent_chat_id", "timestamp"},),
+        fields("hash_ids", "type", "turn"),
+        _read_qwen,
+    ),
+)

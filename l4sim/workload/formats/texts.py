@@ -1,0 +1,183 @@
+"""Formats that hold texts instead of lengths: ShareGPT, vLLM's custom dataset, AIPerf's single and multi turn.
+
+In conversations (``sharegpt``, ``aiperf_multi_turn``) every answer is one request, whose prompt is all that was said
+before it; it arrives after the answer before it has ended, ``delay`` (milliseconds) later in AIPerf, at once in
+ShareGPT. Turns of AIPerf with a ``timestamp`` (milliseconds) come when that says. A prompt's tokens are the sum over
+its messages. Since each prompt begins with the one before it, block ids are numbered accordingly.
+
+AIPerf's files and vLLM's prompts without ``output_tokens`` say nothing of the answers' lengths: the default of vLLM's
+benchmark is assumed, with a warning.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l4sim.errors import InputError
+from l4sim.workload.draft import Draft, growing_prefix
+from l4sim.workload.formats.base import Format, Options, fields
+from l4sim.workload.records import (
+    MAX_TOKENS,
+    UNITS_PER_S,
+    Records,
+    integers,
+    labels,
+    nested,
+    numbers,
+    texts,
+    times,
+)
+from l4sim.workload.tokens import ASSUMED_OUTPUT_TOKENS
+from l4sim.workload.trace import FloatArray, IntArray
+
+ANSWERERS = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard"})
+ASKERS = frozenset({"human", "user", "system"})
+
+
+def _read_sharegpt(records: Records, options: Options) -> Draft:
+    owners, messages = nested(records, "conversations")
+    speakers = texts(messages, "from")
+    sizes = _counts(messages, "value", options)
+    names = labels(records, "id")
+    prompts: list[int] = []
+    outputs: list[int] = []
+    turns_of: list[int] = []
+    said, unanswered, unprompted = 0, 0, 0
+    for row, (owner, speaker) in enumerate(zip(owners, speakers, strict=True)):
+        if speaker not in ANSWERERS and speaker not in ASKERS:
+            messages.refuse(row, "from", f"one of {', '.join(sorted(ASKERS | ANSWERERS))}")
+        is_first = row == 0 or owners[row - 1] != owner
+        is_last = row + 1 == len(owners) or owners[row + 1] != owner
+        said = 0 if is_first else said
+        if speaker in ASKERS:
+            unanswered += is_last
+        elif is_first:
+            unprompted += 1
+        else:
+            prompts.append(said)
+            outputs.append(int(sizes[row]))
+            turns_of.append(owner)
+        said += int(sizes[row])
+    if not prompts:
+        raise InputError(f"{records.path}: no conversation holds an answer to a prompt")
+    after = _previous(turns_of)
+    warnings = [options.counter.warning] if options.counter.warning else []
+    if unanswered:
+        warnings.append(f"{unanswered} conversations end with an unanswered message, which is left out")
+    if unprompted:
+        warnings.append(f"{unprompted} conversations begin with an answer: it only adds to the later prompts")
+    silent = len(records) - len(set(turns_of))
+    if silent:
+        warnings.append(f"{silent} of {len(records)} conversations hold no answered prompt and are left out")
+    prompt_tokens = _checked(np.array(prompts, dtype=np.int64), records, turns_of)
+    session = [names[owner] or f"{records.unit} {records.numbers[owner]}" for owner in turns_of]
+    return Draft(
+        prompt_tokens,
+        np.array(outputs, dtype=np.int64),
+        request_id=_turn_ids(session, after),
+        session=session,
+        after=after,
+        delay_s=np.where(after >= 0, 0.0, np.nan),
+        prefix=growing_prefix(prompt_tokens, after, prompt_tokens[after]),
+        warnings=tuple(warnings),
+    )
+
+
+def _read_vllm_custom(records: Records, options: Options) -> Draft:
+    output_tokens, assumed = _outputs(records, "output_tokens")
+    return Draft(_counts(records, "prompt", options), output_tokens, warnings=_warnings(options, assumed))
+
+
+def _read_aiperf_single(records: Records, options: Options) -> Draft:
+    output_tokens, assumed = _outputs(records, "output_length")
+    return Draft(
+        _counts(records, "text", options),
+        output_tokens,
+        times(records, "timestamp", "ms", options.time_unit, optional=True),
+        session=labels(records, "session_id"),
+        warnings=_warnings(options, assumed),
+    )
+
+
+def _read_aiperf_multi(records: Records, options: Options) -> Draft:
+    owners, turns = nested(records, "turns")
+    texts_tokens = _counts(turns, "text", options)
+    output_tokens, assumed = _outputs(turns, "output_length")
+    arrival_s = times(turns, "timestamp", "ms", options.time_unit, optional=True)
+    delay_s = numbers(turns, "delay", "a delay >= 0", least=0.0, optional=True)
+    previous = _previous(owners)
+    waits = (previous >= 0) & (np.isnan(arrival_s) | ~np.isnan(delay_s))
+    prompt_tokens = texts_tokens.copy()
+    for row in np.flatnonzero(previous >= 0).tolist():
+        prompt_tokens[row] += prompt_tokens[row - 1] + output_tokens[row - 1]
+    prompt_tokens = _checked(prompt_tokens, records, owners)
+    names = labels(records, "session_id")
+    session = [names[owner] or f"{records.unit} {records.numbers[owner]}" for owner in owners]
+    return Draft(
+        prompt_tokens,
+        output_tokens,
+        np.where(waits, np.nan, arrival_s),
+        request_id=_turn_ids(session, previous),
+        session=session,
+        after=np.where(waits, previous, -1),
+        delay_s=_delays(waits, delay_s, options),
+        prefix=growing_prefix(prompt_tokens, previous, prompt_tokens[previous]),
+        warnings=_warnings(options, assumed),
+    )
+
+
+def _delays(waits: np.ndarray, delay: FloatArray, options: Options) -> FloatArray:
+    seconds: FloatArray = np.nan_to_num(delay) / UNITS_PER_S[options.time_unit or "ms"]
+    return np.where(waits, seconds, np.nan)
+
+
+def _counts(records: Records, field: str, options: Options) -> IntArray:
+    return np.array([options.counter.count(text) for text in texts(records, field)], dtype=np.int64)
+
+
+def _outputs(records: Records, field: str) -> tuple[IntArray, int]:
+    """Output tokens, and how many of them had to be assumed."""
+    values = records.column(field)
+    given = [ASSUMED_OUTPUT_TOKENS if value is None or value == "" else value for value in values]
+    stated = Records(records.path, {field: given}, records.numbers, records.text, records.unit, records.entries)
+    assumed = sum(value is None or value == "" for value in values)
+    return integers(stated, field, 0, MAX_TOKENS, "tokens"), assumed
+
+
+def _warnings(options: Options, assumed: int) -> tuple[str, ...]:
+    estimated = () if options.counter.warning is None else (options.counter.warning,)
+    if not assumed:
+        return estimated
+    return (*estimated, f"{assumed} requests come without an output length: {ASSUMED_OUTPUT_TOKENS} tokens are assumed")
+
+
+def _checked(prompt_tokens: IntArray, records: Records, owners: list[int]) -> IntArray:
+    """The prompts, unless one has grown beyond what is accepted."""
+    if len(prompt_tokens) and prompt_tokens.max() > MAX_TOKENS:
+        row = owners[int(prompt_tokens.argmax())]
+        raise InputError(f"{records.where(row)}: a prompt of {prompt_tokens.max():,} tokens; expected {MAX_TOKENS:,}")
+    return prompt_tokens
+
+
+def _previous(owners: list[int]) -> IntArray:
+    """The row before each, -1 where a conversation begins; rows of a conversation stand together."""
+    return np.array(
+        [row - 1 if row and owners[row - 1] == owner else -1 for row, owner in enumerate(owners)], dtype=np.int64
+    )
+
+
+def _turn_ids(session: list[str], previous: IntArray) -> list[str]:
+    turns: list[int] = []
+    for before in previous.tolist():
+        turns.append(0 if before < 0 else turns[before] + 1)
+    return [f"{name}:{turn}" for name, turn in zip(session, turns, strict=True)]
+
+
+FORMATS = (
+    Format("sharegpt", (fields("conversations"),), fields("id"), _read_sharegpt),
+    Format("vllm_custom", (fields("prompt"),), fields("output_tokens"), _read_vllm_custom),
+    Format(
+        "aiperf_single_turn", (fields("text"),), fields("timestamp", "session_id", "output_length"), _read_aiperf_single
+    ),
+    Format("aiperf_multi_turn", (fields("turns"),), fields("session_id"), _read_aiperf_multi),
+)

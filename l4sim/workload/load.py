@@ -1,0 +1,72 @@
+"""Traces in: any public format, recognised by its fields."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from l4sim.errors import InputError
+from l4sim.workload import own_parquet
+from l4sim.workload.arrange import dejitter, head
+from l4sim.workload.draft import finish
+from l4sim.workload.files import container, read_records, read_table, table_records
+from l4sim.workload.formats import named, recognise, texts, unused_fields
+from l4sim.workload.formats.base import Options
+from l4sim.workload.records import UNITS_PER_S, Records
+from l4sim.workload.tokens import token_counter
+from l4sim.workload.trace import Trace
+
+
+def load_trace(
+    path: str | PathLike[str],
+    *,
+    format: str = "auto",
+    time_unit: str = "auto",
+    tokens: str = "estimate",
+    dejitter_s: float | None = None,
+    limit: int | None = None,
+) -> Trace:
+    """The trace in ``path`` (.csv, .jsonl, .json or .parquet, each also .gz).
+
+    ``format`` is one of `l4sim.workload.formats.FORMATS`, or ``"auto"`` to recognise it. ``time_unit`` (ns, us, ms, s)
+    overrides the format's own for numeric times and delays. ``tokens`` says how texts are counted: ``"estimate"``, or a
+    tokenizer's name or path. ``dejitter_s`` spreads arrivals over a coarse clock's tick; ``limit`` keeps the first
+    rows. Arrivals count from the first. What was changed or guessed is told in ``Trace.warnings``.
+
+    Raises `InputError` for anything that is not accepted, naming file, line and field.
+    """
+    if time_unit != "auto" and time_unit not in UNITS_PER_S:
+        raise InputError(f"unknown time unit '{time_unit}'; known are auto, {', '.join(UNITS_PER_S)}")
+    trace = _load(Path(path), format, None if time_unit == "auto" else time_unit, tokens)
+    if dejitter_s is not None:
+        trace = dejitter(trace, dejitter_s, seed=0)
+    return trace if limit is None else head(trace, limit)
+
+
+def _load(path: Path, format_name: str, time_unit: str | None, tokens: str) -> Trace:
+    if format_name not in ("auto", own_parquet.NAME):
+        named(format_name)
+    name = path.name.split(".")[0]
+    if container(path) == ".parquet":
+        table = read_table(path)
+        if own_parquet.is_own(table):
+            if format_name not in ("auto", own_parquet.NAME) or time_unit is not None:
+                raise InputError(f"{path}: l4sim's own parquet takes neither a format nor a time unit")
+            return own_parquet.from_table(table, path)
+        return _parse(table_records(path, table), name, format_name, time_unit, tokens)
+    return _parse(read_records(path), name, format_name, time_unit, tokens)
+
+
+def _parse(records: Records, name: str, format_name: str, time_unit: str | None, tokens: str) -> Trace:
+    kind = recognise(records) if format_name == "auto" else named(format_name)
+    if tokens != "estimate" and kind not in texts.FORMATS:
+        raise InputError(f"{records.path}: {kind.name} holds token counts, a tokenizer ({tokens}) is not accepted")
+    draft = kind.read(records, Options(time_unit, token_counter(tokens)))
+    if time_unit is not None and draft.arrival_s is None:
+        raise InputError(f"{records.path}: {kind.name} has no arrival times, a time unit ({time_unit}) is not accepted")
+    unused = unused_fields(records, kind)
+    if unused:
+        listed = ", ".join(unused)
+        draft = replace(draft, warnings=(*draft.warnings, f"fields that {kind.name} does not use: {listed}"))
+    return finish(draft, name)
