@@ -44,9 +44,9 @@ def write_timeline(run: Run, path: Path, window: Window | None = None) -> Path:
         *_migration_events(migrations),
         *_flow_events(segments, migrations[migrations["status"] == "done"]),
     ]
-    lines = ",\n".join(map(json.JSONEncoder(separators=(",", ":")).encode, events))
+    text = json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, separators=(",", ":"))
     try:
-        path.write_text(f'{{"displayTimeUnit":"ms","traceEvents":[\n{lines}\n]}}\n', encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from error
     return path

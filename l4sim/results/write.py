@@ -48,7 +48,7 @@ def write_run(out_dir: Path, config: Mapping[str, Any], runs: Sequence[Run], sum
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """The InputError for an output folder or file that cannot be written."""
-    return InputError(f"--out {path}: cannot be written ({error.strerror or error}); give a folder that can")
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that can")
 
 
 def dump_json(value: Any) -> str:

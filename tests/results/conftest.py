@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -149,6 +150,100 @@ def _boundaries(policy: str, plan: tuple[StageRange, ...] | None) -> DataFrame:
 
 def _flat(rows: NDArray[np.float64]) -> array[float]:
     return array("d", np.asarray(rows, dtype=np.float64).tobytes())
+
+
+REQUEST = {
+    "request_id": "a",
+    "arrival_s": 0.0,
+    "prompt_tokens": 10,
+    "output_tokens": 2,
+    "cached_tokens": 0,
+    "queue_s": 0.0,
+    "ttft_s": 1.0,
+    "tpot_s": 1.0,
+    "max_itl_s": 1.0,
+    "e2e_s": 2.0,
+    "normalized_latency_s": 1.0,
+    "migrations": 0,
+    "preemptions": 0,
+    "first_instance": 0,
+    "last_instance": 0,
+    "status": "finished",
+    "reason": "",
+}
+UNFINISHED = dict.fromkeys(("queue_s", "ttft_s", "tpot_s", "max_itl_s", "e2e_s", "normalized_latency_s"), math.nan)
+SEGMENT = {
+    "instance": 0,
+    "start_s": 0.0,
+    "end_s": 1.0,
+    "iterations": 1,
+    "decode_requests": 1,
+    "prefill_requests": 0,
+    "prefill_tokens": 0,
+    "context_tokens": 100,
+    "context_std_tokens": 0.0,
+    "waiting_requests": 0,
+    "kv_blocks_used": 0,
+    "kv_blocks_total": 100,
+}
+MIGRATION = {
+    "request_id": "a",
+    "kind": "handover",
+    "source": 0,
+    "destination": 1,
+    "asked_s": 0.0,
+    "start_s": 0.0,
+    "pause_start_s": 0.1,
+    "end_s": 0.2,
+    "pause_s": 0.1,
+    "context_tokens": 100,
+    "copied_bytes": 1000,
+    "stages": 1,
+    "status": "done",
+    "reason": "",
+}
+
+Row = dict[str, object]
+
+
+def tiny_run(
+    policy: str = "l4",
+    *,
+    requests: Sequence[Row] = (),
+    iterations: Sequence[Row] = (),
+    migrations: Sequence[Row] = (),
+    boundaries: Sequence[Row] = (),
+    plan: tuple[StageRange, ...] | None = None,
+    instances: int | None = None,
+) -> Run:
+    """A run of the given rows; each names only what differs from a default row."""
+    return Run(
+        policy=policy,
+        requests=_table(policy, REQUESTS, REQUEST, requests),
+        iterations=_table(policy, ITERATIONS, SEGMENT, iterations),
+        migrations=_table(policy, MIGRATIONS, MIGRATION, migrations),
+        plan=plan,
+        boundaries=_table(policy, BOUNDARIES, {}, boundaries),
+        instances=instances,
+    )
+
+
+def _table(policy: str, columns: Mapping[str, type], default: Row, rows: Sequence[Row]) -> DataFrame:
+    filled = [{"policy": policy} | default | row for row in rows]
+    types = {name: object if kind is str else kind for name, kind in columns.items()}
+    return DataFrame(filled, columns=list(columns)).astype(types)
+
+
+@pytest.fixture(scope="session")
+def make_tiny() -> Callable[..., Run]:
+    """`tiny_run`: a run of a few rows for hand-worked answers."""
+    return tiny_run
+
+
+@pytest.fixture(scope="session")
+def unfinished() -> Row:
+    """The latencies of a request that did not finish."""
+    return dict(UNFINISHED)
 
 
 @pytest.fixture(scope="session")

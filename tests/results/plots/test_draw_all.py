@@ -1,0 +1,45 @@
+"""The set of pictures as files."""
+
+from __future__ import annotations
+
+import matplotlib.image
+import pytest
+
+from l4sim.errors import InputError
+from l4sim.results.plots import draw_all
+
+NAMES = ["latency_cdf.png", "latency_by_length.png", "instances.png", "queue.png", "heterogeneity.png", "plan.png"]
+
+
+def test_all_pictures_are_drawn_at_readme_width_with_something_on_them(tmp_path, runs):
+    written = draw_all(runs, tmp_path)
+    assert [path.name for path in written] == NAMES
+    for path in written:
+        pixels = matplotlib.image.imread(path)
+        assert pixels.shape[1] == 900
+        assert pixels[..., :3].std() > 0.05
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path, make_run):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        draw_all([make_run("round-robin"), make_run("l4", stages=3, refined=True)], folder)
+    for name in NAMES:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_a_picture_with_nothing_to_show_is_not_drawn_and_an_old_one_goes(tmp_path, make_run):
+    draw_all([make_run("l4", stages=3)], tmp_path)
+    written = draw_all([make_run("round-robin")], tmp_path)
+    assert [path.name for path in written] == NAMES[:-1]
+    assert not (tmp_path / "plan.png").exists()
+
+
+def test_a_run_without_anything_leaves_no_picture(tmp_path, make_tiny):
+    assert draw_all([make_tiny()], tmp_path) == []
+
+
+def test_a_file_in_the_way_is_told_in_one_line(tmp_path, runs):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match="out: cannot be written"):
+        draw_all(runs, tmp_path / "out")

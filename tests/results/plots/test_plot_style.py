@@ -1,0 +1,41 @@
+"""Colours and labels that all pictures share."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from l4sim.results.plots.style import KNOWN, PALETTE, colours, labels, log_scale
+
+
+def test_a_known_policy_keeps_its_colour_whatever_it_is_compared_with():
+    assert colours(["l4", "mine"])["l4"] == colours(["mine", "round-robin", "l4"])["l4"] == KNOWN["l4"]
+
+
+def test_other_policies_take_what_is_left_in_order():
+    chosen = colours(["first", "l4", "second"])
+    assert len(set(chosen.values())) == 3
+    left = [colour for colour in PALETTE if colour != KNOWN["l4"]]
+    assert (chosen["first"], chosen["second"]) == (left[0], left[1])
+
+
+def test_more_policies_than_colours_start_over():
+    names = [f"policy {number}" for number in range(len(PALETTE) + 1)]
+    chosen = colours(names)
+    assert chosen[names[0]] == chosen[names[-1]]
+
+
+def test_a_label_tells_of_unfinished_requests(make_tiny, unfinished):
+    whole = make_tiny("a", requests=[{}])
+    partly = make_tiny("b", requests=[{}, {"status": "rejected"} | unfinished])
+    assert labels([whole, partly]) == {"a": "a", "b": "b (1 of 2 finished)"}
+
+
+def test_log_axes_have_plain_numbers_and_two_and_five_only_where_decades_are_few():
+    ax = Figure().subplots()
+    ax.set(xlim=(50, 200_000), ylim=(1, 30))
+    log_scale(ax, "x")
+    log_scale(ax, "y")
+    assert ax.xaxis.get_major_formatter()(100_000, 0) == "100,000"
+    assert set(ax.get_xticks()) >= {100, 1_000, 10_000, 100_000}
+    assert 200 not in ax.get_xticks()
+    assert set(ax.get_yticks()) >= {1, 2, 5, 10, 20}

@@ -1,0 +1,138 @@
+"""The printed comparison and its verdict."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from l4sim.results.metrics import summarise
+from l4sim.results.report import change, comparison_table, precise, unfinished, verdict
+
+
+def printed(summaries, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(comparison_table(summaries))
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def summary(make_tiny):
+    """A policy's summary with the given normalized and E2E latency, of one request, so that mean and P99 agree."""
+
+    def build(policy: str, normalized_s: float, e2e_s: float = 2.0, **request: object):
+        row = {"normalized_latency_s": normalized_s, "e2e_s": e2e_s} | request
+        return summarise(make_tiny(policy, requests=[row]))
+
+    return build
+
+
+@pytest.fixture
+def short_of_one(make_tiny, unfinished):
+    """A policy that finished one request and rejected another."""
+    rejected = {"request_id": "b", "status": "rejected", "reason": "longer than 8,192 tokens"}
+    return summarise(make_tiny("l4", requests=[{}, rejected | unfinished]))
+
+
+def test_the_table_gives_each_figure_and_its_change_against_the_first_policy(summary):
+    text = printed([summary("round-robin", 0.050, 4.0), summary("llumnix", 0.040, 5.0)])
+    assert "below: change against round-robin" in " ".join(text.split())
+    first, second, below = text.splitlines()[4:7]
+    assert first.split()[0] == "round-robin"
+    assert first.split()[-3:] == ["4.00*", "4.00*", "50.0"]
+    assert second.split()[-3:] == ["5.00", "5.00", "40.0*"]
+    assert below.split()[-6:] == ["+25", "%", "+25", "%", "-20", "%"]
+
+
+def test_the_higher_throughput_is_the_best_one(summary):
+    text = printed([summary("a", 1.0, output_tokens=10), summary("b", 1.0, output_tokens=30)])
+    assert "15.0*" in text
+    assert "5.00*" not in text
+
+
+def test_no_asterisk_where_all_are_alike(summary):
+    assert "*" not in printed([summary("a", 1.0), summary("b", 1.0)]).split("norm.: E2E")[0]
+
+
+def test_the_table_fits_eighty_columns_with_every_figure_whole(make_run):
+    summaries = [summarise(make_run(name)) for name in ("round-robin", "least-outstanding", "l4")]
+    text = printed(summaries)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_requests_that_did_not_finish_are_shown_with_their_reason(summary, short_of_one):
+    text = " ".join(printed([summary("round-robin", 1.0), short_of_one]).split())
+    assert "of 2" in text
+    assert "l4 finished 1 of 2 requests: 1 rejected (longer than 8,192 tokens)." in text
+
+
+def test_different_finished_requests_are_told_even_at_equal_counts(summary):
+    lines = unfinished([summary("a", 1.0, request_id="x"), summary("b", 1.0, request_id="y")])
+    assert lines == ["The policies finished different requests: their latencies are not of the same traffic."]
+
+
+def test_nothing_is_said_of_policies_that_finished_everything(summary):
+    assert unfinished([summary("a", 1.0), summary("b", 2.0)]) == []
+
+
+def test_l4_pays_against_the_best_other_policy_not_the_first(summary):
+    summaries = [summary("round-robin", 0.080), summary("llumnix", 0.050, 2.0), summary("l4", 0.044, 2.06)]
+    expected = "l4 lowers mean normalized latency by 12 % against the best other policy (llumnix), P99 E2E +3.0 %."
+    assert verdict(summaries) == expected
+
+
+def test_l4_does_not_pay_where_it_is_slower(summary):
+    text = verdict([summary("l4", 0.060), summary("llumnix", 0.050)])
+    assert text.startswith("l4 does not pay here: it raises mean normalized latency by 20 %")
+
+
+def test_l4_does_not_pay_where_the_difference_is_noise(summary):
+    text = verdict([summary("llumnix", 0.1000), summary("l4", 0.0997)])
+    assert text.startswith("l4 does not pay here: mean normalized latency is within 0.5%")
+
+
+def test_without_l4_the_best_policy_is_held_against_the_first(summary):
+    text = verdict([summary("round-robin", 0.08), summary("bucket", 0.06), summary("llumnix", 0.04, 1.0)])
+    assert text == "llumnix lowers mean normalized latency the most: by 50 % against round-robin, P99 E2E -50 %."
+    assert verdict([summary("round-robin", 0.04), summary("bucket", 0.06)]).startswith("No policy lowers")
+
+
+def test_the_verdict_warns_of_different_finished_requests(summary, short_of_one):
+    assert verdict([summary("llumnix", 2.0, request_id="other"), short_of_one]).endswith(
+        "But the policies finished different requests."
+    )
+
+
+def test_a_policy_that_finished_nothing_is_not_compared(summary, make_tiny, unfinished):
+    nothing = summarise(make_tiny("l4", requests=[{"status": "failed", "reason": "crash"} | unfinished]))
+    assert verdict([summary("llumnix", 1.0), nothing]).startswith("Nothing to compare")
+    assert "–" in printed([summary("llumnix", 1.0), nothing])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.012345, "0.0123"),
+        (4.561, "4.56"),
+        (45.61, "45.6"),
+        (456.1, "456"),
+        (12_345, "12,300"),
+        (0, "0"),
+        (0.9996, "1.00"),
+        (99.96, "100"),
+        (math.nan, "–"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value, text):
+    assert precise(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "text"),
+    [(1.12, 1, "+12 %"), (0.996, 1, "-0.4 %"), (1.0001, 1, "±0 %"), (12, 1, "x12.0"), (1, 0, "–"), (math.nan, 1, "–")],
+)
+def test_changes_are_told_with_their_sign(value, base, text):
+    assert change(value, base) == text
