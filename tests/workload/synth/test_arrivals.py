@@ -136,6 +136,13 @@ def test_on_off_arrivals_for_a_duration_have_the_long_run_rate() -> None:
     assert abs(count - duration_s) <= SIGMAS * math.sqrt(variance)
 
 
+def test_on_off_arrivals_start_in_either_state_as_often_as_they_are_in_it() -> None:
+    # Periods far longer than what is watched, so whether anything arrives at all is the first state.
+    process, trials = OnOff(1.0, on_s=1e6, off_s=3e6), 2000
+    on = sum(len(process.times(rng(seed), duration_s=10.0)) > 0 for seed in range(trials))
+    assert abs(on / trials - 1 / 4) <= SIGMAS * math.sqrt(1 / 4 * 3 / 4 / trials)
+
+
 def test_each_piecewise_segment_has_its_own_rate_and_the_cycle_repeats() -> None:
     process = Piecewise(((100.0, 20.0), (50.0, 0.0), (200.0, 5.0)))
     times_s = process.times(rng(), duration_s=700.0)

@@ -1,0 +1,228 @@
+"""``l4sim trace synth``: options to a synthetic trace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import numpy as np
+
+from l4sim.errors import InputError
+from l4sim.workload.load import load_trace
+from l4sim.workload.save import save_trace
+from l4sim.workload.synth.arrivals import Arrivals, Constant, Diurnal, Gamma, OnOff, Piecewise, Poisson, Weibull
+from l4sim.workload.synth.joint import Bootstrap, Coupled, JointLengths
+from l4sim.workload.synth.make import synthesize
+from l4sim.workload.synth.parse import LENGTH_NAMES, parse_lengths, parse_segments
+from l4sim.workload.synth.presets import PRESETS, preset
+from l4sim.workload.synth.sessions import Sessions
+from l4sim.workload.trace import IntArray, Trace
+
+ARRIVALS: dict[str, Any] = {
+    "poisson": Poisson,
+    "constant": Constant,
+    "gamma": Gamma,
+    "weibull": Weibull,
+    "onoff": OnOff,
+    "diurnal": Diurnal,
+    "piecewise": Piecewise,
+}
+# Field of an arrival process -> the option that sets it.
+ARRIVAL_OPTIONS = {
+    "rate_per_s": "--rate",
+    "cv": "--cv",
+    "on_s": "--on",
+    "off_s": "--off",
+    "off_ratio": "--off-ratio",
+    "amplitude": "--amplitude",
+    "period_s": "--period",
+    "peak_s": "--peak",
+    "segments": "--segments",
+}
+SESSION_OPTIONS = {"think_s_mean": "--think", "system_tokens": "--system-tokens", "block_tokens": "--block-size"}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--preset", "preset_name", type=click.Choice(list(PRESETS)), help="Lengths of a named kind of traffic.")
+@click.option(
+    "--prompt-lengths",
+    metavar="DIST",
+    help=f"Prompt lengths, e.g. lognormal:mu=7,sigma=1.1,max=8192; names: {', '.join(LENGTH_NAMES)}; "
+    "mixtures as 0.7*DIST+0.3*DIST. With --preset, in place of the preset's.",
+)
+@click.option("--output-lengths", metavar="DIST", help="Output lengths, likewise.")
+@click.option("--lengths-from", metavar="TRACE", help="Lengths drawn from the rows of another trace.")
+@click.option("--correlation", type=float, metavar="RHO", help="Spearman correlation of prompt and output lengths.")
+@click.option("--requests", type=int, metavar="N", help="How many requests.")
+@click.option("--duration", "duration_s", type=float, metavar="S", help="All arrivals within so many seconds.")
+@click.option(
+    "--arrivals",
+    "process",
+    type=click.Choice(list(ARRIVALS)),
+    default="poisson",
+    show_default=True,
+    help="The process.",
+)
+@click.option("--rate", "rate_per_s", type=float, metavar="R", help="Mean arrivals per second.")
+@click.option("--cv", type=float, help="Coefficient of variation of the gaps (gamma, weibull).")
+@click.option("--on", "on_s", type=float, metavar="S", help="Mean seconds of a burst (onoff).")
+@click.option("--off", "off_s", type=float, metavar="S", help="Mean seconds between bursts (onoff).")
+@click.option("--off-ratio", type=float, metavar="X", help="Rate between bursts over rate within (onoff)  [default: 0]")
+@click.option("--amplitude", type=float, metavar="X", help="Swing around the mean rate, 0 to 1 (diurnal).")
+@click.option("--period", "period_s", type=float, metavar="S", help="Seconds of a day (diurnal)  [default: 86400]")
+@click.option(
+    "--peak", "peak_s", type=float, metavar="S", help="Seconds from the start to a peak (diurnal)  [default: 0]"
+)
+@click.option("--segments", metavar="S:R,...", help="Seconds and rate of each segment, repeated (piecewise).")
+@click.option(
+    "--turns",
+    type=float,
+    metavar="X",
+    help="Mean turns per session: every arrival then starts a session of prompts that grow.",
+)
+@click.option("--think", "think_s_mean", type=float, metavar="S", help="Mean seconds from an answer to the next turn.")
+@click.option("--system-tokens", type=int, metavar="N", help="System prompt shared by all sessions  [default: 0]")
+@click.option("--block-size", "block_tokens", type=int, metavar="N", help="Tokens per prefix-block id  [default: 512]")
+@click.option("--max-model-len", type=int, metavar="N", help="Limit of prompt and output tokens together.")
+@click.option(
+    "--over-limit", type=click.Choice(["clip", "drop"]), help="What to do with longer requests  [default: clip]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same trace.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+def synth(
+    out: Path,
+    preset_name: str | None,
+    prompt_lengths: str | None,
+    output_lengths: str | None,
+    lengths_from: str | None,
+    correlation: float | None,
+    requests: int | None,
+    duration_s: float | None,
+    process: str,
+    turns: float | None,
+    max_model_len: int | None,
+    over_limit: Literal["clip", "drop"] | None,
+    seed: int,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Make a synthetic trace.
+
+    It is written to OUT as Mooncake JSON lines (.jsonl, .jsonl.gz) or as l4sim's own parquet (.parquet).
+    """
+    if over_limit is not None and max_model_len is None:
+        raise InputError("--over-limit applies only with --max-model-len")
+    if (requests is None) == (duration_s is None):
+        raise InputError("give either --requests N or --duration S")
+    session_parameters = {name: parameters.pop(name) for name in SESSION_OPTIONS}
+    trace = synthesize(
+        _lengths(preset_name, prompt_lengths, output_lengths, lengths_from, correlation),
+        _arrivals(process, parameters),
+        requests=requests,
+        duration_s=duration_s,
+        sessions=_sessions(turns, session_parameters),
+        limit_tokens=max_model_len,
+        over_limit=over_limit or "clip",
+        seed=seed,
+        name=preset_name or "synthetic",
+    )
+    save_trace(trace, out)
+    for warning in trace.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    summary = _summary(trace)
+    click.echo(
+        json.dumps({"path": str(out), **summary, "warnings": trace.warnings}) if as_json else _told(out, summary)
+    )
+
+
+def _arrivals(process: str, parameters: dict[str, Any]) -> Arrivals:
+    """The process of that name, from the options given for it; raises InputError naming one missing or out of place."""
+    accepted = {field.name: field for field in fields(ARRIVALS[process])}
+    options = ", ".join(ARRIVAL_OPTIONS[name] for name in accepted)
+    given = {name: value for name, value in parameters.items() if value is not None}
+    for name in given:
+        if name not in accepted:
+            raise InputError(f"{ARRIVAL_OPTIONS[name]} does not apply to {process} arrivals, which take {options}")
+    for name, field in accepted.items():
+        if name not in given and field.default is MISSING:
+            raise InputError(f"{process} arrivals need {ARRIVAL_OPTIONS[name]}; they take {options}")
+    if "segments" in given:
+        given["segments"] = parse_segments(given["segments"])
+    arrivals: Arrivals = ARRIVALS[process](**given)
+    return arrivals
+
+
+def _lengths(
+    preset_name: str | None, prompt: str | None, output: str | None, lengths_from: str | None, correlation: float | None
+) -> JointLengths:
+    """The lengths that the options describe; raises InputError where they describe none, or two."""
+    if lengths_from is not None:
+        others = {
+            "--preset": preset_name,
+            "--prompt-lengths": prompt,
+            "--output-lengths": output,
+            "--correlation": correlation,
+        }
+        for option, value in others.items():
+            if value is not None:
+                raise InputError(f"{option} does not apply with --lengths-from, which draws whole rows")
+        trace = load_trace(lengths_from)
+        for warning in trace.warnings:
+            click.echo(f"warning: {lengths_from}: {warning}", err=True)
+        return Bootstrap.of(trace)
+    if preset_name is not None:
+        lengths = preset(preset_name).lengths
+    elif prompt is not None and output is not None:
+        lengths = Coupled(parse_lengths(prompt), parse_lengths(output))
+    else:
+        raise InputError(
+            f"give --preset ({', '.join(PRESETS)}), or both --prompt-lengths and --output-lengths, or --lengths-from"
+        )
+    return replace(
+        lengths,
+        prompt=lengths.prompt if prompt is None else parse_lengths(prompt),
+        output=lengths.output if output is None else parse_lengths(output),
+        spearman=lengths.spearman if correlation is None else correlation,
+    )
+
+
+def _sessions(turns: float | None, parameters: dict[str, Any]) -> Sessions | None:
+    """The sessions that the options describe, None without ``--turns``."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if turns is None:
+        for name in given:
+            raise InputError(f"{SESSION_OPTIONS[name]} applies only to sessions: give --turns as well")
+        return None
+    if "think_s_mean" not in given:
+        raise InputError("sessions need --think, the mean seconds from an answer to the next turn")
+    return Sessions(turns_mean=turns, **given)
+
+
+def _summary(trace: Trace) -> dict[str, Any]:
+    return {
+        "requests": len(trace),
+        "sessions": len(np.unique(trace.session[trace.session >= 0])),
+        "last_open_loop_arrival_s": float(np.nanmax(trace.arrival_s)),
+        "prompt_tokens": _percentiles(trace.prompt_tokens),
+        "output_tokens": _percentiles(trace.output_tokens),
+    }
+
+
+def _percentiles(tokens: IntArray) -> dict[str, float]:
+    p50, p99 = np.percentile(tokens, (50, 99))
+    return {"mean": float(tokens.mean()), "p50": float(p50), "p99": float(p99), "max": float(tokens.max())}
+
+
+def _told(out: Path, summary: dict[str, Any]) -> str:
+    in_sessions = f" in {summary['sessions']} sessions" if summary["sessions"] else ""
+    head = f"{out}: {summary['requests']} requests{in_sessions}"
+    head += f", the last open-loop arrival at {summary['last_open_loop_arrival_s']:.1f} s"
+    lines = [
+        f"  {kind} tokens: " + ", ".join(f"{name} {value:,.0f}" for name, value in summary[f"{kind}_tokens"].items())
+        for kind in ("prompt", "output")
+    ]
+    return "\n".join([head, *lines])
