@@ -112,7 +112,7 @@ def _reasons(table: Any, status: str) -> dict[str, int]:
 
 
 def _digest(request_ids: NDArray[np.object_]) -> str:
-    return hashlib.sha256("\n".join(request_ids).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(request_ids)).encode()).hexdigest()
 
 
 def _utilisation(run: Run) -> float:

@@ -16,6 +16,9 @@ Summary = Mapping[str, Any]
 # Differences below this share are told as none: the choice of the trace's sample moves the mean by more.
 NOISE = 0.005
 
+# The most frequent reasons are told; summary.json has them all.
+MAX_REASONS = 3
+
 
 class _Column(NamedTuple):
     header: str
@@ -160,7 +163,11 @@ def _finished(summary: Summary) -> str:
 
 def _reasons(reasons: Mapping[str, int]) -> str:
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(reason if len(ordered) == 1 else f"{count:,} {reason}" for reason, count in ordered)
+    if len(ordered) == 1:
+        return ordered[0][0]
+    told = [f"{count:,} {reason}" for reason, count in ordered[:MAX_REASONS]]
+    rest = sum(count for _, count in ordered[MAX_REASONS:])
+    return ", ".join([*told, f"{rest:,} for other reasons"] if rest else told)
 
 
 def _normalized(summary: Summary) -> float:

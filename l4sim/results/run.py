@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from l4sim.policies.l4.plan import Stage
 
 if TYPE_CHECKING:
     from array import array
@@ -81,14 +83,6 @@ REQUEST_STATUSES = ("finished", "rejected", "failed")
 MIGRATION_STATUSES = ("done", "refused", "aborted")
 
 
-class StageRange(NamedTuple):
-    """One stage of a plan: the instances that hold context lengths in ``[lo_tokens, hi_tokens)``."""
-
-    lo_tokens: int
-    hi_tokens: int
-    instances: tuple[int, ...]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """What one policy did with a trace. Raises ValueError if a table's columns are not the contract's."""
@@ -100,7 +94,7 @@ class Run:
     """`ITERATIONS`; segments of one instance do not overlap."""
     migrations: DataFrame
     """`MIGRATIONS`."""
-    plan: tuple[StageRange, ...] | None
+    plan: tuple[Stage, ...] | None
     """The plan that the run began with; None for policies without stages."""
     boundaries: DataFrame
     """`BOUNDARIES`; empty unless the plan was refined at run time."""

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, StageRange, frame_from_rows
+from l4sim.policies.l4.plan import Stage
+from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows
 
 STATUSES = ("finished", "rejected", "failed")
 REASONS = ("", "longer than max_model_len", "no room")
@@ -62,11 +63,11 @@ def synthetic_run(
     )
 
 
-def _plan(stages: int, instances: int) -> tuple[StageRange, ...]:
+def _plan(stages: int, instances: int) -> tuple[Stage, ...]:
     edges = [0, *np.geomspace(2_000, 131_072, stages).astype(int).tolist()]
     groups = np.array_split(np.arange(instances), stages)
     return tuple(
-        StageRange(lo, hi, tuple(map(int, group))) for lo, hi, group in zip(edges[:-1], edges[1:], groups, strict=True)
+        Stage(lo, hi, tuple(map(int, group))) for lo, hi, group in zip(edges[:-1], edges[1:], groups, strict=True)
     )
 
 
@@ -98,7 +99,7 @@ def _segments(rng: np.random.Generator, instances: int, count: int, slowness: fl
 def _migrations(
     policy: str,
     rng: np.random.Generator,
-    plan: tuple[StageRange, ...] | None,
+    plan: tuple[Stage, ...] | None,
     ids: Sequence[str],
     instances: int,
     refined: bool,
@@ -135,7 +136,7 @@ def _migrations(
     return frame_from_rows(policy, _flat(rows), MIGRATIONS, words)
 
 
-def _boundaries(policy: str, plan: tuple[StageRange, ...] | None) -> DataFrame:
+def _boundaries(policy: str, plan: tuple[Stage, ...] | None) -> DataFrame:
     rows = (
         [
             (time_s, stage, plan[stage].hi_tokens * (1 + 0.3 * np.sin(time_s / 40 + stage)))
@@ -213,7 +214,7 @@ def tiny_run(
     iterations: Sequence[Row] = (),
     migrations: Sequence[Row] = (),
     boundaries: Sequence[Row] = (),
-    plan: tuple[StageRange, ...] | None = None,
+    plan: tuple[Stage, ...] | None = None,
     instances: int | None = None,
 ) -> Run:
     """A run of the given rows; each names only what differs from a default row."""
@@ -241,7 +242,7 @@ def make_tiny() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def unfinished() -> Row:
+def no_latencies() -> Row:
     """The latencies of a request that did not finish."""
     return dict(UNFINISHED)
 

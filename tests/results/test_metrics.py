@@ -11,7 +11,7 @@ from l4sim.results.metrics import goodput_requests_per_s, slo_attainment, summar
 
 
 @pytest.fixture
-def run(make_tiny, unfinished):
+def run(make_tiny, no_latencies):
     """Three finished requests (at 1+2, 2+4 and 3+8 s), one rejected, one failed; two instances of four were busy."""
     return make_tiny(
         requests=[
@@ -19,8 +19,9 @@ def run(make_tiny, unfinished):
             {"request_id": "b", "arrival_s": 2.0, "output_tokens": 1, "ttft_s": 4.0, "tpot_s": math.nan, "e2e_s": 4.0},
             {"request_id": "c", "arrival_s": 3.0, "output_tokens": 29, "ttft_s": 1.5, "tpot_s": 0.3, "e2e_s": 8.0}
             | {"prompt_tokens": 20, "cached_tokens": 10, "preemptions": 2},
-            {"request_id": "d", "arrival_s": 4.0, "status": "rejected", "reason": "too long"} | unfinished,
-            {"request_id": "e", "arrival_s": 5.0, "status": "failed", "reason": "crash", "preemptions": 1} | unfinished,
+            {"request_id": "d", "arrival_s": 4.0, "status": "rejected", "reason": "too long"} | no_latencies,
+            {"request_id": "e", "arrival_s": 5.0, "status": "failed", "reason": "crash", "preemptions": 1}
+            | no_latencies,
         ],
         iterations=[
             {"instance": 0, "start_s": 1.0, "end_s": 6.0},
@@ -75,9 +76,9 @@ def test_utilisation_is_the_busy_share_of_all_instances_idle_ones_included(run):
     assert summarise(run)["mean_utilisation"] == pytest.approx((5 + 1 + 2) / (4 * 10))
 
 
-def test_the_finished_sets_digest_tells_other_requests_apart_at_equal_counts(make_tiny, unfinished):
+def test_the_finished_sets_digest_tells_other_requests_apart_at_equal_counts(make_tiny, no_latencies):
     first, second = {"request_id": "a"}, {"request_id": "b"}
-    rejected = {"status": "rejected"} | unfinished
+    rejected = {"status": "rejected"} | no_latencies
     one = summarise(make_tiny("one", requests=[first, second | rejected]))
     other = summarise(make_tiny("other", requests=[first | rejected, second]))
     again = summarise(make_tiny("again", requests=[first, second | rejected]))
@@ -85,8 +86,14 @@ def test_the_finished_sets_digest_tells_other_requests_apart_at_equal_counts(mak
     assert one["finished_sha256"] == again["finished_sha256"] != other["finished_sha256"]
 
 
-def test_a_run_in_which_nothing_finished_has_no_throughput_and_no_latencies(make_tiny, unfinished):
-    summary = summarise(make_tiny(requests=[{"status": "rejected", "reason": "too long"} | unfinished]))
+def test_the_finished_sets_digest_does_not_depend_on_the_rows_order(make_tiny):
+    rows = [{"request_id": "a"}, {"request_id": "b"}]
+    forward, backward = (summarise(make_tiny(requests=order)) for order in (rows, rows[::-1]))
+    assert forward["finished_sha256"] == backward["finished_sha256"]
+
+
+def test_a_run_in_which_nothing_finished_has_no_throughput_and_no_latencies(make_tiny, no_latencies):
+    summary = summarise(make_tiny(requests=[{"status": "rejected", "reason": "too long"} | no_latencies]))
     assert summary["throughput_requests_per_s"] == 0.0
     assert summary["mean_utilisation"] == 0.0
     assert all(math.isnan(figure) for figure in summary["e2e_s"].values())

@@ -30,10 +30,10 @@ def summary(make_tiny):
 
 
 @pytest.fixture
-def short_of_one(make_tiny, unfinished):
+def short_of_one(make_tiny, no_latencies):
     """A policy that finished one request and rejected another."""
     rejected = {"request_id": "b", "status": "rejected", "reason": "longer than 8,192 tokens"}
-    return summarise(make_tiny("l4", requests=[{}, rejected | unfinished]))
+    return summarise(make_tiny("l4", requests=[{}, rejected | no_latencies]))
 
 
 def test_the_table_gives_each_figure_and_its_change_against_the_first_policy(summary):
@@ -74,6 +74,14 @@ def test_different_finished_requests_are_told_even_at_equal_counts(summary):
     assert lines == ["The policies finished different requests: their latencies are not of the same traffic."]
 
 
+def test_only_the_most_frequent_reasons_are_told(make_tiny, no_latencies):
+    reasons = ["full", "full", "full", "broken", "broken", "long", "odd", "strange"]
+    rows = [{"status": "failed", "reason": reason} | no_latencies for reason in reasons]
+    [line] = unfinished([summarise(make_tiny("l4", requests=rows))])
+    told = "8 failed (3 full, 2 broken, 1 long, 2 for other reasons)"
+    assert line == f"l4 finished 0 of 8 requests: {told}."
+
+
 def test_nothing_is_said_of_policies_that_finished_everything(summary):
     assert unfinished([summary("a", 1.0), summary("b", 2.0)]) == []
 
@@ -106,8 +114,8 @@ def test_the_verdict_warns_of_different_finished_requests(summary, short_of_one)
     )
 
 
-def test_a_policy_that_finished_nothing_is_not_compared(summary, make_tiny, unfinished):
-    nothing = summarise(make_tiny("l4", requests=[{"status": "failed", "reason": "crash"} | unfinished]))
+def test_a_policy_that_finished_nothing_is_not_compared(summary, make_tiny, no_latencies):
+    nothing = summarise(make_tiny("l4", requests=[{"status": "failed", "reason": "crash"} | no_latencies]))
     assert verdict([summary("llumnix", 1.0), nothing]).startswith("Nothing to compare")
     assert "–" in printed([summary("llumnix", 1.0), nothing])
 

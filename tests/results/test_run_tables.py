@@ -7,7 +7,8 @@ from array import array
 
 import pytest
 
-from l4sim.results.run import BOUNDARIES, MIGRATIONS, StageRange, frame_from_rows
+from l4sim.policies.l4.plan import Stage
+from l4sim.results.run import BOUNDARIES, MIGRATIONS, frame_from_rows
 
 
 def test_flat_numbers_become_typed_columns_in_the_contracts_order():
@@ -52,7 +53,7 @@ def test_a_table_with_other_columns_is_refused(make_tiny):
 
 
 def test_instances_are_counted_from_the_tables_and_the_plan_unless_told(make_tiny):
-    stages = (StageRange(0, 100, (0, 1)), StageRange(100, 200, (5,)))
+    stages = (Stage(0, 100, (0, 1)), Stage(100, 200, (5,)))
     segments = [{"instance": 3}]
     assert make_tiny().instance_count == 0
     assert make_tiny(iterations=segments).instance_count == 4

@@ -14,7 +14,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from l4sim.errors import InputError
-from l4sim.results.run import REQUESTS, StageRange
+from l4sim.policies.l4.plan import Stage
+from l4sim.results.run import REQUESTS
 from l4sim.results.write import dump_json, write_run
 
 
@@ -41,8 +42,8 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, make_run):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_missing_latencies_are_null_not_nan(tmp_path, make_tiny, unfinished):
-    run = make_tiny(requests=[{}, {"status": "rejected"} | unfinished])
+def test_missing_latencies_are_null_not_nan(tmp_path, make_tiny, no_latencies):
+    run = make_tiny(requests=[{}, {"status": "rejected"} | no_latencies])
     write_run(tmp_path, {}, [run], {})
     assert pq.read_table(tmp_path / "requests.parquet")["e2e_s"].to_pylist() == [2.0, None]
 
@@ -83,7 +84,7 @@ def test_json_takes_what_a_resolved_configuration_holds():
     value = {
         "gpu": GPU("H200", 132),
         "path": Path("a/b"),
-        "stage": StageRange(0, 8, (1, 2)),
+        "stage": Stage(0, 8, (1, 2)),
         "n": np.int64(3),
         "on": True,
     }

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.policies.l4.plan import Stage
 from l4sim.results.plots.style import BLUE, VERMILION, legend, log_scale, panels
-from l4sim.results.run import Run, StageRange
+from l4sim.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def plan_and_migrations(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def stage_bounds(run: Run, plan: Sequence[StageRange], end_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def stage_bounds(run: Run, plan: Sequence[Stage], end_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """When boundaries moved, and every stage's upper bound from then on.
 
     Shapes ``[times]`` in seconds, from 0 to ``end_s``, and ``[stages, times]`` in tokens.
@@ -72,7 +73,7 @@ def stage_bounds(run: Run, plan: Sequence[StageRange], end_s: float) -> tuple[ND
     return times_s, bounds
 
 
-def _draw_stages(ax: Axes, run: Run, plan: Sequence[StageRange], end_s: float, shortest: float) -> None:
+def _draw_stages(ax: Axes, run: Run, plan: Sequence[Stage], end_s: float, shortest: float) -> None:
     from matplotlib import colormaps
 
     times_s, bounds = stage_bounds(run, plan, end_s)

@@ -28,7 +28,7 @@ KNOWN = {
 
 DPI = 110
 WIDTH_IN = 900 / DPI
-LEGEND_COLUMNS = 4
+LEGEND_COLUMNS = 3
 LEGEND_ROW_IN = 0.24
 
 RC: dict[Any, Any] = {
@@ -62,9 +62,8 @@ def labels(runs: Sequence[Run]) -> dict[str, str]:
     """One legend entry per policy; a policy that did not finish every request says so."""
     texts = {}
     for run in runs:
-        finished = int((run.requests["status"] == "finished").sum())
-        every = len(run.requests)
-        texts[run.policy] = run.policy if finished == every else f"{run.policy} ({finished:,} of {every:,} finished)"
+        unfinished = int((run.requests["status"] != "finished").sum())
+        texts[run.policy] = f"{run.policy} ({unfinished:,} unfinished)" if unfinished else run.policy
     return texts
 
 
@@ -121,7 +120,9 @@ def log_scale(ax: Axes, which: Literal["x", "y"]) -> None:
     ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0,) if high > 200 * low else (1.0, 2.0, 5.0)))
+    # Numbers take more room along the x axis.
+    few = high < (30 if which == "x" else 200) * low
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 

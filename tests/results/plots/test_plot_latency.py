@@ -9,10 +9,10 @@ from l4sim.results.plots.latency import MIN_PER_BIN, latency_by_length, latency_
 from l4sim.results.plots.style import KNOWN
 
 
-def test_the_cdf_steps_up_by_one_share_at_every_latency(make_tiny, unfinished):
+def test_the_cdf_steps_up_by_one_share_at_every_latency(make_tiny, no_latencies):
     latencies_s = [4.0, 1.0, 2.0]
     rows = [{"request_id": str(number), "e2e_s": e2e_s} for number, e2e_s in enumerate(latencies_s)]
-    figure = latency_cdf([make_tiny("l4", requests=[*rows, {"status": "rejected"} | unfinished])])
+    figure = latency_cdf([make_tiny("l4", requests=[*rows, {"status": "rejected"} | no_latencies])])
     e2e, ttft = figure.axes
     [line] = e2e.lines
     assert line.get_xdata().tolist() == [1.0, 2.0, 4.0]
@@ -20,7 +20,7 @@ def test_the_cdf_steps_up_by_one_share_at_every_latency(make_tiny, unfinished):
     assert line.get_color() == KNOWN["l4"]
     assert e2e.get_xscale() == "log"
     assert (e2e.get_xlabel(), ttft.get_xlabel()) == ("E2E latency (s)", "TTFT (s)")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["l4 (3 of 4 finished)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["l4 (1 unfinished)"]
 
 
 def test_a_long_cdf_is_thinned_but_keeps_its_ends(make_run):
@@ -47,7 +47,7 @@ def test_normalized_latency_is_drawn_in_milliseconds(make_tiny):
     assert ax.get_ylabel().endswith("(ms)")
 
 
-def test_without_finished_requests_there_is_nothing_to_draw(make_tiny, unfinished):
-    run = make_tiny(requests=[{"status": "failed"} | unfinished])
+def test_without_finished_requests_there_is_nothing_to_draw(make_tiny, no_latencies):
+    run = make_tiny(requests=[{"status": "failed"} | no_latencies])
     assert latency_cdf([run]) is None
     assert latency_by_length([run]) is None

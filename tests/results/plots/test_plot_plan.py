@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
+from l4sim.policies.l4.plan import Stage
 from l4sim.results.plots.plan import plan_and_migrations, stage_bounds
-from l4sim.results.run import StageRange
 
-PLAN = (StageRange(0, 1_000, (0, 1)), StageRange(1_000, 8_000, (2,)))
+PLAN = (Stage(0, 1_000, (0, 1)), Stage(1_000, 8_000, (2,)))
 
 
 def test_bounds_step_when_a_boundary_moves(make_tiny):
