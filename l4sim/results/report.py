@@ -91,19 +91,13 @@ def verdict(summaries: Sequence[Summary]) -> str:
 
 
 def unfinished(summaries: Sequence[Summary]) -> list[str]:
-    """A line per policy that did not finish every request, and one if the policies finished different requests."""
-    lines = []
-    for summary in summaries:
-        requests = summary["requests"]
-        if requests["finished"] == requests["total"]:
-            continue
-        parts = [
-            f"{requests[status]:,} {status} ({_reasons(summary[f'{status}_reasons'])})"
-            for status in ("rejected", "failed")
-            if requests[status]
-        ]
-        left = f"{summary['policy']} finished {requests['finished']:,} of {requests['total']:,} requests"
-        lines.append(": ".join([left, ", ".join(parts)]) + ".")
+    """A line per policy that did not finish every request (one for all if it is the same for all), and one more if the
+    policies finished different requests.
+    """
+    told = {str(summary["policy"]): _unfinished_line(summary) for summary in summaries}
+    lines = [f"{policy} {line}" for policy, line in told.items() if line]
+    if len(lines) > 1 and len(set(told.values())) == 1:
+        lines = [f"Every policy {_unfinished_line(summaries[0])}"]
     if _differ(summaries):
         lines.append("The policies finished different requests: their latencies are not of the same traffic.")
     return lines
@@ -159,6 +153,18 @@ def _finished(summary: Summary) -> str:
     if requests["finished"] == requests["total"]:
         return f"{requests['finished']:,}"
     return f"[bold red]{requests['finished']:,}\nof {requests['total']:,}[/]"
+
+
+def _unfinished_line(summary: Summary) -> str:
+    requests = summary["requests"]
+    if requests["finished"] == requests["total"]:
+        return ""
+    parts = [
+        f"{requests[status]:,} {status} ({_reasons(summary[f'{status}_reasons'])})"
+        for status in ("rejected", "failed")
+        if requests[status]
+    ]
+    return f"finished {requests['finished']:,} of {requests['total']:,} requests: {', '.join(parts)}."
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -82,6 +82,12 @@ def test_only_the_most_frequent_reasons_are_told(make_tiny, no_latencies):
     assert line == f"l4 finished 0 of 8 requests: {told}."
 
 
+def test_what_is_the_same_for_every_policy_is_told_once(make_tiny, no_latencies):
+    rows = [{}, {"request_id": "b", "status": "rejected", "reason": "too long"} | no_latencies]
+    summaries = [summarise(make_tiny(policy, requests=rows)) for policy in ("llumnix", "l4")]
+    assert unfinished(summaries) == ["Every policy finished 1 of 2 requests: 1 rejected (too long)."]
+
+
 def test_nothing_is_said_of_policies_that_finished_everything(summary):
     assert unfinished([summary("a", 1.0), summary("b", 2.0)]) == []
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by all common kinds of colour vision; its yellow is too faint on white for lines.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-PALETTE = (VERMILION, BLUE, BLACK, GREEN, ORANGE, PURPLE, SKY)
+# What has no colour of its own takes them in this order: l4's last.
+PALETTE = (SKY, PURPLE, ORANGE, GREEN, BLACK, BLUE, VERMILION)
 KNOWN = {
     "l4": VERMILION,
     "llumnix": BLUE,
@@ -23,7 +24,7 @@ KNOWN = {
     "least-outstanding": GREEN,
     "bucket": ORANGE,
     "cache-aware": PURPLE,
-    "power-of-two": SKY,
+    "vllm": SKY,
 }
 
 DPI = 110
@@ -75,7 +76,7 @@ def panels(
     entries: int = 0,
     titled: bool = False,
     gap_in: float = 0.75,
-    right_in: float = 0.15,
+    right_in: float = 0.3,
     **options: Any,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of README width and its panels, each ``row_in`` inches high, with room for a legend above.

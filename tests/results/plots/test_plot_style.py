@@ -18,6 +18,11 @@ def test_other_policies_take_what_is_left_in_order():
     assert (chosen["first"], chosen["second"]) == (left[0], left[1])
 
 
+def test_l4s_colour_is_the_last_that_another_policy_takes():
+    chosen = colours([f"policy {number}" for number in range(len(PALETTE))])
+    assert list(chosen.values()).index(KNOWN["l4"]) == len(PALETTE) - 1
+
+
 def test_more_policies_than_colours_start_over():
     names = [f"policy {number}" for number in range(len(PALETTE) + 1)]
     chosen = colours(names)
