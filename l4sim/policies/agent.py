@@ -52,8 +52,14 @@ Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded
 # Instructions.
 
 
+COORDINATOR = -1
+"""The address of a central scheduler, for policies that have one."""
+FRONT_END = -2
+"""The address of the router."""
+
+
 class Send(NamedTuple):
-    """Send a message to the agent of another instance."""
+    """Send a message to the agent of another instance, to `COORDINATOR` or to `FRONT_END`."""
 
     to: int
     message: Any
@@ -93,6 +99,14 @@ class OwnView(InstanceView, Protocol):
 
     def find(self, request: int) -> DecodingRequest | None:
         """A decoding request by its number; None if it does not decode here (any more)."""
+        ...
+
+
+class Coordinator(Protocol):
+    """A central scheduler: it has no instance, sees nothing but messages, and may send them and set timers."""
+
+    def handle(self, stimulus: Stimulus, now_s: float) -> Sequence[Instruction]:
+        """React to a stimulus."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,15 @@ class Router(Protocol):
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position in ``instances`` of the one to serve the request."""
+        ...
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A router that agents can send messages to (at `FRONT_END`)."""
+
+    def receive(self, sender: int, message: Any, now_s: float) -> None:
+        """Take a message."""
         ...
 
 

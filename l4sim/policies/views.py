@@ -66,6 +66,11 @@ class InstanceView(Protocol):
         """KV blocks there are."""
         ...
 
+    @property
+    def kv_block_tokens(self) -> int:
+        """Tokens per KV block."""
+        ...
+
 
 class DecodingRequest(NamedTuple):
     """A request in the batch of an agent's own instance."""

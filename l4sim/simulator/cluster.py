@@ -211,6 +211,7 @@ class _Simulation(Listener):
 
     def _end(self, request: Request, status: str, reason: str = "") -> None:
         first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
+        several = output > 1 and status == "finished"
         e2e_s = last_s - request.arrival_s if status == "finished" else math.nan
         self._rows.extend(
             (
@@ -221,8 +222,8 @@ class _Simulation(Listener):
                 request.cached_tokens,
                 request.scheduled_s - request.arrival_s,
                 first_s - request.arrival_s,
-                (last_s - first_s) / (output - 1) if output > 1 else math.nan,
-                request.max_itl_s if output > 1 else math.nan,
+                (last_s - first_s) / (output - 1) if several else math.nan,
+                request.max_itl_s if several else math.nan,
                 e2e_s,
                 e2e_s / output,
                 request.migrations,

@@ -207,6 +207,11 @@ class ServerView:
         return self._server.instance.pool.total
 
     @property
+    def kv_block_tokens(self) -> int:
+        """Tokens per KV block."""
+        return self._server.instance.config.block_tokens
+
+    @property
     def kv_blocks_free(self) -> int:
         """KV blocks that no request holds."""
         server = self._server

@@ -29,6 +29,20 @@ def with_poisson_arrivals(trace: Trace, rate_per_s: float, seed: int) -> Trace:
     return replace(trace, arrival_s=arrival_s, warnings=warnings)
 
 
+def with_rate(trace: Trace, rate_per_s: float, seed: int) -> Trace:
+    """The trace with ``rate_per_s`` open-loop arrivals per second on average.
+
+    Arrivals that the trace has are stretched and keep their pattern; where all are at 0 they become Poisson. Raises
+    `InputError` unless the rate is positive.
+    """
+    open_s = trace.arrival_s[trace.after < 0]
+    duration_s = float(open_s[-1] - open_s[0])
+    if duration_s == 0:
+        return with_poisson_arrivals(trace, rate_per_s, seed)
+    _check_positive(rate_per_s, "the rate", "requests per second")
+    return scale_rate(trace, rate_per_s * duration_s / (len(open_s) - 1))
+
+
 def scale_rate(trace: Trace, factor: float) -> Trace:
     """The trace with arrivals ``factor`` times as frequent; the delays of closed-loop turns stay as they are.
 

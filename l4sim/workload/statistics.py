@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from l4sim.workload.arrange import NEEDS_RATE
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
 
 PERCENTILES = (1, 10, 50, 90, 95, 99)
@@ -77,7 +78,11 @@ def describe(trace: Trace) -> TraceStatistics:
     gaps_s = np.diff(open_s)
     duration_s = float(open_s[-1] - open_s[0])
     total_tokens = trace.prompt_tokens + trace.output_tokens
-    reuse = None if trace.prefix is None else prefix_reuse(trace.prompt_tokens, trace.prefix)
+    reuse = (
+        None
+        if trace.prefix is None
+        else float(reused_tokens(trace.prompt_tokens, trace.prefix).sum() / trace.prompt_tokens.sum())
+    )
     longer = {name: total_tokens > limit for name, limit in LONG_TOKENS.items()}
     return TraceStatistics(
         name=trace.name,
@@ -96,19 +101,20 @@ def describe(trace: Trace) -> TraceStatistics:
         sessions=len(np.unique(trace.session[trace.session >= 0])),
         closed_loop_requests=int((trace.after >= 0).sum()),
         warnings=trace.warnings,
-        traps=_traps(gaps_s, reuse),
+        traps=_traps(trace, gaps_s, reuse),
     )
 
 
-def prefix_reuse(prompt_tokens: IntArray, prefix: PrefixBlocks) -> float:
-    """Share of prompt tokens whose block, and all before it, an earlier row already had."""
+def reused_tokens(prompt_tokens: IntArray, prefix: PrefixBlocks) -> IntArray:
+    """Per row, the prompt tokens whose block, and all before it, an earlier row already had; shape ``[n]``."""
     first_seen = np.zeros(len(prefix.ids), dtype=bool)
     first_seen[np.unique(prefix.ids, return_index=True)[1]] = True
     # A row's hits end at its first new block.
     new_at = np.append(np.flatnonzero(first_seen), len(prefix.ids))
     first_new = new_at[np.searchsorted(new_at, prefix.offsets[:-1])]
     hits = np.minimum(first_new, prefix.offsets[1:]) - prefix.offsets[:-1]
-    return float(np.minimum(hits * prefix.block_tokens, prompt_tokens).sum() / prompt_tokens.sum())
+    reused: IntArray = np.minimum(hits * prefix.block_tokens, prompt_tokens)
+    return reused
 
 
 def _lengths(tokens: IntArray) -> Lengths:
@@ -141,8 +147,10 @@ def _spearman(prompt_tokens: IntArray, output_tokens: IntArray) -> float | None:
     return float(stats.spearmanr(prompt_tokens, output_tokens).statistic)
 
 
-def _traps(gaps_s: FloatArray, reuse: float | None) -> tuple[str, ...]:
+def _traps(trace: Trace, gaps_s: FloatArray, reuse: float | None) -> tuple[str, ...]:
     traps = []
+    if len(gaps_s) and not gaps_s.any() and NEEDS_RATE not in trace.warnings:
+        traps.append(f"all {len(gaps_s) + 1} open-loop requests arrive at once: give a rate with --rate")
     ticks_s = gaps_s[gaps_s > 0]
     same = len(gaps_s) - len(ticks_s)
     if len(ticks_s) and same / len(gaps_s) >= COARSE_CLOCK_SHARE:

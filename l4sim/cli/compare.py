@@ -1,0 +1,163 @@
+"""`l4sim compare` and `l4sim replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from l4sim.replay import Setup
+    from l4sim.workload.trace import Trace
+
+DEFAULT_POLICIES = "round-robin,least-outstanding,l4"
+
+_out = click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and pictures.")
+_plots = click.option("--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")
+_timeline = click.option("--timeline", is_flag=True, help="Write timeline.json for Perfetto into --out.")
+
+
+@click.command()
+@run_options
+@click.option("--policies", default=DEFAULT_POLICIES, show_default=True, metavar="A,B,…")
+@_out
+@_plots
+@_timeline
+def compare(policies: str, **values: Any) -> None:
+    """Replay TRACE under several policies and compare them.
+
+    Without a TRACE, a bundled long-context example. The first policy is the one that changes are counted from.
+    """
+    _run([name.strip() for name in policies.split(",") if name.strip()], values)
+
+
+@click.command()
+@run_options
+@click.option("--policy", default="l4", show_default=True)
+@_out
+@_plots
+@_timeline
+def replay(policy: str, **values: Any) -> None:
+    """Replay TRACE under one policy.
+
+    Without a TRACE, a bundled long-context example.
+    """
+    _run([policy], values)
+
+
+def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
+    from l4sim.errors import InputError
+    from l4sim.policies.registry import check_policy
+
+    if not policies:
+        raise InputError("--policies names no policy")
+    for name in policies:
+        check_policy(name)
+    if values["timeline"] and values["out"] is None:
+        raise InputError("--timeline needs --out")
+    trace = load_from_options(values)
+    setup = setup_from_options(values)
+
+    from l4sim.replay import compare as compare_policies
+    from l4sim.results.metrics import summarise
+
+    with _Progress(len(policies), len(trace)) as progress:
+        runs = compare_policies(trace, policies, setup, progress.update)
+    summaries = [summarise(run) for run in runs]
+    config = _config(trace, policies, setup, values)
+    if values["out"] is not None:
+        _write(values["out"], config, runs, summaries, values)
+    if values["as_json"]:
+        from l4sim.results.write import dump_json
+
+        click.echo(dump_json({"config": config, "policies": summaries}), nl=False)
+    else:
+        _print(trace, setup, summaries, runs)
+
+
+def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[str, Any]) -> dict[str, Any]:
+    given = ("format_name", "time_unit", "tokens", "dejitter", "rate", "rate_scale", "limit", "duration")
+    return {
+        **setup.describe(),
+        "policies": list(policies),
+        "trace": {"name": trace.name, "requests": len(trace), **{name: values[name] for name in given}},
+    }
+
+
+def _write(out: Path, config: dict[str, Any], runs: Any, summaries: Any, values: dict[str, Any]) -> None:
+    from l4sim.results.write import write_run
+
+    written = write_run(out, config, runs, {"policies": summaries})
+    if values["plots"]:
+        from l4sim.results.plots import draw_all
+
+        written += draw_all(runs, out)
+    if values["timeline"]:
+        from l4sim.results.timeline import write_timeline
+
+        for run in runs:
+            name = "timeline.json" if len(runs) == 1 else f"timeline-{run.policy}.json"
+            written.append(write_timeline(run, out / name))
+    click.echo(f"{out}: {', '.join(path.name for path in written)}", err=True)
+
+
+def _print(trace: Trace, setup: Setup, summaries: Any, runs: Any) -> None:
+    from rich.console import Console
+
+    from l4sim.results.report import comparison_table, verdict
+
+    console = Console(highlight=False)
+    profile = setup.profile
+    console.print(
+        f"{len(trace):,} requests of {trace.name} on {setup.options.instances} instances of {setup.model.name}, "
+        f"{profile.gpu.name} (profile {profile.name}: {profile.basis})"
+    )
+    for run in runs:
+        if run.plan is not None:
+            console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")
+    console.print(comparison_table(summaries))
+    console.print(verdict(summaries))
+
+
+def describe_plan(stages: Any) -> str:
+    """A plan in one line."""
+    return ", ".join(f"[{stage.lo_tokens:,}, {stage.hi_tokens:,}) tokens on {len(stage.instances)}" for stage in stages)
+
+
+class _Progress:
+    """A progress bar on stderr: policy, simulated time, requests done. Silent where stderr is no terminal."""
+
+    def __init__(self, policies: int, requests: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("simulated {task.fields[time_s]:,.0f} s"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._requests = requests
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        if self._bar.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def update(self, policy: str, time_s: float, ended: int) -> None:
+        """Show how far a policy's replay is."""
+        if policy not in self._tasks:
+            self._tasks[policy] = self._bar.add_task(policy, total=self._requests, time_s=0.0)
+        self._bar.update(self._tasks[policy], completed=ended, time_s=time_s)

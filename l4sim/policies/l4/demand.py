@@ -1,0 +1,113 @@
+"""What a plan is made for: requests per second, by length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.errors import InputError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Arrivals and decoding by context-length bucket; per-second figures, over the whole cluster.
+
+    Shapes: ``edges_tokens`` ``[b + 1]``, ascending from 0; everything else ``[b]``, one value per bucket.
+    """
+
+    edges_tokens: IntArray
+    arrivals_per_s: FloatArray
+    """Requests whose prompt ends in the bucket."""
+    prompt_tokens: FloatArray
+    """Mean prompt of these requests."""
+    new_prompt_tokens: FloatArray
+    """Mean of what is left of it to compute after the prefix cache."""
+    arrival_weights: FloatArray
+    """Per second, the sum over these requests of 1 / output tokens: what a second of TTFT adds to their normalized
+    latency."""
+    decode_tokens_per_s: FloatArray
+    """Tokens generated while the context is in the bucket."""
+    decode_context_tokens: FloatArray
+    """Mean context of these tokens."""
+    decode_weights: FloatArray
+    """Per second, the sum over these tokens of 1 / output tokens of their request."""
+    crossing_weights: FloatArray
+    """Per second, the sum of 1 / output tokens over requests that grow past the bucket's upper edge."""
+
+    @property
+    def requests_per_s(self) -> float:
+        """Arrivals per second over all buckets."""
+        return float(self.arrivals_per_s.sum())
+
+
+def geometric_edges(max_tokens: int, *, per_octave: int = 2, first_tokens: int = 128) -> IntArray:
+    """Bucket edges 0, first, ..., ``max_tokens``: ``per_octave`` buckets for each doubling of the length.
+
+    The paper compresses lengths into exponential buckets; how many is ours.
+    """
+    octaves = np.log2(max(max_tokens / first_tokens, 1.0))
+    count = max(round(octaves * per_octave), 1)
+    edges = np.unique(np.round(np.geomspace(min(first_tokens, max_tokens), max_tokens, count + 1)).astype(np.int64))
+    return np.concatenate(([0], edges))
+
+
+def measure_demand(
+    prompt_tokens: IntArray,
+    output_tokens: IntArray,
+    rates_per_s: FloatArray,
+    edges_tokens: IntArray,
+    new_prompt_tokens: IntArray | None = None,
+) -> Demand:
+    """The demand of a sample of requests, each of which arrives at its own rate; shapes ``[n]``.
+
+    ``new_prompt_tokens``: what of each prompt the prefix cache will not have (default: all of it). Requests longer than
+    the last edge are left out: they will be rejected.
+
+    Raises:
+        InputError: no request is short enough, or the rates are not positive numbers.
+    """
+    if not (np.isfinite(rates_per_s).all() and rates_per_s.sum() > 0 and rates_per_s.min() >= 0):
+        raise InputError(
+            "a plan needs a positive arrival rate, and the sample has no duration: give a rate with --rate"
+        )
+    new = prompt_tokens if new_prompt_tokens is None else new_prompt_tokens
+    fits = prompt_tokens + output_tokens <= edges_tokens[-1]
+    if not fits.any():
+        raise InputError(f"a plan needs requests of at most {edges_tokens[-1]} tokens, and the sample has none")
+    prompt, new, output, rates = (a[fits].astype(np.float64) for a in (prompt_tokens, new, output_tokens, rates_per_s))
+    weight = rates / output
+
+    buckets = len(edges_tokens) - 1
+    # The last edge belongs to the last bucket: a prompt may be as long as a context can be.
+    own = np.minimum(np.searchsorted(edges_tokens, prompt, side="right") - 1, buckets - 1)
+    arrivals = _sums(own, rates, buckets)
+    some = np.maximum(arrivals, 1e-300)
+
+    lo, hi = edges_tokens[:-1, None], edges_tokens[1:, None]
+    start = np.maximum(prompt, lo)
+    end = np.minimum(prompt + output, hi)
+    tokens = np.maximum(end - start, 0.0)
+    generated = tokens @ rates
+    middle = (tokens * (start + end) / 2) @ rates
+    centre = (edges_tokens[:-1] + edges_tokens[1:]) / 2
+    crossing = (prompt < hi) & (prompt + output > hi)
+    return Demand(
+        edges_tokens,
+        arrivals,
+        _sums(own, rates * prompt, buckets) / some,
+        _sums(own, rates * new, buckets) / some,
+        _sums(own, weight, buckets),
+        generated,
+        np.where(generated > 0, middle / np.maximum(generated, 1e-300), centre).astype(np.float64),
+        tokens @ weight,
+        crossing @ weight,
+    )
+
+
+def _sums(buckets_of: IntArray, values: FloatArray, buckets: int) -> FloatArray:
+    return np.bincount(buckets_of, values, buckets).astype(np.float64)

@@ -1,0 +1,272 @@
+"""Composition: from options and a trace to the runs of one policy after the other."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from l4sim import __version__
+from l4sim.cost.build import build_cost
+from l4sim.cost.model import CostModel
+from l4sim.cost.profile import Profile, load_profile
+from l4sim.engine.config import EngineConfig
+from l4sim.errors import InputError
+from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
+from l4sim.policies.l4.partition import Partition, partition
+from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.registry import Setting, build_policy, check_policy
+from l4sim.simulator import Rules, SimulationResult, simulate
+from l4sim.simulator.cluster import REQUEST_STATUSES
+from l4sim.simulator.migration import KINDS, REASONS, STATUSES
+from l4sim.specs.cluster import Cluster
+from l4sim.specs.gpu import GPU
+from l4sim.specs.link import Link, load_link
+from l4sim.specs.memory import kv_blocks
+from l4sim.specs.model import Model, load_model
+from l4sim.workload.arrange import chain_arrival_s
+from l4sim.workload.statistics import reused_tokens
+from l4sim.workload.trace import Trace
+
+if TYPE_CHECKING:
+    from l4sim.results.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that a run depends on but the trace and the policy, as the command line names it.
+
+    None leaves a choice to the profile, the model or vLLM's defaults for such a GPU; `resolve` makes it.
+    """
+
+    instances: int = 16
+    model: str = "llama-3.1-8b"
+    profile: str = "h200-sxm"
+    kernel: str | None = None
+    cost_model: str = "tile"
+    tensor_parallel: int = 1
+    gpus_per_node: int = 8
+    intra_link: str | None = None
+    inter_link: str = "network-400g"
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    block_size: int = 16
+    kv_blocks: int | None = None
+    prefix_caching: bool = True
+    reserve_full_prompt: bool = True
+    async_scheduling: bool = True
+    fast_forward: bool = True
+    plan_sample: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Options made concrete: everything that `run_policy` needs."""
+
+    options: Options
+    model: Model
+    profile: Profile
+    cluster: Cluster
+    engine: EngineConfig
+    cost: CostModel
+
+    def describe(self) -> dict[str, Any]:
+        """What was resolved, enough to repeat the run."""
+        return {
+            "l4sim": __version__,
+            "options": self.options,
+            "model": self.model,
+            "profile": {
+                "name": self.profile.name,
+                "basis": self.profile.basis,
+                "sha256": self.profile.content_hash,
+                "kernel": self.options.kernel or self.profile.default_kernel,
+                "host_overhead_s": self.profile.host_overhead_s,
+            },
+            "cluster": self.cluster,
+            "engine": self.engine,
+        }
+
+
+def resolve(options: Options) -> Setup:
+    """Load model and profile, and settle what the options left open.
+
+    Raises:
+        InputError: an unknown name, a value out of range, a model that does not fit the GPU.
+    """
+    model = load_model(options.model)
+    profile = load_profile(options.profile)
+    max_num_seqs, max_num_batched_tokens = _default_batching(profile.gpu)
+    max_num_seqs = options.max_num_seqs or max_num_seqs
+    max_num_batched_tokens = options.max_num_batched_tokens or max(max_num_batched_tokens, max_num_seqs)
+    if not 0 < options.plan_sample <= 1:
+        raise InputError(f"--plan-sample must be above 0 and at most 1, not {options.plan_sample}")
+    if options.max_model_len is not None and options.max_model_len > model.max_model_len:
+        raise InputError(
+            f"--max-model-len {options.max_model_len} exceeds what {model.name} was made for: {model.max_model_len}"
+        )
+    engine = EngineConfig(
+        kv_blocks=options.kv_blocks
+        or kv_blocks(
+            model,
+            profile.gpu,
+            options.tensor_parallel,
+            utilization=options.gpu_memory_utilization,
+            block_tokens=options.block_size,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_num_seqs=max_num_seqs,
+        ),
+        max_model_len=options.max_model_len or model.max_model_len,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        block_tokens=options.block_size,
+        prefix_caching=options.prefix_caching,
+        reserve_full_prompt=options.reserve_full_prompt,
+        async_scheduling=options.async_scheduling,
+    )
+    cost = build_cost(
+        profile,
+        model,
+        tensor_parallel=options.tensor_parallel,
+        kernel=options.kernel,
+        cost_model=options.cost_model,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+    )
+    cluster = Cluster(
+        options.instances,
+        options.tensor_parallel,
+        options.gpus_per_node,
+        _intra_link(options, profile.gpu),
+        load_link(options.inter_link),
+    )
+    return Setup(options, model, profile, cluster, engine, cost)
+
+
+def _default_batching(gpu: GPU) -> tuple[int, int]:
+    """vLLM's max_num_seqs and max_num_batched_tokens for serving: `EngineArgs._set_default_args` (0.19)."""
+    large = gpu.memory_bytes >= 70 * 2**30 and "a100" not in gpu.name.lower()
+    return (1024, 8192) if large else (256, 2048)
+
+
+def _intra_link(options: Options, gpu: GPU) -> Link:
+    if options.intra_link is not None:
+        return load_link(options.intra_link)
+    return Link(f"{gpu.name} node link", gpu.link_bytes_per_s, load_link("nvlink").latency_s)
+
+
+def sample_demand(trace: Trace, setup: Setup) -> Demand:
+    """The demand of the trace's first part, which is what a plan may know; all of it where that is under 50 requests.
+
+    A closed-loop turn counts as arriving with its session's first one: the rate is what matters here.
+
+    Raises:
+        InputError: the sample has no rate.
+    """
+    count = max(int(len(trace) * setup.options.plan_sample), min(50, len(trace)))
+    prompt, output = trace.prompt_tokens[:count], trace.output_tokens[:count]
+    duration_s = float(np.ptp(chain_arrival_s(trace)[:count]))
+    rates = np.full(count, 1.0 / duration_s if duration_s > 0 else np.nan)
+    new = None
+    if trace.prefix is not None and setup.engine.prefix_caching:
+        new = np.maximum(prompt - reused_tokens(trace.prompt_tokens, trace.prefix)[:count], 1)
+    return measure_demand(prompt, output, rates, geometric_edges(setup.engine.max_model_len), new)
+
+
+def plan(demand: Demand, setup: Setup) -> Partition:
+    """The partition of the cluster's instances for a demand."""
+    engine = setup.engine
+    capacity = Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
+    return partition(demand, setup.cost, capacity, setup.options.instances)
+
+
+Progress = Callable[[str, float, int], None]
+"""Policy, simulated seconds, requests ended."""
+
+
+def run_policy(
+    name: str, trace: Trace, setup: Setup, partition: Callable[[], Partition], progress: Progress | None = None
+) -> Run:
+    """Replay the trace under one policy.
+
+    Raises:
+        InputError: no such policy, or the trace does not suit it or the engine.
+    """
+    options = setup.options
+    policy = build_policy(name, Setting(options.instances, options.seed, partition))
+    result = simulate(
+        trace,
+        router=policy.router,
+        agents=policy.agents,
+        coordinator=policy.coordinator,
+        cluster=setup.cluster,
+        engine=setup.engine,
+        cost=setup.cost,
+        kv_bytes_per_token=setup.model.kv_bytes_per_token,
+        rules=Rules(fast_forward=options.fast_forward),
+        progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
+    )
+    return _tables(name, trace, result, policy.partition, options.instances)
+
+
+def compare(trace: Trace, policies: Sequence[str], setup: Setup, progress: Progress | None = None) -> list[Run]:
+    """Replay the trace under each policy in turn; the plan, where one is needed, is made once.
+
+    Raises:
+        InputError: an unknown policy or one named twice, or the trace does not suit the engine.
+    """
+    for name in policies:
+        check_policy(name)
+        if policies.count(name) > 1:
+            raise InputError(f"policy '{name}' is named twice")
+    made: list[Partition] = []
+
+    def planned() -> Partition:
+        if not made:
+            made.append(plan(sample_demand(trace, setup), setup))
+        return made[0]
+
+    return [run_policy(name, trace, setup, planned, progress) for name in policies]
+
+
+def timed_plan(trace: Trace, setup: Setup) -> tuple[Partition, float]:
+    """The partition for a trace, and the seconds from its histogram to the plan, cost tables included."""
+    demand = sample_demand(trace, setup)
+    start = time.perf_counter()
+    made = plan(demand, setup)
+    return made, time.perf_counter() - start
+
+
+def _tables(name: str, trace: Trace, result: SimulationResult, made: Partition | None, instances: int) -> Run:
+    from pandas import DataFrame
+
+    from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows
+
+    ids = {"request_id": trace.request_id}
+    requests = _by_first_column(result.requests, len(REQUESTS) - 1)
+    request_words: Mapping[str, Sequence[str]] = {**ids, "status": REQUEST_STATUSES, "reason": result.reasons}
+    migration_words = {**ids, "kind": KINDS, "status": STATUSES, "reason": REASONS}
+    return Run(
+        name,
+        frame_from_rows(name, requests, REQUESTS, request_words),
+        frame_from_rows(name, result.iterations, ITERATIONS, {}),
+        frame_from_rows(name, result.migrations, MIGRATIONS, migration_words),
+        None if made is None else made.plan.stages,
+        DataFrame({column: [] for column in BOUNDARIES}),
+        instances,
+    )
+
+
+def _by_first_column(flat: array[float], width: int) -> array[float]:
+    """Rows put in order of their first number."""
+    rows = np.frombuffer(flat, dtype=np.float64).reshape(-1, width)
+    ordered = array("d")
+    ordered.frombytes(rows[np.argsort(rows[:, 0], kind="stable")].tobytes())
+    return ordered
