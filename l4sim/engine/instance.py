@@ -106,10 +106,10 @@ class Instance:
         """Why a request can never be served here; None if it can."""
         total = request.prompt_tokens + request.output_tokens
         if total > self.config.max_model_len:
-            return f"{total} tokens exceed max_model_len {self.config.max_model_len}"
+            return f"prompt and output exceed max_model_len {self.config.max_model_len}"
         blocks = blocks_for(total - 1, self.config.block_tokens)
         if blocks > self.config.kv_blocks:
-            return f"{blocks} KV blocks needed, the instance has {self.config.kv_blocks}"
+            return f"prompt and output need more than the instance's {self.config.kv_blocks} KV blocks"
         return None
 
     # Stimuli. Their times let a step that was planned earlier not see them.

@@ -14,7 +14,10 @@ from l4sim.engine.instance import Instance, Outcome
 from l4sim.engine.request import Request
 from l4sim.errors import InputError
 from l4sim.policies.agent import (
+    COORDINATOR,
+    FRONT_END,
     Agent,
+    Coordinator,
     Crossed,
     Instruction,
     Migrate,
@@ -27,7 +30,7 @@ from l4sim.policies.agent import (
     TimerFired,
     Watch,
 )
-from l4sim.policies.routers import Router
+from l4sim.policies.routers import Listening, Router
 from l4sim.policies.views import DecodingRequest, RequestView
 from l4sim.simulator.clock import Clock, Moment
 from l4sim.simulator.migration import MigrationRules, Migrations
@@ -72,6 +75,7 @@ def simulate(
     *,
     router: Router,
     agents: Sequence[Agent] = (),
+    coordinator: Coordinator | None = None,
     cluster: Cluster,
     engine: EngineConfig,
     cost: CostModel,
@@ -88,7 +92,7 @@ def simulate(
         InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
     """
     return _Simulation(
-        trace, router, agents, cluster, engine, cost, kv_bytes_per_token, rules or Rules(), progress
+        trace, router, agents, coordinator, cluster, engine, cost, kv_bytes_per_token, rules or Rules(), progress
     ).run()
 
 
@@ -117,6 +121,7 @@ class _Simulation(Listener):
         trace: Trace,
         router: Router,
         agents: Sequence[Agent],
+        coordinator: Coordinator | None,
         cluster: Cluster,
         engine: EngineConfig,
         cost: CostModel,
@@ -128,6 +133,7 @@ class _Simulation(Listener):
         self._trace = trace
         self._router = router
         self._agents = agents
+        self._coordinator = coordinator
         self._rules = rules
         self._progress = progress
         self._prefix = trace.prefix if engine.prefix_caching else None
@@ -164,6 +170,8 @@ class _Simulation(Listener):
     def run(self) -> SimulationResult:
         for server in self._servers if self._agents else ():
             self._stimulate(server.number, Started())
+        if self._coordinator is not None:
+            self._stimulate(COORDINATOR, Started())
         if self._open_rows:
             self._clock.at(self._arrival_s[self._open_rows[0]], self._on_open_arrival)
             self._clock.run()
@@ -264,7 +272,16 @@ class _Simulation(Listener):
     # Agents.
 
     def _stimulate(self, number: int, stimulus: Stimulus) -> None:
-        instructions = self._agents[number].handle(stimulus, self._servers[number].view, self._clock.now_s)
+        now_s = self._clock.now_s
+        if number == FRONT_END:
+            if isinstance(stimulus, Received) and isinstance(self._router, Listening):
+                self._router.receive(stimulus.sender, stimulus.message, now_s)
+            return
+        if number == COORDINATOR:
+            assert self._coordinator is not None, "a message to a coordinator that the policy does not have"
+            instructions = self._coordinator.handle(stimulus, now_s)
+        else:
+            instructions = self._agents[number].handle(stimulus, self._servers[number].view, now_s)
         for instruction in instructions:
             self._carry_out(number, instruction)
 
