@@ -108,11 +108,9 @@ class PrefixCachingPool(BlockPool):
                 del self._idle[key]
             self._holders[key] = holding + 1
         request.held_ids.extend(match.ids)
+        # Own blocks that did not match are gone: they are evicted before the prefix that they follow.
         if match.blocks > len(match.ids) * self._blocks_per_id:
             del self._idle[request.own_blocks_key]
-        elif request.own_blocks_key in self._idle:
-            # Its prefix is gone, so nobody can ask for what followed it.
-            self._blank_keys.add(request.own_blocks_key)
         request.own_blocks_key = 0
         self.free -= match.idle_blocks
 
