@@ -153,7 +153,9 @@ def _array_values(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             raise InputError(f"{path}, line {line}: the JSON array ends without ']' (truncated?)")
         closed = separator == "]"
         position += 1
-    if text[position:].strip():
+    end = _skip_space(text, position)
+    if end < len(text):
+        line += text.count("\n", position, end)
         raise InputError(f"{path}, line {line}: text after the end of the JSON array")
 
 

@@ -89,7 +89,12 @@ _LENGTHS = fields("input_length", "output_length")
 FORMATS = (
     Format(
         "mooncake",
-        (_LENGTHS | {"timestamp", "hash_ids"}, _LENGTHS | {"session_id"}),
+        (
+            _LENGTHS | {"timestamp", "hash_ids"},
+            _LENGTHS | {"session_id"},
+            # GuideLLM's rows, but for the session.
+            _LENGTHS | {"session_id", "timestamp"},
+        ),
         fields("timestamp", "delay", "hash_ids", "session_id"),
         _read_mooncake,
     ),
