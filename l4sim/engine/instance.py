@@ -354,7 +354,8 @@ class Instance:
             tokens = min(total - match.tokens, budget)
             asked = total if config.reserve_full_prompt else match.tokens + tokens
             if blocks_for(asked, config.block_tokens) - match.blocks > pool.free - match.idle_blocks:
-                self.admission_blocked = True
+                # Without reservation, a head whose cached blocks are evicted asks for a shorter chunk's blocks only.
+                self.admission_blocked = config.reserve_full_prompt or not match.idle_blocks
                 return
             waiting.popleft()
             self.waiting_tokens -= total
