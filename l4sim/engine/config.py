@@ -36,9 +36,10 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool):
-                continue
-            if not isinstance(value, int) or value < 1:
+            if field.type == "bool":
+                if not isinstance(value, bool):
+                    raise InputError(f"{field.name} must be True or False, not {value!r}")
+            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{field.name} must be a whole number of at least 1, not {value!r}")
         if self.max_num_batched_tokens < self.max_num_seqs:
             # As vLLM: otherwise some running requests would get no token in an iteration.
