@@ -22,7 +22,8 @@ FA3_TILE_ROWS = 128
 """Rows (query tokens times group size) of an FA3 query tile at head_dim 128."""
 
 _MAX_SPLITS = 128
-_FA3_MAX_BATCH = 992
+FA3_MAX_BATCH = 992
+"""Most requests for which FA3 decides about splits on the GPU; above it nothing is split."""
 _L2_BYTES = 50 * 1024 * 1024
 """What FA3 takes for the size of L2, on every GPU."""
 
@@ -36,6 +37,8 @@ class Splits(NamedTuple):
     """Shape ``[B]``: splits that the kernel launches for each request; trailing ones may be empty."""
     split_blocks: IntArray
     """Shape ``[B]``: KV blocks of a request's longest split."""
+    bound: int
+    """The most splits allowed; above 1 the kernel that can split runs, and the merge kernel after it."""
 
 
 def fa2_splits(longest_tokens: int, *, batch: int, kv_heads: int, sms: int, rows: int = 1) -> int:
@@ -81,13 +84,13 @@ def fa3_splits(
             head_dim=head_dim,
             causal=causal,
         )
-    if bound == 1 or batch > _FA3_MAX_BATCH:
-        return Splits(blocks, np.ones(batch, np.int64), blocks)
+    if bound == 1 or batch > FA3_MAX_BATCH:
+        return Splits(blocks, np.ones(batch, np.int64), blocks, 1)
     total = int(blocks.sum() if tiles is None else (tiles * blocks).sum())
     # The device computes this in float32; doubles would differ where the quotient is close to an integer.
     per_sm = int(np.ceil(np.float32(total) * np.float32(1.1) * np.float32(kv_heads) / np.float32(sms)))
     splits = np.minimum(-(-blocks // per_sm), bound)
-    return Splits(blocks, splits, -(-blocks // splits))
+    return Splits(blocks, splits, -(-blocks // splits), bound)
 
 
 def fa3_bound(

@@ -1,0 +1,211 @@
+"""FA3's coefficients from uniform measurements: the time model of ``fa3``, over all points at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_s, merged_bytes, tiles, tiles_s
+from l4sim.cost.attention.fit import (
+    decode_bytes,
+    held_out_fifth,
+    least_squares,
+    possible_decodes,
+    possible_prefills,
+)
+from l4sim.cost.attention.fluid import FloatArray, drain_s
+from l4sim.cost.attention.points import UniformPoints
+from l4sim.cost.fitting import Errors, errors
+from l4sim.kernels.flash_attention import fa3_splits
+from l4sim.specs.gpu import GPU
+
+SHORT_S = 20e-6
+"""Decode batches faster than this are mostly launches; errors are told of the others."""
+
+_CUDA_GRAPH_SPLITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeWork:
+    """What FA3 makes of uniform decode batches; all arrays are of shape ``[points]``."""
+
+    requests: NDArray[np.int64]
+    blocks: FloatArray
+    """Thread blocks of the launch."""
+    kv_blocks: FloatArray
+    """KV blocks of a thread block."""
+    waves: FloatArray
+    """Thread blocks of the busiest SM."""
+    last: FloatArray
+    """SMs that are at work in the last wave."""
+    size_bytes: FloatArray
+    merge_rows: FloatArray
+    merged_bytes: FloatArray
+
+
+def decode_work(points: UniformPoints, sms: int) -> DecodeWork:
+    """Split every point as the kernel does; a shorter last split counts as a whole one."""
+    count = len(points)
+    columns = np.zeros((4, count))
+    for i in range(count):
+        heads, kv_heads, batch = int(points.heads[i]), int(points.kv_heads[i]), int(points.batch[i])
+        contexts = np.full(batch, points.tokens[i], np.int64)
+        split = fa3_splits(contexts, kv_heads=kv_heads, sms=sms, bound=_CUDA_GRAPH_SPLITS)
+        launched = -(-split.blocks // split.split_blocks)
+        columns[:, i] = (
+            kv_heads * int(launched.sum()),
+            split.split_blocks[0],
+            heads * batch if split.bound > 1 else 0,
+            merged_bytes(launched, np.ones(batch, np.int64), heads, points.head_dim),
+        )
+    blocks, kv_blocks, merge_rows, merged = columns
+    waves = np.ceil(blocks / sms)
+    return DecodeWork(
+        points.batch, blocks, kv_blocks, waves, blocks - (waves - 1) * sms, decode_bytes(points), merge_rows, merged
+    )
+
+
+def decode_s(c: FA3Coefficients, work: DecodeWork, sms: int) -> FloatArray:
+    """Seconds of every point, shape ``[points]``."""
+    block_s = c.block_start_s + c.kv_block_s * work.kv_blocks
+    seconds: FloatArray = drain_s(
+        np.stack(((work.waves - 1) * block_s, block_s), axis=-1),
+        np.stack((np.full_like(work.last, sms), work.last), axis=-1),
+        latency_s=block_s * work.blocks,
+        fixed_s=c.exposed_start * c.block_start_s * work.blocks,
+        memory_s=memory_s(work.size_bytes, c),
+        sharpness=c.sharpness,
+    ) + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillWork:
+    """What FA3 makes of uniform prefill batches; all arrays are of shape ``[points]``."""
+
+    requests: NDArray[np.int64]
+    tiles: FloatArray
+    """Thread blocks of the launch."""
+    mean_rows: FloatArray
+    most_rows: FloatArray
+    kv_blocks: FloatArray
+    """KV blocks over all tiles."""
+    most_kv_blocks: FloatArray
+    kv_bytes: FloatArray
+    merge_rows: FloatArray
+    merged_bytes: FloatArray
+
+
+def prefill_work(points: UniformPoints, sms: int) -> PrefillWork:
+    """Tile every point as the kernel does."""
+    columns = np.zeros((7, len(points)))
+    for i in range(len(points)):
+        heads, kv_heads, batch = int(points.heads[i]), int(points.kv_heads[i]), int(points.batch[i])
+        tokens = int(points.tokens[i])
+        rows, kv_blocks = tiles(tokens, 0, heads // kv_heads)
+        queries = np.full(batch, tokens, np.int64)
+        split = fa3_splits(queries, kv_heads=kv_heads, sms=sms, query_rows=queries * (heads // kv_heads))
+        splits = int(split.splits[0])
+        columns[:, i] = (
+            batch * kv_heads * len(rows) * splits,
+            rows.mean(),
+            rows.max(),
+            batch * kv_heads * kv_blocks.sum(),
+            kv_blocks.max() / splits,
+            heads * batch * tokens if split.bound > 1 else 0,
+            merged_bytes(split.splits, queries, heads, points.head_dim),
+        )
+    kv_bytes = 4.0 * points.head_dim * points.batch * points.kv_heads * points.tokens
+    tiles_, mean_rows, most_rows, kv_blocks_, most_kv_blocks, merge_rows, merged = columns
+    return PrefillWork(
+        points.batch, tiles_, mean_rows, most_rows, kv_blocks_, most_kv_blocks, kv_bytes, merge_rows, merged
+    )
+
+
+def prefill_s(c: FA3Coefficients, work: PrefillWork, sms: int) -> FloatArray:
+    """Seconds of every point, shape ``[points]``."""
+    longest_s = c.tile_start_s + c.tile_row_s * work.most_rows + c.tile_kv_block_s * work.most_kv_blocks
+    total_s = work.tiles * (c.tile_start_s + c.tile_row_s * work.mean_rows) + c.tile_kv_block_s * work.kv_blocks
+    seconds: FloatArray = tiles_s(longest_s, total_s, work.tiles, sms, c.tile_tail)
+    return (
+        seconds + work.kv_bytes / c.tile_kv_bytes_per_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
+    )
+
+
+def fit_fa3(decode: UniformPoints, prefill: UniformPoints, gpu: GPU) -> tuple[FA3Coefficients, dict[str, Errors]]:
+    """Fit both kinds of batch, a fifth of each held out; points that beat the roofline are in neither part.
+
+    Returns the coefficients, and the errors on held-out points of ``decode`` (above 20 µs) and ``prefill``.
+    """
+    sms = gpu.sms
+    decodes, prefills = possible_decodes(decode, gpu), possible_prefills(prefill, gpu)
+    unseen = held_out_fifth((decodes.kv_heads, decodes.heads, decodes.batch, decodes.tokens))
+    c = fit_decode(decodes.where(~unseen), gpu)
+    long = decodes.where(unseen & (decodes.seconds > SHORT_S))
+    unseen = held_out_fifth((prefills.kv_heads, prefills.heads, prefills.batch, prefills.tokens))
+    c = fit_prefill(prefills.where(~unseen), gpu, c)
+    prompts = prefills.where(unseen)
+    return c, {
+        "decode": errors(decode_s(c, decode_work(long, sms), sms), long.seconds, len(decode) - len(decodes)),
+        "prefill": errors(prefill_s(c, prefill_work(prompts, sms), sms), prompts.seconds, len(prefill) - len(prefills)),
+    }
+
+
+def fit_decode(points: UniformPoints, gpu: GPU) -> FA3Coefficients:
+    """Fit what decode shows; prefill's figures are left at their starting values."""
+    work = decode_work(points, gpu.sms)
+    peak = gpu.memory_bytes_per_s
+    start = FA3Coefficients(
+        launch_s=8e-6,
+        block_start_s=2e-6,
+        kv_block_s=1.2e-6,
+        request_s=2e-8,
+        request_unsplit_s=8e-9,
+        merge_row_s=3e-10,
+        merge_s=2e-6,
+        merge_bytes_per_s=peak,
+        dram_bytes_per_s=0.9 * peak,
+        ramp_bytes_per_s=0.8 * peak,
+        cached_bytes=0.55 * gpu.l2_bytes,
+        cached_bytes_per_s=1.8 * peak,
+        exposed_start=0.6,
+        sharpness=4.0,
+        tile_start_s=1.3e-6,
+        tile_row_s=1.5e-8,
+        tile_kv_block_s=1.6e-6,
+        tile_tail=0.4,
+        tile_kv_bytes_per_s=0.5 * peak,
+        max_splits=_CUDA_GRAPH_SPLITS,
+    )
+    bounds = {
+        "launch_s": (2e-6, 2e-5),
+        "block_start_s": (3e-7, 6e-6),
+        "kv_block_s": (3e-7, 4e-6),
+        "request_s": (0.0, 1e-7),
+        "request_unsplit_s": (0.0, 1e-7),
+        "merge_row_s": (0.0, 3e-9),
+        "merge_s": (0.0, 6e-6),
+        "merge_bytes_per_s": (0.1 * peak, 5 * peak),
+        "dram_bytes_per_s": (0.5 * peak, peak),
+        "ramp_bytes_per_s": (0.4 * peak, peak),
+        "cached_bytes": (0.2 * gpu.l2_bytes, gpu.l2_bytes),
+        "cached_bytes_per_s": (peak, 8 * peak),
+        "exposed_start": (0.0, 1.0),
+        "sharpness": (1.0, 12.0),
+    }
+    return least_squares(start, bounds, lambda c: decode_s(c, work, gpu.sms), points.seconds)
+
+
+def fit_prefill(points: UniformPoints, gpu: GPU, start: FA3Coefficients) -> FA3Coefficients:
+    """Fit prefill's own figures, the rest given."""
+    work = prefill_work(points, gpu.sms)
+    bounds = {
+        "tile_start_s": (0.0, 6e-6),
+        "tile_row_s": (0.0, 1e-7),
+        "tile_kv_block_s": (3e-7, 6e-6),
+        "tile_tail": (0.0, 2.0),
+        "tile_kv_bytes_per_s": (0.1 * gpu.memory_bytes_per_s, 4 * gpu.memory_bytes_per_s),
+    }
+    return least_squares(start, bounds, lambda c: prefill_s(c, work, gpu.sms), points.seconds)

@@ -1,0 +1,32 @@
+"""What every attention kernel works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_ELEMENT_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One tensor-parallel rank's attention on one GPU."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    sms: int
+
+    @property
+    def group_size(self) -> int:
+        """Query heads per KV head."""
+        return self.heads // self.kv_heads
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Keys and values of one token, bytes."""
+        return 2 * self.kv_heads * self.head_dim * _ELEMENT_BYTES
+
+    @property
+    def query_bytes_per_token(self) -> int:
+        """Queries read and outputs written for one token, bytes."""
+        return 2 * self.heads * self.head_dim * _ELEMENT_BYTES
