@@ -75,10 +75,14 @@ def head(trace: Trace, rows: int) -> Trace:
 def within(trace: Trace, duration_s: float) -> Trace:
     """The requests that arrive before ``duration_s``; a closed-loop session is kept whole if its first turn does.
 
-    When later turns arrive is not known before they are simulated. Raises `InputError` unless the duration is positive.
+    When later turns arrive is not known before they are simulated. Raises `InputError` unless the duration is positive
+    and some request arrives in it.
     """
     _check_positive(duration_s, "the duration", "seconds")
-    return take(trace, np.flatnonzero(chain_arrival_s(trace) < duration_s))
+    rows = np.flatnonzero(chain_arrival_s(trace) < duration_s)
+    if not len(rows):
+        raise InputError(f"{trace.name}: no request arrives in the first {duration_s:g} s")
+    return take(trace, rows)
 
 
 def chain_arrival_s(trace: Trace) -> FloatArray:

@@ -63,6 +63,8 @@ def _parse(records: Records, name: str, format_name: str, time_unit: str | None,
     if tokens != "estimate" and kind not in texts.FORMATS:
         raise InputError(f"{records.path}: {kind.name} holds token counts, a tokenizer ({tokens}) is not accepted")
     draft = kind.read(records, Options(time_unit, token_counter(tokens)))
+    if not len(draft.prompt_tokens):
+        raise InputError(f"{records.path}: the file holds no requests")
     if time_unit is not None and draft.arrival_s is None:
         raise InputError(f"{records.path}: {kind.name} has no arrival times, a time unit ({time_unit}) is not accepted")
     unused = unused_fields(records, kind)

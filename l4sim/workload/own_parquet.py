@@ -45,6 +45,8 @@ def from_table(table: pa.Table, path: Path) -> Trace:
     about = json.loads(table.schema.metadata[_KEY])
     if about["version"] != _VERSION:
         raise InputError(f"{path}: written in version {about['version']} of the l4sim format; expected {_VERSION}")
+    if not table.num_rows:
+        raise InputError(f"{path}: the file holds no requests")
     for name in _COLUMNS:
         if name not in table.column_names:
             raise InputError(f"{path}: column '{name}' is missing")

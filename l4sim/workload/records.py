@@ -63,7 +63,7 @@ class Records:
         value = self.column(field)[row]
         if value is MISSING or value == "":
             raise InputError(f"{self.where(row, field)} is missing; expected {accepted}")
-        raise InputError(f"{self.where(row, field)}: {_shown(value)} is not accepted; expected {accepted}")
+        raise InputError(f"{self.where(row, field)}: {quoted(value)} is not accepted; expected {accepted}")
 
 
 def from_objects(
@@ -269,7 +269,7 @@ def _is_plain_date(stamp: str) -> bool:
     return stamp[:1].isdigit() and not stamp.endswith("Z") and "+" not in stamp and stamp.count("-") < 3
 
 
-def _shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value as a message quotes it: on one line, and not whole if long."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,12 @@ def test_a_duration_keeps_sessions_whole() -> None:
     assert within(conversation(), 0.5).request_id == ("a",)
 
 
+def test_a_duration_in_which_nothing_arrives_is_refused() -> None:
+    late = replace(conversation(), arrival_s=conversation().arrival_s + 60)
+    with pytest.raises(InputError, match="t: no request arrives in the first 60 s"):
+        within(late, 60.0)
+
+
 def test_dejittering_spreads_arrivals_over_one_tick() -> None:
     ticks = take(conversation(), np.repeat([0, 1], 500))
     spread = dejitter(ticks, 1.0, seed=5)
@@ -105,12 +112,13 @@ def test_dejittering_spreads_arrivals_over_one_tick() -> None:
 
 @given(traces(), st.integers(0, 2**32 - 1), st.floats(0.01, 100.0))
 def test_every_arrangement_keeps_the_trace_valid(trace: Trace, seed: int, amount: float) -> None:
+    first_s = float(np.nanmin(trace.arrival_s))
     for arranged in (
         with_poisson_arrivals(trace, amount, seed),
         scale_rate(trace, amount),
         dejitter(trace, amount, seed),
         head(trace, 1 + seed % len(trace)),
-        within(trace, amount),
+        within(trace, first_s + amount),
     ):
         assert_links_valid(arranged)
 

@@ -238,6 +238,14 @@ def test_weka_ids_local_to_a_session_are_never_shared_between_sessions(tmp_path:
     assert blocks(load(tmp_path, shared, ".jsonl")) == [[1], [1]]
 
 
+def test_conversations_that_share_an_id_stay_apart(tmp_path: Path) -> None:
+    text = EXAMPLES["aiperf_multi_turn"].text * 2
+    trace = load(tmp_path, text, ".jsonl")
+    assert trace.session.tolist() == [0, 0, 1, 1]
+    assert trace.after.tolist() == [-1, 0, -1, 2]
+    assert trace.request_id == ("s1:0", "s1:1", "s1:0#2", "s1:1#2")
+
+
 def test_every_weka_prompt_of_the_recording_has_an_id_per_full_block(shared_traces: Path) -> None:
     trace = load_trace(shared_traces / "weka_raw_sample.jsonl.gz")
     assert trace.prefix is not None

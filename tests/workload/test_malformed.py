@@ -92,6 +92,20 @@ def test_a_table_without_rows_and_an_array_without_elements_are_refused(tmp_path
     assert "holds no records" in refusal(write(tmp_path, "[]", "trace.json"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"timestamp": 0, "requests": []}\n',
+        '{"turns": []}\n',
+        '{"arrival_time_ns": 0, "sub_requests": []}\n',
+        '{"block_size": 64, "requests": []}\n',
+        '{"block_size": 64, "requests": [{"t": 0, "type": "subagent", "requests": []}]}\n',
+    ],
+)
+def test_records_without_requests_are_refused(text: str, tmp_path: Path) -> None:
+    assert refusal(write(tmp_path, text, "trace.jsonl")).endswith("the file holds no requests")
+
+
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if EXAMPLES[name].suffix == ".jsonl"])
 def test_rows_of_another_format_are_refused(name: str, tmp_path: Path) -> None:
     other = "vllm_custom" if name != "vllm_custom" else "guidellm"

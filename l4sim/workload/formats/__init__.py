@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from l4sim.errors import InputError
 from l4sim.workload.formats import mooncake, nested, tables, texts, tracelab, weka
 from l4sim.workload.formats.base import Format
-from l4sim.workload.records import MISSING, Records
+from l4sim.workload.records import MISSING, Records, quoted
 
 FORMATS: Mapping[str, Format] = {
     known.name: known for module in (tables, mooncake, nested, texts, tracelab, weka) for known in module.FORMATS
@@ -78,8 +78,8 @@ def _best(present: frozenset[str]) -> Format | None:
 
 
 def _listed(present: frozenset[str]) -> str:
-    shown = sorted(present)[:8]
-    return ", ".join(f"'{field}'" for field in shown) + (", ..." if len(present) > len(shown) else "")
+    listed = sorted(present)[:8]
+    return ", ".join(map(quoted, listed)) + (", ..." if len(present) > len(listed) else "")
 
 
 def _known() -> str:

@@ -51,12 +51,11 @@ def _read_llmservingsim(records: Records, options: Options) -> Draft:
     follows = np.concatenate(([False], owner[1:] == owner[:-1])) if len(owner) else np.zeros(0, dtype=bool)
     tool_s = numbers(turns, "tool_duration_ns", "a duration >= 0", least=0.0, optional=True)
     tool_s = np.nan_to_num(tool_s) / UNITS_PER_S[options.time_unit or "ns"]
-    names = labels(records, "session_id")
     return Draft(
         tokens(turns, "input_toks"),
         tokens(turns, "output_toks", least=0),
         np.where(follows, np.nan, arrival_s[owner]),
-        session=[None if single[row] else names[row] or f"line {records.numbers[row]}" for row in owners],
+        session=[None if single[row] else str(row) for row in owners],
         after=np.where(follows, np.arange(len(owner)) - 1, -1),
         delay_s=np.where(follows, np.roll(tool_s, 1), np.nan),
     )

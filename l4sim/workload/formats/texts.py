@@ -11,6 +11,9 @@ benchmark is assumed, with a warning.
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 
 from l4sim.errors import InputError
@@ -20,15 +23,15 @@ from l4sim.workload.records import (
     MAX_TOKENS,
     UNITS_PER_S,
     Records,
-    integers,
     labels,
     nested,
     numbers,
     texts,
     times,
+    tokens,
 )
 from l4sim.workload.tokens import ASSUMED_OUTPUT_TOKENS
-from l4sim.workload.trace import FloatArray, IntArray
+from l4sim.workload.trace import IntArray
 
 ANSWERERS = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard"})
 ASKERS = frozenset({"human", "user", "system"})
@@ -38,7 +41,6 @@ def _read_sharegpt(records: Records, options: Options) -> Draft:
     owners, messages = nested(records, "conversations")
     speakers = texts(messages, "from")
     sizes = _counts(messages, "value", options)
-    names = labels(records, "id")
     prompts: list[int] = []
     outputs: list[int] = []
     turns_of: list[int] = []
@@ -70,12 +72,11 @@ def _read_sharegpt(records: Records, options: Options) -> Draft:
     if silent:
         warnings.append(f"{silent} of {len(records)} conversations hold no answered prompt and are left out")
     prompt_tokens = _checked(np.array(prompts, dtype=np.int64), records, turns_of)
-    session = [names[owner] or f"{records.unit} {records.numbers[owner]}" for owner in turns_of]
     return Draft(
         prompt_tokens,
         np.array(outputs, dtype=np.int64),
-        request_id=_turn_ids(session, after),
-        session=session,
+        request_id=_turn_ids(records, "id", turns_of),
+        session=list(map(str, turns_of)),
         after=after,
         delay_s=np.where(after >= 0, 0.0, np.nan),
         prefix=growing_prefix(prompt_tokens, after, prompt_tokens[after]),
@@ -105,30 +106,24 @@ def _read_aiperf_multi(records: Records, options: Options) -> Draft:
     output_tokens, assumed = _outputs(turns, "output_length")
     arrival_s = times(turns, "timestamp", "ms", options.time_unit, optional=True)
     delay_s = numbers(turns, "delay", "a delay >= 0", least=0.0, optional=True)
+    delay_s /= UNITS_PER_S[options.time_unit or "ms"]
     previous = _previous(owners)
     waits = (previous >= 0) & (np.isnan(arrival_s) | ~np.isnan(delay_s))
     prompt_tokens = texts_tokens.copy()
     for row in np.flatnonzero(previous >= 0).tolist():
         prompt_tokens[row] += prompt_tokens[row - 1] + output_tokens[row - 1]
     prompt_tokens = _checked(prompt_tokens, records, owners)
-    names = labels(records, "session_id")
-    session = [names[owner] or f"{records.unit} {records.numbers[owner]}" for owner in owners]
     return Draft(
         prompt_tokens,
         output_tokens,
         np.where(waits, np.nan, arrival_s),
-        request_id=_turn_ids(session, previous),
-        session=session,
+        request_id=_turn_ids(records, "session_id", owners),
+        session=list(map(str, owners)),
         after=np.where(waits, previous, -1),
-        delay_s=_delays(waits, delay_s, options),
+        delay_s=np.where(waits, np.nan_to_num(delay_s), np.nan),
         prefix=growing_prefix(prompt_tokens, previous, prompt_tokens[previous]),
         warnings=_warnings(options, assumed),
     )
-
-
-def _delays(waits: np.ndarray, delay: FloatArray, options: Options) -> FloatArray:
-    seconds: FloatArray = np.nan_to_num(delay) / UNITS_PER_S[options.time_unit or "ms"]
-    return np.where(waits, seconds, np.nan)
 
 
 def _counts(records: Records, field: str, options: Options) -> IntArray:
@@ -139,9 +134,8 @@ def _outputs(records: Records, field: str) -> tuple[IntArray, int]:
     """Output tokens, and how many of them had to be assumed."""
     values = records.column(field)
     given = [ASSUMED_OUTPUT_TOKENS if value is None or value == "" else value for value in values]
-    stated = Records(records.path, {field: given}, records.numbers, records.text, records.unit, records.entries)
     assumed = sum(value is None or value == "" for value in values)
-    return integers(stated, field, 0, MAX_TOKENS, "tokens"), assumed
+    return tokens(replace(records, columns={field: given}), field, least=0), assumed
 
 
 def _warnings(options: Options, assumed: int) -> tuple[str, ...]:
@@ -166,11 +160,15 @@ def _previous(owners: list[int]) -> IntArray:
     )
 
 
-def _turn_ids(session: list[str], previous: IntArray) -> list[str]:
-    turns: list[int] = []
-    for before in previous.tolist():
-        turns.append(0 if before < 0 else turns[before] + 1)
-    return [f"{name}:{turn}" for name, turn in zip(session, turns, strict=True)]
+def _turn_ids(records: Records, field: str, owners: list[int]) -> list[str]:
+    """``conversation:turn``, by the conversation's own id in ``field`` or its line; turns count from 0."""
+    names = labels(records, field)
+    turns: Counter[int] = Counter()
+    ids = []
+    for owner in owners:
+        ids.append(f"{names[owner] or records.numbers[owner]}:{turns[owner]}")
+        turns[owner] += 1
+    return ids
 
 
 FORMATS = (

@@ -75,7 +75,6 @@ def _read(records: Records, _: Options) -> Draft:
         _link(stream, clock, before=-1)
 
     names = labels(records, "id")
-    session = [names[owner] or f"{records.unit} {records.numbers[owner]}" for owner in owners]
     turns = np.arange(len(owners)) - np.searchsorted(owners, owners)
     warning = (
         f"{unknown} of {len(requests)} requests have no api_time: the median of the others ({usual_s:g} s) is used"
@@ -83,8 +82,11 @@ def _read(records: Records, _: Options) -> Draft:
     return Draft(
         prompt_tokens,
         output_tokens,
-        request_id=[f"{name}:{turn}" for name, turn in zip(session, turns.tolist(), strict=True)],
-        session=session,
+        request_id=[
+            f"{names[owner] or records.numbers[owner]}:{turn}"
+            for owner, turn in zip(owners, turns.tolist(), strict=True)
+        ],
+        session=list(map(str, owners)),
         after=after,
         delay_s=delay_s,
         prefix=_prefix(records, requests, owners, prompt_tokens),
@@ -126,7 +128,7 @@ def _flatten(records: Records) -> tuple[list[int], list[_Stream], Records, Float
         streams.append(_Stream(0.0))
         collect(items, owner, "requests", streams[-1], np.nan)
     if not objects:
-        raise InputError(f"{records.path}: no session holds a request")
+        raise InputError(f"{records.path}: the file holds no requests")
     lines = [records.numbers[owner] for owner in owners]
     return owners, streams, from_objects(records.path, objects, lines, entries), np.array(markers)
 
