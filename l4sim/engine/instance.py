@@ -58,18 +58,27 @@ class Instance:
     """Queues, batch and KV blocks of one instance."""
 
     def __init__(
-        self, config: EngineConfig, *, hash_block_tokens: int | None = None, max_iterations: int | None = None
+        self,
+        config: EngineConfig,
+        *,
+        hash_block_tokens: int | None = None,
+        max_iterations: int | None = None,
+        pool: BlockPool | None = None,
     ) -> None:
         """``hash_block_tokens``: the tokens that one of a request's `prefix_ids` stands for, a multiple of the block
         size (None: requests carry none). ``max_iterations`` bounds how often one step may be repeated (1: never).
+        ``pool`` stands in for the instance's own: blocks that are more than counts.
         """
         self.config = config
         self.decoding = DecodingSet(config.max_num_seqs, config.block_tokens)
-        self.pool: BlockPool = BlockPool(config.kv_blocks, config.block_tokens)
-        if config.prefix_caching:
+        if pool is not None:
+            self.pool = pool
+        elif config.prefix_caching:
             self.pool = PrefixCachingPool(
                 config.kv_blocks, config.block_tokens, hash_block_tokens or config.block_tokens
             )
+        else:
+            self.pool = BlockPool(config.kv_blocks, config.block_tokens)
         self.waiting: deque[Request] = deque()
         self.waiting_tokens = 0
         """Tokens that the waiting requests bring along, prefix hits not taken off."""

@@ -21,6 +21,19 @@ Action = Callable[[Any], None]
 """What to do when a moment has come; it is given the `Moment`."""
 
 
+class Timekeeper(Protocol):
+    """What servers need of a clock, be it simulated or the wall's."""
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the run's start."""
+        ...
+
+    def at(self, time_s: float, action: Action, value: Any = None) -> None:
+        """Call ``action`` at a moment that is not past."""
+        ...
+
+
 class Clock:
     """Calls actions at moments of simulated time; equal moments in the order in which they were asked for."""
 

@@ -33,6 +33,7 @@ from l4sim.policies.agent import (
 from l4sim.policies.routers import Listening, Router
 from l4sim.policies.views import DecodingRequest, RequestView
 from l4sim.simulator.clock import Clock, Moment
+from l4sim.simulator.executor import Executor, Modelled
 from l4sim.simulator.migration import MigrationRules, Migrations
 from l4sim.simulator.server import Listener, Server
 from l4sim.specs.cluster import Cluster
@@ -68,6 +69,8 @@ class SimulationResult:
     iterations: array[float]
     migrations: array[float]
     end_s: float
+    kv_blocks_held: tuple[int, ...]
+    """Per instance, KV blocks still held at the end; all zero unless something leaks."""
 
 
 def simulate(
@@ -82,17 +85,28 @@ def simulate(
     kv_bytes_per_token: int,
     rules: Rules | None = None,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> SimulationResult:
     """Replay a trace on a cluster of equal instances.
 
     ``agents``: none, or one per instance. ``kv_bytes_per_token`` is the model's, over all ranks. A session's next turn
-    arrives its delay after the turn before it has ended, in whichever way.
+    arrives its delay after the turn before it has ended, in whichever way. ``executor`` stands in for the cost model:
+    live instances, whose measured seconds move the simulated clock.
 
     Raises:
         InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
     """
     return _Simulation(
-        trace, router, agents, coordinator, cluster, engine, cost, kv_bytes_per_token, rules or Rules(), progress
+        trace,
+        router,
+        agents,
+        coordinator,
+        cluster,
+        engine,
+        executor or Modelled(cost),
+        kv_bytes_per_token,
+        rules or Rules(),
+        progress,
     ).run()
 
 
@@ -124,7 +138,7 @@ class _Simulation(Listener):
         coordinator: Coordinator | None,
         cluster: Cluster,
         engine: EngineConfig,
-        cost: CostModel,
+        executor: Executor,
         kv_bytes_per_token: int,
         rules: Rules,
         progress: Progress | None,
@@ -143,15 +157,17 @@ class _Simulation(Listener):
         self._servers = [
             Server(
                 number,
-                Instance(engine, hash_block_tokens=hash_tokens, max_iterations=most),
-                cost,
+                Instance(engine, hash_block_tokens=hash_tokens, max_iterations=most, pool=executor.pool(number)),
+                executor,
                 self._clock,
                 self,
             )
             for number in range(cluster.instances)
         ]
         self._views = [server.view for server in self._servers]
-        self._migrations = Migrations(self._clock, cluster, kv_bytes_per_token, rules.migration, self._on_migration_end)
+        self._migrations = Migrations(
+            self._clock, cluster, kv_bytes_per_token, rules.migration, executor, self._on_migration_end
+        )
         self._rows = array("d")
         self._reasons: dict[str, int] = {"": 0}
         self._ended = 0
@@ -180,7 +196,14 @@ class _Simulation(Listener):
         iterations = array("d")
         for server in self._servers:
             iterations.extend(server.segments)
-        return SimulationResult(self._rows, tuple(self._reasons), iterations, self._migrations.rows, self._clock.now_s)
+        return SimulationResult(
+            self._rows,
+            tuple(self._reasons),
+            iterations,
+            self._migrations.rows,
+            self._clock.now_s,
+            tuple(server.instance.pool.total - server.instance.pool.free for server in self._servers),
+        )
 
     # Requests.
 

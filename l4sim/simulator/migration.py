@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from l4sim.engine.blocks import blocks_for
 from l4sim.engine.request import Request
 from l4sim.simulator.clock import Action, Clock, Moment
+from l4sim.simulator.executor import Executor
 from l4sim.simulator.server import Server
 from l4sim.specs.cluster import Cluster
 
@@ -87,6 +88,7 @@ class Migrations:
         cluster: Cluster,
         kv_bytes_per_token: int,
         rules: MigrationRules,
+        executor: Executor,
         on_end: EndListener,
     ) -> None:
         """``kv_bytes_per_token``: over all ranks of an instance, which send their shares in parallel."""
@@ -96,30 +98,39 @@ class Migrations:
         self._cluster = cluster
         self._kv_bytes_per_token = kv_bytes_per_token
         self._rules = rules
+        self._executor = executor
         self._on_end = on_end
         self._active: dict[int, _Migration] = {}
 
     def ask(self, source: Server, request_index: int, destination: Server, kind: str) -> None:
         """Start a migration, or refuse it; the end listener hears of either outcome."""
-        found = source.instance.decoding.find(request_index)
+        found = source.view.find(request_index)
+        context_tokens = 0 if found is None else found.context_tokens
         reason = self._objection(source, request_index, destination)
-        block_tokens = source.instance.config.block_tokens
-        blocks = 0
-        if found is not None and not reason:
-            # One block more than now, so that a short copy need not ask again.
-            context_tokens = source.instance.decoding.context_tokens(found) + source.iteration_under_way - 1
-            blocks = blocks_for(context_tokens, block_tokens) + 1
-            if not destination.instance.reserve(blocks, destination.iteration_under_way):
-                reason = _NO_ROOM
-        if found is None or reason:
-            context = 0 if found is None else source.instance.decoding.context_tokens(found)
+        # One block more than now, so that a short copy need not ask again.
+        blocks = blocks_for(context_tokens, source.instance.config.block_tokens) + 1
+        if not reason and not destination.instance.reserve(blocks, destination.iteration_under_way):
+            reason = _NO_ROOM
+        request = source.instance.decoding.find(request_index)
+        if reason or request is None:
             now_s = self._clock.now_s
             self._row(
-                request_index, kind, source, destination, now_s, math.nan, math.nan, context, 0, 0, "refused", reason
+                request_index,
+                kind,
+                source,
+                destination,
+                now_s,
+                math.nan,
+                math.nan,
+                context_tokens,
+                0,
+                0,
+                "refused",
+                reason,
             )
             self._on_end(source, request_index, destination.number, False, REASONS[reason])
             return
-        migration = _Migration(found, kind, source, destination, self._clock.now_s, blocks)
+        migration = _Migration(request, kind, source, destination, self._clock.now_s, blocks)
         self._active[request_index] = migration
         source.transfers += 1
         destination.transfers += 1
@@ -151,15 +162,22 @@ class Migrations:
         share_bytes = tokens * self._kv_bytes_per_token / self._cluster.tensor_parallel
         self._clock.at(self._clock.now_s + link.transfer_s(share_bytes), then, migration)
 
+    def _copied(self, migration: _Migration) -> None:
+        """A stage's transfer has ended."""
+        source, destination = migration.source.number, migration.destination.number
+        self._executor.copy(migration.request, source, destination, migration.copied_tokens, migration.target_tokens)
+        migration.copied_tokens = migration.target_tokens
+
     def _context_tokens(self, migration: _Migration) -> int:
-        source = migration.source
-        return source.instance.decoding.context_tokens(migration.request) + source.iteration_under_way - 1
+        found = migration.source.view.find(migration.request.index)
+        assert found is not None, "a request that migrates decodes at its source until it departs"
+        return found.context_tokens
 
     def _on_stage_end(self, moment: Moment) -> None:
         migration: _Migration = moment.value
         if migration.over:
             return
-        migration.copied_tokens = migration.target_tokens
+        self._copied(migration)
         block_tokens = migration.source.instance.config.block_tokens
         left_tokens = self._context_tokens(migration) - migration.copied_tokens
         if not self._grow_reservation(migration, self._context_tokens(migration) + 1):
@@ -199,7 +217,7 @@ class Migrations:
 
     def _on_copied(self, moment: Moment) -> None:
         migration: _Migration = moment.value
-        migration.copied_tokens = migration.target_tokens
+        self._copied(migration)
         request, source, destination = migration.request, migration.source, migration.destination
         source.instance.drop(request)
         request.migrations += 1
@@ -222,6 +240,7 @@ class Migrations:
             self._abort(migration, _PREEMPTED)
 
     def _abort(self, migration: _Migration, reason: int) -> None:
+        self._executor.discard(migration.request, migration.destination.number)
         migration.destination.instance.cancel_reservation(migration.reserved_blocks)
         self._end(migration, "aborted", reason)
         migration.destination.wake()

@@ -6,11 +6,11 @@ import math
 from array import array
 from collections.abc import Sequence
 
-from l4sim.cost.model import CostModel
 from l4sim.engine.instance import Instance, Outcome, Step
 from l4sim.engine.request import Request
 from l4sim.policies.views import DecodingRequest
-from l4sim.simulator.clock import Clock, Moment
+from l4sim.simulator.clock import Moment, Timekeeper
+from l4sim.simulator.executor import Executor
 
 
 class Listener:
@@ -37,7 +37,9 @@ class Server:
     the iteration that it can first be felt in; the event scheduled before is then stale, told by its version.
     """
 
-    def __init__(self, number: int, instance: Instance, cost: CostModel, clock: Clock, listener: Listener) -> None:
+    def __init__(
+        self, number: int, instance: Instance, executor: Executor, clock: Timekeeper, listener: Listener
+    ) -> None:
         self.number = number
         self.instance = instance
         self.view = ServerView(self)
@@ -45,7 +47,7 @@ class Server:
         """Rows of the results' ITERATIONS table."""
         self.transfers = 0
         """Migrations that it takes part in."""
-        self._cost = cost
+        self._executor = executor
         self._clock = clock
         self._listener = listener
         self._lookahead = 1 if instance.config.async_scheduling else 0
@@ -97,12 +99,8 @@ class Server:
         self._step = step
         self._start_s = self._clock.now_s
         self._iterations = iterations = step.iterations
-        if iterations == 1:
-            self._first_s = self._cost.iteration_s(step.batch)
-            self._slope_s = 0.0
-        else:
-            self._first_s, last_s = self._cost.decode_segment_s(step.batch, iterations)
-            self._slope_s = (last_s - self._first_s) / (iterations - 1)
+        self._first_s, last_s = self._executor.execute(self.number, step, decoding.requests)
+        self._slope_s = (last_s - self._first_s) / (iterations - 1) if iterations > 1 else 0.0
         pool = self.instance.pool
         self._noted = (decoding.context_std, len(self.instance.waiting), pool.total - pool.free)
         self._schedule_end()
