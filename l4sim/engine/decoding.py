@@ -63,8 +63,8 @@ class DecodingSet:
         count = len(self._slots)
         if count < 2:
             return 0.0
-        mean = self._base_sum / count
-        return math.sqrt(max(self._base_square_sum / count - mean * mean, 0.0))
+        # In whole numbers: bases fall far below zero with time, and their squares would swallow the spread.
+        return math.sqrt(count * self._base_square_sum - self._base_sum * self._base_sum) / count
 
     def contexts_next(self) -> NDArray[np.int64]:
         """Context lengths in the next iteration, its token counted in; shape ``[len(self)]``."""
