@@ -1,0 +1,125 @@
+"""What holds for every simulation, whatever the trace, the engine's options and the policy."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+
+from tests.simulator.conftest import MAX_MODEL_LEN, Case, cases, iterations, migrations, requests
+
+thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+FINISHED, REJECTED = 0, 1
+
+
+@thorough
+@given(cases())
+def test_every_request_ends_exactly_once(case: Case):
+    ended = requests(case.run())
+    np.testing.assert_array_equal(ended["request_id"], np.arange(len(case.trace)))
+    total = case.trace.prompt_tokens + case.trace.output_tokens
+    too_long = total > MAX_MODEL_LEN
+    too_large = -(-(total - 1) // case.engine.block_tokens) > case.engine.kv_blocks
+    np.testing.assert_array_equal(ended["status"], np.where(too_long | too_large, REJECTED, FINISHED))
+
+
+@thorough
+@given(cases())
+def test_tokens_generated_equal_tokens_asked(case: Case):
+    result = case.run()
+    ended, segments = requests(result), iterations(result)
+    finished = ended["status"] == FINISHED
+    asked = ended["output_tokens"][finished].sum()
+    # A prompt computed to its end yields one token, and so does each iteration of a decoding request.
+    decoded = (segments["iterations"] * segments["decode_requests"]).sum()
+    resumed = ended["preemptions"].sum()
+    assert asked - finished.sum() - resumed <= decoded <= asked - finished.sum()
+    if not resumed:
+        cached = ended["cached_tokens"][finished].sum()
+        assert segments["prefill_tokens"].sum() == ended["prompt_tokens"][finished].sum() - cached
+
+
+@thorough
+@given(cases())
+def test_kv_blocks_in_use_never_exceed_the_total_and_return_to_zero(case: Case):
+    result = case.run()
+    segments = iterations(result)
+    assert (segments["kv_blocks_used"] <= case.engine.kv_blocks).all()
+    assert (segments["kv_blocks_used"] >= 0).all()
+    assert result.kv_blocks_held == (0,) * case.instances
+
+
+@thorough
+@given(cases())
+def test_batches_keep_to_the_engine_s_limits(case: Case):
+    segments = iterations(case.run())
+    tokens = segments["decode_requests"] + segments["prefill_tokens"]
+    assert (tokens <= case.engine.max_num_batched_tokens).all()
+    assert (tokens >= 1).all()
+    assert (segments["decode_requests"] + segments["prefill_requests"] <= case.engine.max_num_seqs).all()
+
+
+@thorough
+@given(cases())
+def test_the_clock_never_goes_back(case: Case):
+    segments = iterations(case.run())
+    assert (segments["end_s"] > segments["start_s"]).all()
+    for instance in range(case.instances):
+        mine = segments["instance"] == instance
+        assert (segments["start_s"][mine][1:] >= segments["end_s"][mine][:-1]).all()
+
+
+@thorough
+@given(cases())
+def test_no_token_comes_before_its_arrival_and_none_after_the_end(case: Case):
+    result = case.run()
+    ended = requests(result)
+    done = ended["status"] == FINISHED
+    queue, ttft, e2e = (ended[name][done] for name in ("queue_s", "ttft_s", "e2e_s"))
+    assert (queue >= 0).all()
+    assert (ttft > queue).all()
+    assert (e2e >= ttft).all()
+    assert (ended["arrival_s"][done] + e2e <= result.end_s + 1e-9).all()
+
+
+@thorough
+@given(cases())
+def test_a_turn_arrives_its_delay_after_the_turn_before_has_ended(case: Case):
+    ended = requests(case.run())
+    end_s = ended["arrival_s"] + np.where(ended["status"] == FINISHED, ended["e2e_s"], 0.0)
+    turns = np.flatnonzero(case.trace.after >= 0)
+    expected = end_s[case.trace.after[turns]] + case.trace.delay_s[turns]
+    np.testing.assert_allclose(ended["arrival_s"][turns], expected, atol=1e-9)
+
+
+@thorough
+@given(cases())
+def test_no_inter_token_latency_is_longer_than_the_longest_or_shorter_than_the_mean(case: Case):
+    ended = requests(case.run())
+    several = (ended["status"] == FINISHED) & (ended["output_tokens"] > 1)
+    assert (ended["max_itl_s"][several] >= ended["tpot_s"][several] - 1e-9).all()
+    span = ended["e2e_s"][several] - ended["ttft_s"][several]
+    assert (ended["max_itl_s"][several] <= span + 1e-9).all()
+
+
+@thorough
+@given(cases())
+def test_the_same_seed_gives_the_same_bytes(case: Case):
+    one, two = case.run(), case.run()
+    for name in ("requests", "iterations", "migrations"):
+        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_fast_forward_equals_stepping_through_every_iteration(case: Case):
+    fast, slow = case.run(), case.run(fast_forward=False)
+    one, two = requests(fast), requests(slow)
+    for name in ("arrival_s", "queue_s", "ttft_s", "tpot_s", "max_itl_s", "e2e_s"):
+        np.testing.assert_allclose(one[name], two[name], rtol=0, atol=1e-9, err_msg=name)
+    for name in ("cached_tokens", "migrations", "preemptions", "first_instance", "last_instance", "status"):
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    ours, theirs = migrations(fast), migrations(slow)
+    for name in ("source", "destination", "stages", "status", "reason", "context_tokens", "copied_bytes"):
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    np.testing.assert_allclose(ours["end_s"], theirs["end_s"], rtol=0, atol=1e-9)
