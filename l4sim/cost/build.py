@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from l4sim.cost.affine import fit_affine
+from l4sim.cost.attention import MODELS, build_attention
 from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
 from l4sim.cost.iteration import IterationCost
@@ -15,8 +16,9 @@ from l4sim.specs.fields import Fields
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
 
-ATTENTION_MODELS = ("tile", "mean", "sum", "skew")
-COST_MODELS = (*ATTENTION_MODELS, "affine")
+_ROOFLINE = "roofline"
+
+COST_MODELS = (*MODELS, "affine")
 
 
 def build_cost(
@@ -45,7 +47,7 @@ def build_cost(
         raise InputError(f"no cost model '{cost_model}': accepted are {', '.join(COST_MODELS)}")
     check_tensor_parallel(model, tensor_parallel)
     cost = IterationCost(
-        attention=_attention(profile, model, tensor_parallel, kernel),
+        attention=_attention(profile, model, tensor_parallel, kernel, "tile" if cost_model == "affine" else cost_model),
         layers=model.layers,
         tokens_s=_tokens_s(profile, model, tensor_parallel, max(max_num_batched_tokens, max_num_seqs)),
         sampled_s=_sampled_s(profile, model, tensor_parallel, max_num_seqs),
@@ -61,17 +63,35 @@ def build_cost(
     )
 
 
-def _attention(profile: Profile, model: Model, tensor_parallel: int, kernel: str) -> AttentionModel:
-    coefficients = Fields(profile.kernels[kernel].coefficients, f"profile {profile.name}: {kernel}")
-    coefficients.only("bandwidth_fraction", "tensor_core_fraction", "launch_s")
+def _attention(
+    profile: Profile, model: Model, tensor_parallel: int, kernel: str, attention_model: str
+) -> AttentionModel:
+    coefficients = profile.kernels[kernel].coefficients
+    heads, kv_heads = model.heads // tensor_parallel, max(1, model.kv_heads // tensor_parallel)
+    if kernel != _ROOFLINE:
+        return build_attention(
+            kernel,
+            coefficients,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=model.head_dim,
+            sms=profile.gpu.sms,
+            model=attention_model,
+        )
+    if attention_model != "tile":
+        raise InputError(
+            f"profile {profile.name}: kernel roofline sees sums of lengths alone, cost models accepted are tile, affine"
+        )
+    assumed = Fields(coefficients, f"profile {profile.name}: kernel roofline")
+    assumed.only("bandwidth_fraction", "tensor_core_fraction", "launch_s")
     return RooflineAttention(
         gpu=profile.gpu,
-        heads=model.heads // tensor_parallel,
-        kv_heads=max(1, model.kv_heads // tensor_parallel),
+        heads=heads,
+        kv_heads=kv_heads,
         head_dim=model.head_dim,
-        bandwidth_fraction=coefficients.positive("bandwidth_fraction"),
-        tensor_core_fraction=coefficients.positive("tensor_core_fraction"),
-        launch_s=coefficients.number("launch_s"),
+        bandwidth_fraction=assumed.positive("bandwidth_fraction"),
+        tensor_core_fraction=assumed.positive("tensor_core_fraction"),
+        launch_s=assumed.number("launch_s"),
     )
 
 

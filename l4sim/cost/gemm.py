@@ -88,9 +88,9 @@ def gemm_s(m: ArrayLike, n: ArrayLike, k: ArrayLike, gpu: GPU, coefficients: Gem
     """
     m, n, k = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (m, n, k)))
     memory_s = gemm_bytes(m, n, k) / (gpu.memory_bytes_per_s * coefficients.bandwidth_fraction)
-    power = coefficients.overlap_exponent
-    busy_s = (memory_s**power + _blocks_s(m, n, k, gpu, coefficients) ** power) ** (1 / power)
-    seconds = coefficients.launch_s + busy_s
+    seconds = coefficients.launch_s + _overlapped_s(
+        memory_s, _blocks_s(m, n, k, gpu, coefficients), coefficients.overlap_exponent
+    )
     if coefficients.by_output_and_depth is not None:
         seconds = seconds * np.exp(coefficients.by_output_and_depth.log_factor(np.log2(m * n), np.log2(k)))
     if coefficients.by_shape is not None:
@@ -115,3 +115,9 @@ def _blocks_s(m: FloatArray, n: FloatArray, k: FloatArray, gpu: GPU, coefficient
                 seconds = seconds + coefficients.split_k_s + partials_s
             best = np.minimum(best, seconds)
     return best
+
+
+def _overlapped_s(memory_s: FloatArray, blocks_s: FloatArray, exponent: float) -> FloatArray:
+    """Their p-norm, as a multiple of the longer lest small powers underflow."""
+    longer, shorter = np.maximum(memory_s, blocks_s), np.minimum(memory_s, blocks_s)
+    return np.asarray(longer * (1 + (shorter / longer) ** exponent) ** (1 / exponent))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from l4sim.cost.attention import fit_attention
+from l4sim.cost.attention.points import read_decode_points, read_prefill_points
 from l4sim.cost.communication import fit_all_reduce, roofline_all_reduce
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
@@ -31,10 +34,12 @@ _ROOFLINE_ALL_REDUCE_LATENCY_S = 10e-6
 
 # The smallest measured GEMM takes as long, and so do the smallest norms and activations on an RTX PRO 6000.
 _ELEMENTWISE = ElementwiseCoefficients(kernel_s=2.5e-6, bandwidth_fraction=0.8)
-_ELEMENTWISE_SOURCE = "ours: five kernels per layer at the time of the smallest measured GEMM, and their bytes"
+_ELEMENTWISE_SOURCE = (
+    "ours: five kernels per layer at the time of the smallest measured GEMM, and their bytes; not measured"
+)
 
-_HOST_OVERHEAD_S = 0.5e-3
-_HOST_OVERHEAD_SOURCE = "ours: sampling and input preparation that vLLM's asynchronous scheduling does not hide"
+_HOST_OVERHEAD_S = 0.3e-3
+_HOST_OVERHEAD_SOURCE = "ours: sampling and launches that vLLM's asynchronous scheduling does not hide; not measured"
 
 
 def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
@@ -47,13 +52,25 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
     """
     gemm, gemm_errors = fit_gemm(read_gemm_points(_table(gpu, points, "gemm_bf16")), gpu)
     all_reduce, all_reduce_errors = fit_all_reduce(_table(gpu, points, "allreduce"))
+    attention, attention_report = fit_attention(
+        "fa3",
+        read_decode_points(_table(gpu, points, "decode_attention")),
+        read_prefill_points(_table(gpu, points, "prefill_attention")),
+        gpu,
+    )
     return {
         "name": gpu.name,
         "measured": True,
         "gpu": asdict(gpu),
         "provenance": _provenance(_AICONFIGURATOR, "Apache-2.0 (measurements)", kernels="vLLM 0.24"),
-        "default_kernel": "roofline",
-        "kernels": {"roofline": {"coefficients": _ROOFLINE_ATTENTION, "errors": {}, "source": _ASSUMED}},
+        "default_kernel": "fa3",
+        "kernels": {
+            "fa3": {
+                "coefficients": attention,
+                "errors": attention_report.to_json(),
+                "source": f"{_AICONFIGURATOR}: FlashAttention-3, uniform batches, head_dim 128",
+            }
+        },
         "linear": {
             "coefficients": asdict(gemm),
             "errors": gemm_errors.to_json(),
@@ -93,8 +110,22 @@ def write_profile(profile: dict[str, Any], out: Path) -> Path:
     """Write ``profile.json`` into a folder, made if need be; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "profile.json"
-    path.write_text(json.dumps(profile, indent=1, default=float) + "\n", encoding="utf-8")
+    text = json.dumps(_rounded(profile), indent=2)
+    # Lists of numbers on one line each: a table's row reads as one.
+    text = re.sub(r"\[[^\[\]{}\"]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits: fits are no better, and the file is read by people."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return value
 
 
 def _provenance(source: str, licence: str, kernels: str | None) -> dict[str, str | None]:

@@ -1,0 +1,104 @@
+"""``l4sim profile``: what it prints is what the profiles hold; wrong input ends with 2 and one line."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from l4sim.cli import main
+
+SHARED = Path(os.environ.get("L4SIM_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ending:
+        main(["profile", *arguments])
+    captured = capsys.readouterr()
+    return int(ending.value.code or 0), captured.out, captured.err
+
+
+def test_list_says_what_was_measured_and_what_was_not(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert code == 0
+    assert "roofline, not measured" in lines["l40-48gb"]
+    assert "roofline, not measured" not in lines["h200-sxm"]
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "list", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["h20-141gb"]["basis"] == "roofline, not measured"
+    assert rows["h200-sxm"]["gpu"]["sms"] == 132
+
+
+def test_show_gives_provenance_errors_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "show", "h200-sxm", "--model", "qwen3-32b", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["basis"] == "measured"
+    assert report["errors"]["linear"]["mape_pct"] <= 6
+    # 65.5 GB of weights take 13.6 ms at 4.8 TB/s.
+    assert report["iterations"][0]["seconds"] > 0.0136
+    assert all(row["context_tokens"] <= 40_960 for row in report["iterations"])
+
+
+def test_show_of_a_roofline_says_so_beside_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "show", "l40-48gb")
+    assert "l40-48gb (roofline, not measured)" in out
+    assert "seconds of an iteration (roofline, not measured)" in out
+
+
+def test_show_draws_a_picture_on_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, _ = run(capsys, "show", "h200-sxm", "--out", str(tmp_path / "new"))
+    assert code == 0
+    assert (tmp_path / "new" / "profile.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_fit_from_points_writes_a_profile_and_prints_its_errors(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tables = sorted((SHARED / "measurements").glob("aic_h100_sxm_*.csv.gz"))
+    if not tables:
+        pytest.skip(f"no measurements in {SHARED}: set L4SIM_SHARED")
+    for table in tables:
+        header, *rows = gzip.decompress(table.read_bytes()).decode().splitlines()
+        # All-reduce tables are short; of the others a fiftieth keeps the fit under a second.
+        kept = rows if "allreduce" in table.name else rows[::50]
+        (tmp_path / table.name.removesuffix(".gz")).write_text("\n".join([header, *kept]))
+    out_folder = str(tmp_path / "fitted")
+    code, out, _ = run(capsys, "fit", "h100-sxm", "--points", str(tmp_path), "--out", out_folder, "--json")
+    assert code == 0
+    assert json.loads(out)["linear"]["mape_pct"] <= 10
+    report = json.loads(run(capsys, "show", out_folder, "--json")[1])
+    assert report["basis"] == "measured"
+    assert report["errors"] == json.loads(out)
+
+
+def test_fit_from_the_datasheet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "fit", "a800", "--roofline", "--out", str(tmp_path))
+    assert code == 0
+    assert "Nothing measured" in out
+    assert "a800 (roofline, not measured)" in run(capsys, "show", str(tmp_path))[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "b300"], "no profile 'b300'"),
+        (["show", "h200-sxm", "--kernel", "fa9"], "no kernel 'fa9'"),
+        (["show", "h200-sxm", "--model", "gpt-5"], "no model 'gpt-5'"),
+        (["fit", "h200-sxm", "--out", "x"], "either --points FOLDER or --roofline"),
+        (["fit", "h200-sxm", "--points", "nowhere", "--out", "x"], "nowhere: 0 files match"),
+        (["fit", "b300", "--roofline", "--out", "x"], "no GPU 'b300'"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

@@ -1,0 +1,39 @@
+"""The affine model: exact by hand, linear over a segment, and recovered by its own fit."""
+
+from collections.abc import Callable
+
+import pytest
+
+from l4sim.cost.affine import AffineCost, fit_affine
+from l4sim.cost.batch import Batch
+
+COST = AffineCost(
+    base_s=4e-3,
+    per_sequence_s=1e-5,
+    per_prefill_token_s=2e-5,
+    per_context_token_s=3e-8,
+    per_prefill_pair_s=1e-9,
+)
+
+
+def test_an_iteration_by_hand(batch: Callable[..., Batch]) -> None:
+    # 3 sequences, 600 context tokens; 100 prompt tokens on 50: 100 x 50 + 100 x 101 / 2 pairs.
+    seconds = 4e-3 + 3 * 1e-5 + 600 * 3e-8 + 100 * 2e-5 + (5000 + 5050) * 1e-9
+    assert COST.iteration_s(batch([100, 200, 300], [(100, 50)])) == pytest.approx(seconds)
+
+
+def test_a_segment_lies_on_a_line(batch: Callable[..., Batch]) -> None:
+    first_s, last_s = COST.decode_segment_s(batch([100, 200]), 11)
+    assert first_s == COST.iteration_s(batch([100, 200]))
+    assert last_s == COST.iteration_s(batch([110, 210]))
+    assert COST.iteration_s(batch([105, 205])) == pytest.approx((first_s + last_s) / 2)
+
+
+def test_lengths_count_by_their_sum_alone(batch: Callable[..., Batch]) -> None:
+    assert COST.iteration_s(batch([1, 399])) == COST.iteration_s(batch([200, 200]))
+
+
+def test_its_own_fit_finds_it_again() -> None:
+    found = fit_affine(COST, max_sequences=256, max_tokens=8192, max_context_tokens=131_072)
+    for field in AffineCost.__slots__:
+        assert getattr(found, field) == pytest.approx(getattr(COST, field), rel=1e-6)

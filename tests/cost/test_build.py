@@ -1,0 +1,80 @@
+"""From profile and model to seconds: above the roofline and near it, for every bundled pair."""
+
+from collections.abc import Callable
+
+import pytest
+
+from l4sim.cost.batch import Batch
+from l4sim.cost.build import COST_MODELS, build_cost
+from l4sim.cost.profile import list_profiles, load_profile
+from l4sim.errors import InputError
+from l4sim.specs.model import load_model
+
+H200 = load_profile("h200-sxm")
+LLAMA_8B = load_model("llama-3.1-8b")
+SHAPES = [("llama-3.2-3b", 1), ("llama-3.1-8b", 1), ("qwen2.5-14b-1m", 1), ("qwen3-32b", 1), ("llama-3.1-70b", 4)]
+
+
+def test_one_request_on_h200_takes_little_more_than_its_weights(batch: Callable[..., Batch]) -> None:
+    """Llama-3.1-8B without the embedding table is 15.0 GB: 3.13 ms at 4.8 TB/s."""
+    read_bytes = LLAMA_8B.weight_bytes - LLAMA_8B.vocab * LLAMA_8B.hidden * 2
+    floor_s = read_bytes / 4.8e12
+    assert floor_s == pytest.approx(3.127e-3, abs=1e-6)
+    assert 1.1 * floor_s < build_cost(H200, LLAMA_8B).iteration_s(batch([1024])) < 1.8 * floor_s
+    assert build_cost(H200, LLAMA_8B).iteration_s(batch([1024])) < 1.65 * LLAMA_8B.weight_bytes / 4.8e12
+
+
+@pytest.mark.parametrize("name", list_profiles())
+@pytest.mark.parametrize(("model_name", "ranks"), SHAPES)
+def test_no_iteration_beats_bytes_or_arithmetic(
+    batch: Callable[..., Batch], name: str, model_name: str, ranks: int
+) -> None:
+    profile, model = load_profile(name), load_model(model_name)
+    cost = build_cost(profile, model, tensor_parallel=ranks)
+    weights_bytes = (model.weight_bytes - model.vocab * model.hidden * 2) / ranks
+    decode_bytes = weights_bytes + 64 * 4096 * model.kv_bytes_per_token / ranks
+    assert cost.iteration_s(batch([1])) > weights_bytes / profile.gpu.memory_bytes_per_s
+    assert cost.iteration_s(batch([4096] * 64)) > decode_bytes / profile.gpu.memory_bytes_per_s
+    prefill_flops = 2 * (model.parameters - 2 * model.vocab * model.hidden) * 8192 / ranks
+    assert cost.iteration_s(batch(prefills=[(8192, 0)])) > prefill_flops / profile.gpu.bf16_flops
+
+
+def test_a_prefill_of_8192_tokens_by_hand(batch: Callable[..., Batch]) -> None:
+    # 6.98e9 layer weights x 2 x 8,192 = 114 TFLOP, attention 2.2 TFLOP per 4 layers or 17.6: 133 ms at 989 TFLOP/s.
+    seconds = build_cost(H200, LLAMA_8B).iteration_s(batch(prefills=[(8192, 0)]))
+    assert 0.133 < seconds < 1.7 * 0.133
+
+
+@pytest.mark.parametrize("cost_model", COST_MODELS)
+def test_longer_contexts_more_requests_and_prompts_take_longer(batch: Callable[..., Batch], cost_model: str) -> None:
+    cost = build_cost(H200, LLAMA_8B, cost_model=cost_model)
+    base_s = cost.iteration_s(batch([4096] * 16))
+    assert cost.iteration_s(batch([32768] * 16)) > base_s
+    assert cost.iteration_s(batch([4096] * 64)) > base_s
+    assert cost.iteration_s(batch([4096] * 16, [(2048, 0)])) > base_s
+
+
+def test_the_affine_model_is_near_the_tile_model_on_batches_in_between(batch: Callable[..., Batch]) -> None:
+    tile, affine = (build_cost(H200, LLAMA_8B, cost_model=name) for name in ("tile", "affine"))
+    for decode in (batch([3000] * 20), batch([12_000] * 40), batch([700] * 200)):
+        assert affine.iteration_s(decode) == pytest.approx(tile.iteration_s(decode), rel=0.25)
+
+
+def test_tensor_parallelism_saves_time_but_less_than_its_ranks(batch: Callable[..., Batch]) -> None:
+    decode = batch([4096] * 64)
+    one, four = (build_cost(H200, LLAMA_8B, tensor_parallel=ranks).iteration_s(decode) for ranks in (1, 4))
+    assert one / 4 < four < one
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": "fa9"}, r"profile h200-sxm: no kernel 'fa9', accepted are"),
+        ({"cost_model": "magic"}, r"no cost model 'magic': accepted are tile, mean, sum, skew, affine"),
+        ({"tensor_parallel": 3}, r"llama-3.1-8b: tensor parallel 3 does not divide 32 heads"),
+        ({"tensor_parallel": 16}, r"profile h200-sxm: no all-reduce among 16 GPUs"),
+    ],
+)
+def test_what_is_not_there_is_refused_by_name(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_cost(H200, LLAMA_8B, **options)  # type: ignore[arg-type]

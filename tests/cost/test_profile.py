@@ -1,0 +1,96 @@
+"""Profiles: what is bundled loads and says what it is; what is wrong in a file is named with file and field."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l4sim.cost.communication import fit_all_reduce
+from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
+from l4sim.cost.profile import list_profiles, load_profile
+from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
+from l4sim.errors import InputError
+from l4sim.specs.gpu import GPUS
+
+MEASURED = {"h200-sxm", "h100-sxm"}
+
+
+def test_every_bundled_profile_loads_and_says_whether_it_was_measured() -> None:
+    basis = {name: load_profile(name).basis for name in list_profiles()}
+    assert set(basis) >= MEASURED | {"h20-141gb", "l40-48gb", "a100-80gb-sxm"}
+    for name in ("h20-141gb", "l40-48gb", "a100-80gb-sxm"):
+        assert basis[name] == "roofline, not measured"
+    assert {name for name, text in basis.items() if text == "measured"} >= MEASURED
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED))
+def test_measured_profiles_carry_their_source_and_their_errors(name: str) -> None:
+    profile = load_profile(name)
+    assert "aiconfigurator @ 095f58a5" in profile.provenance.source
+    assert profile.errors["linear"]["mape_pct"] <= 6
+    assert profile.kernels[profile.default_kernel].errors
+    assert profile.gpu == GPUS[name]
+
+
+def test_a_profile_loads_from_any_folder_and_its_hash_tells_its_content(tmp_path: Path) -> None:
+    write_profile(roofline_profile(GPUS["l40-48gb"]), tmp_path / "a")
+    write_profile(roofline_profile(GPUS["l40-48gb"]) | {"name": "other"}, tmp_path / "b")
+    same, other = load_profile(str(tmp_path / "a")), load_profile(str(tmp_path / "b"))
+    assert same.content_hash == load_profile("l40-48gb").content_hash
+    assert other.content_hash != same.content_hash
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED))
+def test_the_bundled_figures_are_what_the_fits_make_of_the_points(measurements: Path, name: str) -> None:
+    stem = f"aic_{name.replace('-', '_')}_vllm0.24"
+    bundled = load_profile(name)
+    linear, errors = fit_gemm(read_gemm_points(measurements / f"{stem}_gemm_bf16.csv.gz"), GPUS[name])
+    all_reduce, _ = fit_all_reduce(measurements / f"{stem}_allreduce.csv.gz")
+    assert linear.bandwidth_fraction == pytest.approx(bundled.linear.bandwidth_fraction, rel=0.01)
+    assert errors.mape_pct == pytest.approx(bundled.errors["linear"]["mape_pct"], abs=0.05)
+    assert all_reduce[8].seconds == pytest.approx(bundled.all_reduce[8].seconds, rel=1e-4)
+
+
+def change(profile: dict[str, Any], *path: str, value: Any) -> dict[str, Any]:
+    inner = profile
+    for field in path[:-1]:
+        inner = inner[field]
+    if value is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return profile
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("measured",), "yes", "measured is 'yes'"),
+        (("speed",), 1, "unknown field speed"),
+        (("gpu", "sms"), ..., "gpu: sms is missing"),
+        (("gpu", "memory_bytes_per_s"), -1, "gpu: memory_bytes_per_s is -1"),
+        (("default_kernel",), "fa9", "default_kernel is 'fa9', accepted are"),
+        (("linear", "coefficients", "launch_s"), "fast", "linear: coefficients: launch_s is 'fast'"),
+        (("all_reduce", "gpus", "2", "seconds"), [1.0], "all_reduce: gpus: 2: needs a number of GPUs"),
+        (("host_overhead", "seconds"), None, "host_overhead: seconds is None"),
+        (("provenance", "licence"), ..., "provenance: licence is missing"),
+    ],
+)
+def test_a_broken_field_is_named_with_its_file(tmp_path: Path, path: tuple[str, ...], value: Any, message: str) -> None:
+    broken = change(roofline_profile(GPUS["l40-48gb"]), *path, value=value)
+    (tmp_path / "profile.json").write_text(json.dumps(broken))
+    with pytest.raises(InputError) as refusal:
+        load_profile(str(tmp_path))
+    assert str(refusal.value).startswith(str(tmp_path / "profile.json"))
+    assert message in str(refusal.value)
+
+
+def test_an_unknown_profile_is_answered_with_the_bundled_ones() -> None:
+    with pytest.raises(InputError, match=r"no profile 'b300': accepted are .*h200-sxm.*, or a folder"):
+        load_profile("b300")
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"0 files match aic_h200_sxm_\*_gemm_bf16\.csv"):
+        fit_profile(GPUS["h200-sxm"], tmp_path)
