@@ -139,7 +139,7 @@ def _print(statistics: TraceStatistics) -> None:
 
     for heading, lines in (("warning", statistics.warnings), ("trap", statistics.traps)):
         for line in lines:
-            console.print(f"{heading}: {line}", style="yellow", markup=False)
+            console.print(f"{heading}: {line}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _summary(statistics: TraceStatistics) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def finish(draft: Draft, name: str) -> Trace:
         warnings.append(f"{empty} of {rows} requests have no output tokens: 1 is assumed")
     request_id, renamed = _unique(draft.request_id or [None] * rows)
     if renamed:
-        warnings.append(f"{renamed} request ids occur more than once: '#2', '#3', ... is added to the later ones")
+        warnings.append(f"{renamed} of {rows} request ids repeat an earlier one: '#2', '#3', ... is added to them")
 
     open_s = arrival_s[after < 0]
     late = int((open_s < np.maximum.accumulate(open_s)).sum())

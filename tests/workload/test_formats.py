@@ -33,15 +33,15 @@ def blocks(trace: Trace) -> list[list[int]]:
 
 # Arrivals, prompts, outputs, sessions, rows followed and delays, worked by hand from the examples.
 EXPECTED = {
-    "azure": ([0, 0.052], [4808, 3180], [10, 8], [-1, -1], [-1, -1], [NAN, NAN]),
+    "azure": ([0, 0.052], [4801, 3185], [10, 8], [-1, -1], [-1, -1], [NAN, NAN]),
     "azure_multimodal": ([0], [1500], [200], [-1], [-1], [NAN]),
-    "burstgpt": ([0, 40], [472, 1087], [18, 230], [-1, -1], [-1, -1], [NAN, NAN]),
-    "burstgpt_sessions": ([0, 40, 45], [472, 1087, 30], [18, 230, 20], [0, -1, 0], [-1, -1, -1], [NAN] * 3),
-    "vidur": ([0, 4.314579], [374, 396], [44, 109], [-1, -1], [-1, -1], [NAN, NAN]),
-    "vidur_lengths": ([0, 0], [3772, 2015], [54, 156], [-1, -1], [-1, -1], [NAN, NAN]),
+    "burstgpt": ([0, 40], [470, 1080], [18, 230], [-1, -1], [-1, -1], [NAN, NAN]),
+    "burstgpt_sessions": ([0, 40, 45], [470, 1080, 30], [18, 230, 20], [0, -1, 0], [-1, -1, -1], [NAN] * 3),
+    "vidur": ([0, 4.314579], [371, 395], [44, 109], [-1, -1], [-1, -1], [NAN, NAN]),
+    "vidur_lengths": ([0, 0], [3701, 2010], [54, 156], [-1, -1], [-1, -1], [NAN, NAN]),
     "sarathi": ([0, 1], [1200, 1300], [80, 90], [-1, -1], [-1, -1], [NAN, NAN]),
-    "servegen": ([0, 0.599], [885, 19], [379, 1637], [-1, -1], [-1, -1], [NAN, NAN]),
-    "apex": ([0, 1.000000001], [304, 17], [822, 5], [-1, -1], [-1, -1], [NAN, NAN]),
+    "servegen": ([0, 0.599], [880, 19], [370, 1630], [-1, -1], [-1, -1], [NAN, NAN]),
+    "apex": ([0, 1.000000001], [300, 17], [820, 5], [-1, -1], [-1, -1], [NAN, NAN]),
     "guidellm": ([0, 0.5], [256, 512], [128, 64], [-1, -1], [-1, -1], [NAN, NAN]),
     "mooncake": ([0, 3.053], [1025, 1000], [52, 26], [-1, -1], [-1, -1], [NAN, NAN]),
     "qwen_bailian": ([0, 58.75], [20, 33], [90, 132], [0, 0], [-1, -1], [NAN, NAN]),
@@ -178,8 +178,8 @@ def test_a_conversation_becomes_one_request_per_answer_with_all_that_was_said_be
     assert blocks(trace) == [[0, 1], [0, 2]]
     assert trace.warnings == (
         ESTIMATED,
-        "2 conversations end with an unanswered message, which is left out",
-        "1 conversations begin with an answer: it only adds to the later prompts",
+        "2 of 3 conversations end with an unanswered message, which is left out",
+        "1 of 3 conversations begin with an answer: it only adds to the later prompts",
         "2 of 3 conversations hold no answered prompt and are left out",
         NEEDS_RATE,
     )
@@ -188,7 +188,7 @@ def test_a_conversation_becomes_one_request_per_answer_with_all_that_was_said_be
 def test_outputs_that_a_text_format_does_not_state_are_assumed_aloud(tmp_path: Path) -> None:
     trace = load(tmp_path, '{"prompt": "hi"}\n{"prompt": "ho", "output_tokens": 3}\n', ".jsonl")
     assert trace.output_tokens.tolist() == [256, 3]
-    assert "1 requests come without an output length: 256 tokens are assumed" in trace.warnings
+    assert "1 of 2 requests come without an output length: 256 tokens are assumed" in trace.warnings
 
 
 def weka(*requests: dict[str, object], **about: object) -> str:

@@ -19,10 +19,10 @@ EXAMPLES = {
     "azure": Example(
         ".csv",
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        "2023-11-16 18:17:03.9799600,4808,10\n"
-        "2023-11-16 18:17:04.0319600,3180,8\n",
+        "2023-11-16 18:17:03.9799600,4801,10\n"
+        "2023-11-16 18:17:04.0319600,3185,8\n",
         "ContextTokens",
-        "3180",
+        "3185",
         3,
     ),
     "azure_multimodal": Example(
@@ -35,17 +35,17 @@ EXAMPLES = {
     "burstgpt": Example(
         ".csv",
         "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-        "5,ChatGPT,472,18,490,Conversation log\n"
-        "45,ChatGPT,1087,230,1317,Conversation log\n",
+        "5,ChatGPT,470,18,488,Conversation log\n"
+        "45,ChatGPT,1080,230,1310,Conversation log\n",
         "Request tokens",
-        "1087",
+        "1080",
         3,
     ),
     "burstgpt_sessions": Example(
         ".csv",
         "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-        "5,a,3.2,ChatGPT,472,18,490,Conversation log\n"
-        "45,,5.0,GPT-4,1087,230,1317,API log\n"
+        "5,a,3.2,ChatGPT,470,18,488,Conversation log\n"
+        "45,,5.0,GPT-4,1080,230,1310,API log\n"
         "50,a,5.0,GPT-4,30,20,50,API log\n",
         "Response tokens",
         "230",
@@ -53,16 +53,16 @@ EXAMPLES = {
     ),
     "vidur": Example(
         ".csv",
-        "arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,374,44\n4.314579,396,109\n",
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,371,44\n4.314579,395,109\n",
         "num_decode_tokens",
         "109",
         3,
     ),
     "vidur_lengths": Example(
         ".csv",
-        "num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n3772,54,3826,69.85\n2015,156,2171,12.9\n",
+        "num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n3701,54,3755,69.85\n2010,156,2166,12.9\n",
         "num_prefill_tokens",
-        "2015",
+        "2010",
         3,
     ),
     "sarathi": Example(
@@ -74,17 +74,17 @@ EXAMPLES = {
     ),
     "servegen": Example(
         ".csv",
-        "timestamp_s,client_id,input_tokens,output_tokens,reason_ratio\n0.016,70,885,379,0.8663\n0.615,35,19,1637,0.7665\n",
+        "timestamp_s,client_id,input_tokens,output_tokens,reason_ratio\n0.016,70,880,370,0.8663\n0.615,35,19,1630,0.7665\n",
         "output_tokens",
-        "1637",
+        "1630",
         3,
     ),
     "apex": Example(
         ".jsonl",
-        '{"RequestID": "a", "StartTimeOffset": 618518284, "ContextTokens": 304, "GeneratedTokens": 822}\n'
+        '{"RequestID": "a", "StartTimeOffset": 618518284, "ContextTokens": 300, "GeneratedTokens": 820}\n'
         '{"RequestID": "b", "StartTimeOffset": 1618518285, "ContextTokens": 17, "GeneratedTokens": 5}\n',
         "GeneratedTokens",
-        "822",
+        "820",
         1,
     ),
     "guidellm": Example(

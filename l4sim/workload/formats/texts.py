@@ -21,6 +21,7 @@ from l4sim.workload.draft import Draft, growing_prefix
 from l4sim.workload.formats.base import Format, Options, fields
 from l4sim.workload.records import (
     MAX_TOKENS,
+    MISSING,
     UNITS_PER_S,
     Records,
     labels,
@@ -65,9 +66,13 @@ def _read_sharegpt(records: Records, options: Options) -> Draft:
     after = _previous(turns_of)
     warnings = [options.counter.warning] if options.counter.warning else []
     if unanswered:
-        warnings.append(f"{unanswered} conversations end with an unanswered message, which is left out")
+        warnings.append(
+            f"{unanswered} of {len(records)} conversations end with an unanswered message, which is left out"
+        )
     if unprompted:
-        warnings.append(f"{unprompted} conversations begin with an answer: it only adds to the later prompts")
+        warnings.append(
+            f"{unprompted} of {len(records)} conversations begin with an answer: it only adds to the later prompts"
+        )
     silent = len(records) - len(set(turns_of))
     if silent:
         warnings.append(f"{silent} of {len(records)} conversations hold no answered prompt and are left out")
@@ -85,25 +90,25 @@ def _read_sharegpt(records: Records, options: Options) -> Draft:
 
 
 def _read_vllm_custom(records: Records, options: Options) -> Draft:
-    output_tokens, assumed = _outputs(records, "output_tokens")
-    return Draft(_counts(records, "prompt", options), output_tokens, warnings=_warnings(options, assumed))
+    output_tokens, warnings = _outputs(records, "output_tokens", options)
+    return Draft(_counts(records, "prompt", options), output_tokens, warnings=warnings)
 
 
 def _read_aiperf_single(records: Records, options: Options) -> Draft:
-    output_tokens, assumed = _outputs(records, "output_length")
+    output_tokens, warnings = _outputs(records, "output_length", options)
     return Draft(
         _counts(records, "text", options),
         output_tokens,
         times(records, "timestamp", "ms", options.time_unit, optional=True),
         session=labels(records, "session_id"),
-        warnings=_warnings(options, assumed),
+        warnings=warnings,
     )
 
 
 def _read_aiperf_multi(records: Records, options: Options) -> Draft:
     owners, turns = nested(records, "turns")
     texts_tokens = _counts(turns, "text", options)
-    output_tokens, assumed = _outputs(turns, "output_length")
+    output_tokens, warnings = _outputs(turns, "output_length", options)
     arrival_s = times(turns, "timestamp", "ms", options.time_unit, optional=True)
     delay_s = numbers(turns, "delay", "a delay >= 0", least=0.0, optional=True)
     delay_s /= UNITS_PER_S[options.time_unit or "ms"]
@@ -122,7 +127,7 @@ def _read_aiperf_multi(records: Records, options: Options) -> Draft:
         after=np.where(waits, previous, -1),
         delay_s=np.where(waits, np.nan_to_num(delay_s), np.nan),
         prefix=growing_prefix(prompt_tokens, previous, prompt_tokens[previous]),
-        warnings=_warnings(options, assumed),
+        warnings=warnings,
     )
 
 
@@ -130,19 +135,16 @@ def _counts(records: Records, field: str, options: Options) -> IntArray:
     return np.array([options.counter.count(text) for text in texts(records, field)], dtype=np.int64)
 
 
-def _outputs(records: Records, field: str) -> tuple[IntArray, int]:
-    """Output tokens, and how many of them had to be assumed."""
-    values = records.column(field)
-    given = [ASSUMED_OUTPUT_TOKENS if value is None or value == "" else value for value in values]
-    assumed = sum(value is None or value == "" for value in values)
-    return tokens(replace(records, columns={field: given}), field, least=0), assumed
-
-
-def _warnings(options: Options, assumed: int) -> tuple[str, ...]:
-    estimated = () if options.counter.warning is None else (options.counter.warning,)
-    if not assumed:
-        return estimated
-    return (*estimated, f"{assumed} requests come without an output length: {ASSUMED_OUTPUT_TOKENS} tokens are assumed")
+def _outputs(records: Records, field: str, options: Options) -> tuple[IntArray, tuple[str, ...]]:
+    """Output tokens, assumed where the file gives none, and the warnings that a format of texts needs."""
+    given = [ASSUMED_OUTPUT_TOKENS if value is MISSING or value == "" else value for value in records.column(field)]
+    output_tokens = tokens(replace(records, columns={field: given}), field, least=0)
+    assumed = sum(value is MISSING or value == "" for value in records.column(field))
+    warnings = () if options.counter.warning is None else (options.counter.warning,)
+    if assumed:
+        told = f"{assumed} of {len(records)} requests come without an output length"
+        warnings = (*warnings, f"{told}: {ASSUMED_OUTPUT_TOKENS} tokens are assumed")
+    return output_tokens, warnings
 
 
 def _checked(prompt_tokens: IntArray, records: Records, owners: list[int]) -> IntArray:
