@@ -26,7 +26,8 @@ class DecodingSet:
         """Iterations done by the instance so far."""
         self._block_tokens = block_tokens
         self._bases = np.zeros(max_num_seqs, dtype=np.int64)
-        self._slots: list[Request] = []
+        self.requests: list[Request] = []
+        """The decoding requests in batch order; read only."""
         self._joined: dict[int, Request] = {}
         self._base_sum = 0
         self._base_square_sum = 0
@@ -37,12 +38,7 @@ class DecodingSet:
         self.boundary_tokens: int | None = None
 
     def __len__(self) -> int:
-        return len(self._slots)
-
-    @property
-    def requests(self) -> list[Request]:
-        """The decoding requests in batch order; read only."""
-        return self._slots
+        return len(self.requests)
 
     def find(self, index: int) -> Request | None:
         """A decoding request by its number; None if it does not decode here."""
@@ -55,12 +51,12 @@ class DecodingSet:
     @property
     def context_sum(self) -> int:
         """The sum of all decoding requests' KV tokens."""
-        return self._base_sum + len(self._slots) * self.iteration
+        return self._base_sum + len(self.requests) * self.iteration
 
     @property
     def context_std(self) -> float:
         """The standard deviation of the decoding requests' context lengths, tokens."""
-        count = len(self._slots)
+        count = len(self.requests)
         if count < 2:
             return 0.0
         # In whole numbers: bases fall far below zero with time, and their squares would swallow the spread.
@@ -68,16 +64,16 @@ class DecodingSet:
 
     def contexts_next(self) -> NDArray[np.int64]:
         """Context lengths in the next iteration, its token counted in; shape ``[len(self)]``."""
-        return self._bases[: len(self._slots)] + (self.iteration + 1)
+        return self._bases[: len(self.requests)] + (self.iteration + 1)
 
     def join(self, request: Request, context_tokens: int) -> None:
         """Let a request decode from ``context_tokens`` of KV on; its last answer token so far is in hand."""
         base = context_tokens - self.iteration
         request.base_tokens = base
         request.epoch += 1
-        request.slot = len(self._slots)
+        request.slot = len(self.requests)
         self._bases[request.slot] = base
-        self._slots.append(request)
+        self.requests.append(request)
         self._joined[request.index] = request
         self._base_sum += base
         self._base_square_sum += base * base
@@ -90,10 +86,10 @@ class DecodingSet:
     def leave(self, request: Request) -> int:
         """Take a request out of the batch; returns its KV tokens and settles its generated tokens."""
         base = request.base_tokens
-        last = self._slots.pop()
+        last = self.requests.pop()
         if last is not request:
             # The last one moves into the hole, as in vLLM's persistent batch.
-            self._slots[request.slot] = last
+            self.requests[request.slot] = last
             self._bases[request.slot] = last.base_tokens
             last.slot = request.slot
         request.slot = NO_SLOT
@@ -132,17 +128,23 @@ class DecodingSet:
         self.boundary_tokens = boundary_tokens
         self._crossings.clear()
         if boundary_tokens is not None:
-            self._crossings.extend((boundary_tokens - r.base_tokens, r.index, r.epoch, r) for r in self._slots)
+            self._crossings.extend((boundary_tokens - r.base_tokens, r.index, r.epoch, r) for r in self.requests)
             heapify(self._crossings)
 
+    def blocks_next(self) -> int:
+        """New KV blocks that the next iteration takes: a phase's turn is when base + iteration fills up a block."""
+        return self._phases[-self.iteration % self._block_tokens]
+
     def blocks_needed(self, iterations: int) -> int:
-        """New KV blocks that the next ``iterations`` iterations take."""
-        cycles, rest = divmod(iterations, self._block_tokens)
+        """New KV blocks that the next ``iterations`` iterations take together."""
         size = self._block_tokens
         phases = self._phases
+        cycles, rest = divmod(iterations, size)
+        # Phases take turns in falling order.
         first = -self.iteration % size
-        # A phase needs its block when base + iteration is a multiple of the block size.
-        return cycles * len(self._slots) + sum(phases[(first - step) % size] for step in range(rest))
+        last = first - rest + 1
+        turns = sum(phases[last : first + 1]) if last >= 0 else sum(phases[: first + 1]) + sum(phases[last:])
+        return cycles * len(self.requests) + turns
 
     def quiet_iterations(self, free_blocks: int) -> int:
         """Iterations until a request ends, crosses the boundary or finds no free block; at least 1.
@@ -157,9 +159,9 @@ class DecodingSet:
             most = min(most, self._crossings[0][0] - self.iteration)
         if most <= 1:
             return 1
-        if len(self._slots) * (most // self._block_tokens + 1) <= free_blocks:
+        if len(self.requests) * (most // self._block_tokens + 1) <= free_blocks:
             return most
-        taken = self.blocks_needed(1)
+        taken = self.blocks_next()
         low, high = 1, most
         while low < high:
             middle = (low + high + 1) // 2

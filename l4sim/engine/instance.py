@@ -109,7 +109,7 @@ class Instance:
     def running(self) -> int:
         """Requests admitted and not yet ended: decoding, prompts in progress, and those about to migrate away."""
         prompts = self._ending + (self._partial is not None)
-        return len(self.decoding) + prompts + len(self._finishing) + self._away
+        return len(self.decoding.requests) + prompts + len(self._finishing) + self._away
 
     def refusal(self, request: Request) -> str | None:
         """Why a request can never be served here; None if it can."""
@@ -138,8 +138,8 @@ class Instance:
 
         ``iteration``: which of the running step's iterations is under way, from 1.
         """
-        needed = self.decoding.blocks_needed
-        return self.pool.free - (needed(iteration + 1) - needed(1))
+        decoding = self.decoding
+        return self.pool.free - (decoding.blocks_needed(iteration + 1) - decoding.blocks_next())
 
     def reserve(self, blocks: int, iteration: int = 1) -> bool:
         """Set blocks and a place in the batch aside for a request that migrates here; False if there is no room."""
@@ -205,7 +205,7 @@ class Instance:
         self._committed_s = now_s
         self._itl.add(now_s - self._started_s if longest_s is None else longest_s)
         if iterations > 1:
-            self.pool.take(self.decoding.blocks_needed(iterations) - self.decoding.blocks_needed(1))
+            self.pool.take(self.decoding.blocks_needed(iterations) - self.decoding.blocks_next())
         finished, crossed = self.decoding.advance(iterations)
         for request in self._joined:
             self._resume_clock(request, now_s)
@@ -251,14 +251,14 @@ class Instance:
         if self._attaching or self._detaching:
             self._move(now_s)
         decoding, pool = self.decoding, self.pool
-        needed = decoding.blocks_needed(1)
+        needed = decoding.blocks_next()
         preempted = False
         while needed > pool.free:
             preempted = True
             self._preempt_latest(now_s)
-            needed = decoding.blocks_needed(1)
+            needed = decoding.blocks_next()
         pool.take(needed)
-        budget = self.config.max_num_batched_tokens - len(decoding)
+        budget = self.config.max_num_batched_tokens - len(decoding.requests)
         chunks: list[Chunk] = []
         if self._partial is not None:
             chunk = self._continue_prompt(self._partial, budget, now_s)
@@ -271,7 +271,7 @@ class Instance:
             self.admission_blocked = False
             if self.waiting:
                 self._admit(chunks, budget, now_s)
-        if not chunks and not len(decoding):
+        if not chunks and not len(decoding.requests):
             if preempted and not self._finishing:
                 # An engine with an empty batch goes round again at once; its queue's head is the one just preempted.
                 return self._schedule(now_s)
@@ -281,7 +281,7 @@ class Instance:
     def _step(self, chunks: list[Chunk], preempted: bool) -> Step:
         decoding = self.decoding
         prefills = tuple(Prefill(chunk.tokens, chunk.done_tokens, chunk.ends) for chunk in chunks)
-        batch = Batch(decoding.contexts_next(), decoding.context_sum + len(decoding), prefills)
+        batch = Batch(decoding.contexts_next(), decoding.context_sum + len(decoding.requests), prefills)
         iterations = 1
         unseen = self._attaching or self._detaching or (self.waiting and not self.admission_blocked)
         freed_soon = self._finishing and self.waiting

@@ -166,7 +166,7 @@ class Server:
                 self._iterations,
                 len(batch.decode_context_tokens),
                 len(step.chunks),
-                sum(chunk.tokens for chunk in step.chunks),
+                sum([chunk.tokens for chunk in step.chunks]) if step.chunks else 0,
                 batch.decode_context_sum,
                 context_std,
                 waiting,
@@ -212,9 +212,10 @@ class ServerView:
     @property
     def kv_blocks_free(self) -> int:
         """KV blocks that no request holds."""
-        server = self._server
-        needed = server.instance.decoding.blocks_needed
-        return server.instance.pool.free - (needed(server.iteration_under_way) - needed(1))
+        instance = self._server.instance
+        decoding = instance.decoding
+        taken = decoding.blocks_needed(self._server.iteration_under_way) - decoding.blocks_next()
+        return instance.pool.free - taken
 
     @property
     def context_tokens(self) -> int:
