@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from l4sim.cost.affine import fit_affine
 from l4sim.cost.attention import MODELS, build_attention
 from l4sim.cost.communication import all_reduce_of
@@ -9,6 +11,7 @@ from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
 from l4sim.cost.iteration import IterationCost
 from l4sim.cost.linear import layer_linear_s, lm_head_s
 from l4sim.cost.model import AttentionModel, CostModel
+from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile import Profile
 from l4sim.cost.roofline import RooflineAttention
 from l4sim.errors import InputError
@@ -97,23 +100,36 @@ def _attention(
 
 def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: int) -> list[float]:
     """Seconds by tokens in the batch, attention left out."""
-    layer_s = layer_linear_s(model, tensor_parallel, profile.gpu, profile.linear, max_tokens)
-    layer_s += layer_elementwise_s(model, tensor_parallel, profile.gpu, profile.elementwise, max_tokens)
-    seconds = model.layers * layer_s + embedding_s(model, profile.gpu, profile.elementwise, max_tokens)
+    measured = _measured(profile, model, tensor_parallel)
+    tokens = np.arange(1, max_tokens + 1)
+    if measured is not None:
+        layer_s, once_s = measured.layer.at(tokens), measured.once.at(tokens)
+    else:
+        layer_s = layer_linear_s(model, tensor_parallel, profile.gpu, profile.linear, tokens)
+        layer_s += layer_elementwise_s(model, tensor_parallel, profile.gpu, profile.elementwise, tokens)
+        once_s = embedding_s(model, profile.gpu, profile.elementwise, tokens)
+    seconds = model.layers * layer_s + once_s
     if tensor_parallel > 1:
-        hidden_bytes = [tokens * model.hidden * model.dtype_bytes for tokens in range(1, max_tokens + 1)]
         all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
         # After attention and after the MLP of each layer, and once for the embedding, whose rows are split too.
-        seconds[1:] += (2 * model.layers + 1) * all_reduce.all_reduce_s(hidden_bytes)
-    return list(seconds.tolist())
+        seconds += (2 * model.layers + 1) * all_reduce.at(tokens * (model.hidden * model.dtype_bytes))
+    return [0.0, *seconds.tolist()]
 
 
 def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequences: int) -> list[float]:
     """Seconds by sampled sequences."""
-    seconds = lm_head_s(model, tensor_parallel, profile.gpu, profile.linear, max_sequences)
+    measured = _measured(profile, model, tensor_parallel)
+    sequences = np.arange(1, max_sequences + 1)
+    if measured is not None:
+        seconds = measured.sampled.at(sequences)
+    else:
+        seconds = lm_head_s(model, tensor_parallel, profile.gpu, profile.linear, sequences)
     if tensor_parallel > 1:
-        logits_bytes = [count * model.vocab * model.dtype_bytes for count in range(1, max_sequences + 1)]
         all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
-        # An all-gather moves half of what an all-reduce of the same size does.
-        seconds[1:] += all_reduce.all_reduce_s([size / 2 for size in logits_bytes])
-    return list(seconds.tolist())
+        # Gathering the logits moves half of what an all-reduce of their size does.
+        seconds += all_reduce.at(sequences * (model.vocab * model.dtype_bytes / 2))
+    return [0.0, *seconds.tolist()]
+
+
+def _measured(profile: Profile, model: Model, tensor_parallel: int) -> MeasuredOperators | None:
+    return next((entry for entry in profile.operators if entry.fits(model, tensor_parallel)), None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from l4sim.cost.fitting import Errors, errors, thin
+from l4sim.cost.curve import Curve, thinned_curve
+from l4sim.cost.fitting import Errors, errors
 from l4sim.cost.points import read_points
 from l4sim.errors import InputError
 
@@ -21,27 +21,12 @@ _ELEMENT_BYTES = 2
 
 _TOLERANCE = 0.03
 
-
-@dataclass(frozen=True, slots=True)
-class AllReduce:
-    """One all-reduce among a fixed number of GPUs, linear in size between knots."""
-
-    size_bytes: tuple[float, ...]
-    """Ascending."""
-    seconds: tuple[float, ...]
-
-    def all_reduce_s(self, size_bytes: ArrayLike) -> FloatArray:
-        """Seconds for messages of so many bytes, shape ``[points]``.
-
-        Below the first knot its time holds (latency), beyond the last one its rate.
-        """
-        size = np.asarray(size_bytes, dtype=np.float64)
-        within = np.interp(size, self.size_bytes, self.seconds)
-        return np.asarray(np.where(size > self.size_bytes[-1], within * size / self.size_bytes[-1], within))
+_LATENCY_S = 12.7e-6
+_LINK_FRACTION = 0.56
 
 
-def fit_all_reduce(path: Path) -> tuple[Mapping[int, AllReduce], Errors]:
-    """Fit one ``AllReduce`` per number of GPUs to an aiconfigurator table (``num_gpus``, ``message_size``, ms).
+def fit_all_reduce(path: Path) -> tuple[Mapping[int, Curve], Errors]:
+    """Fit one curve over bytes per number of GPUs to an aiconfigurator table (``num_gpus``, ``message_size``, ms).
 
     Only the rows under CUDA graphs count, as vLLM runs decode. Few knots are kept: those that hold all points within
     3 %; the errors are of the points between them.
@@ -50,29 +35,33 @@ def fit_all_reduce(path: Path) -> tuple[Mapping[int, AllReduce], Errors]:
         InputError: as ``read_points``.
     """
     table = read_points(path, ("num_gpus", "message_size", "latency"), only={"kernel_source": "vLLM_custom_graph"})
-    fitted: dict[int, AllReduce] = {}
+    fitted: dict[int, Curve] = {}
     predicted: list[FloatArray] = []
     measured: list[FloatArray] = []
     for gpus in np.unique(table["num_gpus"]):
         rows = np.flatnonzero(table["num_gpus"] == gpus)
         rows = rows[np.argsort(table["message_size"][rows])]
         size, seconds = table["message_size"][rows] * _ELEMENT_BYTES, table["latency"][rows] * 1e-3
-        knots = thin(size, seconds, _TOLERANCE)
-        model = AllReduce(tuple(size[knots].tolist()), tuple(seconds[knots].tolist()))
-        between = np.setdiff1d(np.arange(len(size)), knots)
-        predicted.append(model.all_reduce_s(size[between]))
+        curve = thinned_curve(size, seconds, _TOLERANCE)
+        between = ~np.isin(size, curve.sizes)
+        predicted.append(curve.at(size[between]))
         measured.append(seconds[between])
-        fitted[int(gpus)] = model
+        fitted[int(gpus)] = curve
     return fitted, errors(np.concatenate(predicted), np.concatenate(measured), flagged=0)
 
 
-def roofline_all_reduce(link_bytes_per_s: float, latency_s: float, gpus: int) -> AllReduce:
-    """A ring all-reduce among ``gpus``: each sends 2 (gpus - 1) / gpus of the message over its link. Not measured."""
+def roofline_all_reduce(link_bytes_per_s: float, gpus: int) -> Curve:
+    """A ring all-reduce among ``gpus``: each sends 2 (gpus - 1) / gpus of the message over its link. Not measured.
+
+    Latency and the reached fraction of the link are those of NCCL between two RTX PRO 6000 on PCIe 5.0
+    (casys-kaist/LLMServingSim, hardware.yaml: 12.7 us for 4 KiB, 36 GB/s for 20 MiB).
+    """
     size_bytes = float(1 << 30)
-    return AllReduce((0.0, size_bytes), (latency_s, latency_s + 2 * (gpus - 1) / gpus * size_bytes / link_bytes_per_s))
+    transfer_s = 2 * (gpus - 1) / gpus * size_bytes / (link_bytes_per_s * _LINK_FRACTION)
+    return Curve((0.0, size_bytes), (_LATENCY_S, _LATENCY_S + transfer_s))
 
 
-def all_reduce_of(table: Mapping[int, AllReduce], gpus: int, profile: str) -> AllReduce:
+def all_reduce_of(table: Mapping[int, Curve], gpus: int, profile: str) -> Curve:
     """The all-reduce among ``gpus``.
 
     Raises:

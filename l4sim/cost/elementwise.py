@@ -11,6 +11,7 @@ from l4sim.specs.gpu import GPU
 from l4sim.specs.model import Model
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 # Two norms with their residual addition, rotary embedding, KV cache write, activation.
 _KERNELS_PER_LAYER = 5
@@ -27,9 +28,9 @@ class ElementwiseCoefficients:
 
 
 def layer_elementwise_s(
-    model: Model, tensor_parallel: int, gpu: GPU, coefficients: ElementwiseCoefficients, max_tokens: int
+    model: Model, tensor_parallel: int, gpu: GPU, coefficients: ElementwiseCoefficients, tokens: IntArray
 ) -> FloatArray:
-    """Seconds of one layer's element-wise operators for 0 to ``max_tokens`` tokens, shape ``[max_tokens + 1]``.
+    """Seconds of one layer's element-wise operators by tokens in the batch, of their shape ``[points]``.
 
     A kernel takes ``kernel_s`` and the time of its bytes at the reached bandwidth. Source: ours; that caches hold
     some of the bytes is left out.
@@ -41,20 +42,17 @@ def layer_elementwise_s(
     cache_write = 2 * 2 * kv_heads * model.head_dim
     activation = 3 * model.intermediate // tensor_parallel
     bytes_per_token = (norms + rotary + cache_write + activation) * model.dtype_bytes
-    return _seconds(_KERNELS_PER_LAYER, bytes_per_token, gpu, coefficients, max_tokens)
+    return _seconds(_KERNELS_PER_LAYER, bytes_per_token, gpu, coefficients, tokens)
 
 
-def embedding_s(model: Model, gpu: GPU, coefficients: ElementwiseCoefficients, max_tokens: int) -> FloatArray:
-    """Seconds of the embedding lookup and the final norm, shape ``[max_tokens + 1]``. Source: ours."""
+def embedding_s(model: Model, gpu: GPU, coefficients: ElementwiseCoefficients, tokens: IntArray) -> FloatArray:
+    """Seconds of the embedding lookup and the final norm by tokens in the batch. Source: ours."""
     bytes_per_token = (2 + 4) * model.hidden * model.dtype_bytes
-    return _seconds(2, bytes_per_token, gpu, coefficients, max_tokens)
+    return _seconds(2, bytes_per_token, gpu, coefficients, tokens)
 
 
 def _seconds(
-    kernels: int, bytes_per_token: int, gpu: GPU, coefficients: ElementwiseCoefficients, max_tokens: int
+    kernels: int, bytes_per_token: int, gpu: GPU, coefficients: ElementwiseCoefficients, tokens: IntArray
 ) -> FloatArray:
-    tokens = np.arange(max_tokens + 1)
     bandwidth = gpu.memory_bytes_per_s * coefficients.bandwidth_fraction
-    seconds = kernels * coefficients.kernel_s + tokens * (bytes_per_token / bandwidth)
-    seconds[0] = 0.0
-    return np.asarray(seconds)
+    return np.asarray(kernels * coefficients.kernel_s + tokens * (bytes_per_token / bandwidth))

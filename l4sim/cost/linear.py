@@ -1,4 +1,4 @@
-"""Seconds of a model's linear layers and lm_head, tabulated once over the tokens of a batch."""
+"""Seconds of a model's linear layers and lm_head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from l4sim.specs.gpu import GPU
 from l4sim.specs.model import Model
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 def layer_shapes(model: Model, tensor_parallel: int) -> tuple[tuple[int, int], ...]:
@@ -26,18 +27,15 @@ def layer_shapes(model: Model, tensor_parallel: int) -> tuple[tuple[int, int], .
 
 
 def layer_linear_s(
-    model: Model, tensor_parallel: int, gpu: GPU, coefficients: GemmCoefficients, max_tokens: int
+    model: Model, tensor_parallel: int, gpu: GPU, coefficients: GemmCoefficients, tokens: IntArray
 ) -> FloatArray:
-    """Seconds of one layer's products for 0 to ``max_tokens`` tokens, shape ``[max_tokens + 1]``."""
-    tokens = np.arange(1, max_tokens + 1)
+    """Seconds of one layer's products by tokens in the batch (>= 1), of their shape ``[points]``."""
     products = (gemm_s(tokens, n, k, gpu, coefficients) for n, k in layer_shapes(model, tensor_parallel))
-    return np.concatenate(([0.0], np.sum(list(products), axis=0)))
+    return np.asarray(np.sum(list(products), axis=0))
 
 
 def lm_head_s(
-    model: Model, tensor_parallel: int, gpu: GPU, coefficients: GemmCoefficients, max_sequences: int
+    model: Model, tensor_parallel: int, gpu: GPU, coefficients: GemmCoefficients, sequences: IntArray
 ) -> FloatArray:
-    """Seconds of the lm_head for 0 to ``max_sequences`` sampled sequences, shape ``[max_sequences + 1]``."""
-    sequences = np.arange(1, max_sequences + 1)
-    vocab = -(-model.vocab // tensor_parallel)
-    return np.concatenate(([0.0], gemm_s(sequences, vocab, model.hidden, gpu, coefficients)))
+    """Seconds of the lm_head by sampled sequences (>= 1), of their shape ``[points]``."""
+    return gemm_s(sequences, -(-model.vocab // tensor_parallel), model.hidden, gpu, coefficients)

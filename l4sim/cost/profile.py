@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from l4sim.bundled import folder
-from l4sim.cost.communication import AllReduce
+from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import Correction, GemmCoefficients
+from l4sim.cost.operators import MeasuredOperators
 from l4sim.errors import InputError
 from l4sim.specs.fields import Fields, read_fields
 from l4sim.specs.gpu import GPU
@@ -58,8 +59,10 @@ class Profile:
     kernels: Mapping[str, Kernel]
     linear: GemmCoefficients
     elementwise: ElementwiseCoefficients
-    all_reduce: Mapping[int, AllReduce]
-    """By number of GPUs."""
+    all_reduce: Mapping[int, Curve]
+    """Seconds over bytes, by number of GPUs."""
+    operators: tuple[MeasuredOperators, ...]
+    """Models whose operators were measured themselves; ``linear`` and ``elementwise`` serve all others."""
     host_overhead_s: float
     """Seconds per iteration that the host adds and asynchronous scheduling does not hide."""
     errors: Mapping[str, Mapping[str, Any]]
@@ -95,7 +98,7 @@ def load_profile(name_or_dir: str) -> Profile:
 
 
 def _profile(root: Fields, content_hash: str) -> Profile:
-    sections = ("gpu", "provenance", "kernels", "linear", "elementwise", "all_reduce", "host_overhead")
+    sections = ("gpu", "provenance", "kernels", "linear", "elementwise", "operators", "all_reduce", "host_overhead")
     root.only("name", "measured", "default_kernel", *sections)
     kernels = {name: _kernel(root.object("kernels").object(name)) for name in root.object("kernels").values}
     default_kernel = root.text("default_kernel")
@@ -104,6 +107,7 @@ def _profile(root: Fields, content_hash: str) -> Profile:
     linear = root.object("linear").only("coefficients", "errors", "source")
     elementwise = root.object("elementwise").only("coefficients", "source")
     all_reduce = root.object("all_reduce").only("gpus", "errors", "source")
+    operators = root.object("operators").only("models", "source")
     host = root.object("host_overhead").only("seconds", "source")
     return Profile(
         name=root.text("name"),
@@ -115,6 +119,7 @@ def _profile(root: Fields, content_hash: str) -> Profile:
         linear=_gemm(linear.object("coefficients")),
         elementwise=_elementwise(elementwise.object("coefficients")),
         all_reduce=_all_reduce(all_reduce.object("gpus")),
+        operators=tuple(_operators(entry) for entry in operators.objects("models")),
         host_overhead_s=host.number("seconds"),
         errors={"linear": linear.object("errors").values, "all_reduce": all_reduce.object("errors").values},
         sources={name: root.object(name).text("source") for name in sections[3:]},
@@ -178,17 +183,32 @@ def _correction(section: Fields, name: str) -> Correction | None:
     return Correction(x_knots, y_knots, table.grid("values", len(x_knots), len(y_knots)))
 
 
+def _operators(section: Fields) -> MeasuredOperators:
+    section.only(*(field.name for field in fields(MeasuredOperators)))
+    shape = ("hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab", "tensor_parallel")
+    return MeasuredOperators(
+        **{name: section.count(name) for name in shape},
+        layer=_curve(section.object("layer"), "tokens"),
+        once=_curve(section.object("once"), "tokens"),
+        sampled=_curve(section.object("sampled"), "sequences"),
+    )
+
+
 def _elementwise(section: Fields) -> ElementwiseCoefficients:
     section.only("kernel_s", "bandwidth_fraction")
     return ElementwiseCoefficients(section.number("kernel_s"), section.positive("bandwidth_fraction"))
 
 
-def _all_reduce(section: Fields) -> dict[int, AllReduce]:
-    tables: dict[int, AllReduce] = {}
+def _all_reduce(section: Fields) -> dict[int, Curve]:
     for gpus in section.values:
-        table = section.object(gpus).only("size_bytes", "seconds")
-        size_bytes, seconds = table.ascending("size_bytes"), table.numbers("seconds")
-        if not gpus.isdecimal() or len(size_bytes) != len(seconds):
-            raise InputError(f"{table.where}: needs a number of GPUs, and as many seconds as size_bytes")
-        tables[int(gpus)] = AllReduce(size_bytes, seconds)
-    return tables
+        if not gpus.isdecimal():
+            raise InputError(f"{section.where}: {gpus} is not a number of GPUs")
+    return {int(gpus): _curve(section.object(gpus), "size_bytes") for gpus in section.values}
+
+
+def _curve(section: Fields, size: str) -> Curve:
+    section.only(size, "seconds")
+    sizes, seconds = section.ascending(size), section.numbers("seconds")
+    if len(sizes) != len(seconds):
+        raise InputError(f"{section.where}: {len(seconds)} seconds for {len(sizes)} {size}")
+    return Curve(sizes, seconds)

@@ -11,6 +11,7 @@ from typing import Any
 from l4sim.cost.attention import fit_attention
 from l4sim.cost.attention.points import read_decode_points, read_prefill_points
 from l4sim.cost.communication import fit_all_reduce, roofline_all_reduce
+from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
@@ -30,7 +31,6 @@ _ROOFLINE_GEMM = GemmCoefficients(
     overlap_exponent=2.8,
 )
 _ROOFLINE_ATTENTION = {"bandwidth_fraction": 0.8, "tensor_core_fraction": 0.6, "launch_s": 5e-6}
-_ROOFLINE_ALL_REDUCE_LATENCY_S = 10e-6
 
 # The smallest measured GEMM takes as long, and so do the smallest norms and activations on an RTX PRO 6000.
 _ELEMENTWISE = ElementwiseCoefficients(kernel_s=2.5e-6, bandwidth_fraction=0.8)
@@ -77,8 +77,9 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
             "source": f"{_AICONFIGURATOR}: torch.nn.functional.linear, bf16",
         },
         "elementwise": {"coefficients": asdict(_ELEMENTWISE), "source": _ELEMENTWISE_SOURCE},
+        "operators": {"models": [], "source": "none"},
         "all_reduce": {
-            "gpus": {str(gpus): asdict(table) for gpus, table in all_reduce.items()},
+            "gpus": {str(gpus): curve_json(curve, "size_bytes") for gpus, curve in all_reduce.items()},
             "errors": all_reduce_errors.to_json(),
             "source": f"{_AICONFIGURATOR}: custom all-reduce under CUDA graphs, NCCL above its limit",
         },
@@ -89,8 +90,7 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
 def roofline_profile(gpu: GPU) -> dict[str, Any]:
     """What ``profile.json`` holds for a GPU of which only the datasheet is known."""
     all_reduce = {
-        str(gpus): asdict(roofline_all_reduce(gpu.link_bytes_per_s, _ROOFLINE_ALL_REDUCE_LATENCY_S, gpus))
-        for gpus in (2, 4, 8)
+        str(gpus): curve_json(roofline_all_reduce(gpu.link_bytes_per_s, gpus), "size_bytes") for gpus in (2, 4, 8)
     }
     return {
         "name": gpu.name,
@@ -101,9 +101,15 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
         "kernels": {"roofline": {"coefficients": _ROOFLINE_ATTENTION, "errors": {}, "source": _ASSUMED}},
         "linear": {"coefficients": asdict(_ROOFLINE_GEMM), "errors": {}, "source": _ASSUMED},
         "elementwise": {"coefficients": asdict(_ELEMENTWISE), "source": _ELEMENTWISE_SOURCE},
+        "operators": {"models": [], "source": "none"},
         "all_reduce": {"gpus": all_reduce, "errors": {}, "source": "a ring over the datasheet's link; not measured"},
         "host_overhead": {"seconds": _HOST_OVERHEAD_S, "source": _HOST_OVERHEAD_SOURCE},
     }
+
+
+def curve_json(curve: Curve, size: str) -> dict[str, list[float]]:
+    """A curve as ``profile.json`` holds it, its sizes named by what they are."""
+    return {size: list(curve.sizes), "seconds": list(curve.seconds)}
 
 
 def write_profile(profile: dict[str, Any], out: Path) -> Path:

@@ -81,6 +81,13 @@ class Fields:
             raise InputError(f"{self.where}: {name} is not an object")
         return Fields(value, f"{self.where}: {name}")
 
+    def objects(self, name: str) -> tuple[Fields, ...]:
+        """A list of nested objects, maybe empty."""
+        value = self.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise InputError(f"{self.where}: {name} is not a list of objects")
+        return tuple(Fields(item, f"{self.where}: {name}[{number}]") for number, item in enumerate(value))
+
     def numbers(self, name: str, *, signed: bool = False) -> tuple[float, ...]:
         """A list of at least one finite number, >= 0 unless signed."""
         return _numbers(self.get(name), f"{self.where}: {name}", signed=signed)

@@ -72,7 +72,7 @@ def change(profile: dict[str, Any], *path: str, value: Any) -> dict[str, Any]:
         (("gpu", "memory_bytes_per_s"), -1, "gpu: memory_bytes_per_s is -1"),
         (("default_kernel",), "fa9", "default_kernel is 'fa9', accepted are"),
         (("linear", "coefficients", "launch_s"), "fast", "linear: coefficients: launch_s is 'fast'"),
-        (("all_reduce", "gpus", "2", "seconds"), [1.0], "all_reduce: gpus: 2: needs a number of GPUs"),
+        (("all_reduce", "gpus", "2", "seconds"), [1.0], "all_reduce: gpus: 2: 1 seconds for 2 size_bytes"),
         (("host_overhead", "seconds"), None, "host_overhead: seconds is None"),
         (("provenance", "licence"), ..., "provenance: licence is missing"),
     ],
