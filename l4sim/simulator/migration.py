@@ -224,7 +224,7 @@ class Migrations:
         request.last_instance = destination.number
         destination.instance.attach(request, migration.reserved_blocks, self._clock.now_s)
         self._end(migration, "done", _DONE)
-        source.wake()
+        source.wake(freed=True)
         destination.wake()
 
     def on_ended(self, request: Request) -> None:
@@ -243,7 +243,7 @@ class Migrations:
         self._executor.discard(migration.request, migration.destination.number)
         migration.destination.instance.cancel_reservation(migration.reserved_blocks)
         self._end(migration, "aborted", reason)
-        migration.destination.wake()
+        migration.destination.wake(freed=True)
 
     def _end(self, migration: _Migration, status: str, reason: int) -> None:
         migration.over = True

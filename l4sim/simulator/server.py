@@ -71,15 +71,19 @@ class Server:
         if self._step is None or not instance.admission_blocked:
             self.wake()
 
-    def wake(self) -> None:
-        """Let the instance see, as soon as its engine would, that something has changed."""
+    def wake(self, *, freed: bool = False) -> None:
+        """Let the instance see, as soon as its engine would, that something has changed.
+
+        ``freed``: blocks were freed. They carry no time, so that the plan made at the end of the iteration under way
+        has them already, one iteration before anything else that happens now.
+        """
         if self._step is None:
             step = self.instance.plan(self._clock.now_s)
             if step is not None:
                 self._run(step)
             self._report()
         elif self._iterations > 1:
-            felt = self._iterations_until(self._clock.now_s) + self._lookahead
+            felt = self._iterations_until(self._clock.now_s) + (0 if freed else self._lookahead)
             felt = max(felt, 1)
             if felt < self._iterations:
                 self._iterations = felt
