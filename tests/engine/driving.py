@@ -1,12 +1,14 @@
-"""An `Instance` driven through a trace, as the simulator drives it, with a record of what ran when."""
+"""Instances driven for tests: by hand, iteration by iteration, or through a trace as the simulator does it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from l4sim.engine.instance import Instance
+from l4sim.engine.config import EngineConfig
+from l4sim.engine.instance import Instance, Outcome
 from l4sim.engine.request import Request
 from tests.engine.vllm_reference import Iteration, Job, Work
 
@@ -60,3 +62,50 @@ def drive(instance: Instance, jobs: Sequence[Job], iteration_s: Callable[[Sequen
         outcome = instance.commit(step, now_s, iterations=iterations, last_started_s=started_s, longest_s=one_s)
         record.crossings.extend((request.index, now_s) for request in outcome.crossed)
         record.segments += 1
+
+
+def instance_with(**options: Any) -> Instance:
+    """One step at a time; blocks of 4 tokens, synchronous and without a prefix cache unless told otherwise."""
+    plain = {"kv_blocks": 100, "max_model_len": 1000, "max_num_seqs": 8, "max_num_batched_tokens": 64}
+    modes = {"block_tokens": 4, "prefix_caching": False, "async_scheduling": False}
+    return Instance(EngineConfig(**{**plain, **modes, **options}), max_iterations=1)
+
+
+class Driver:
+    """Runs iterations one by one and keeps, for each, who decoded and which prompt tokens were computed."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.now_s = 0.0
+        self.requests: list[Request] = []
+        self.ran: list[tuple[list[int], dict[int, int]]] = []
+
+    def add(self, prompt_tokens: int, output_tokens: int, *prefix_ids: int, at_s: float | None = None) -> Request:
+        time_s = self.now_s if at_s is None else at_s
+        request = Request(len(self.requests), time_s, prompt_tokens, output_tokens, prefix_ids=prefix_ids)
+        self.requests.append(request)
+        self.instance.add(request, time_s)
+        return request
+
+    def start(self) -> None:
+        """Begin an iteration; what is done to the instance then happens while it runs."""
+        step = self.instance.plan(self.now_s)
+        assert step is not None
+        self._step = step
+        decoding = sorted(request.index for request in self.instance.decoding.requests)
+        self.ran.append((decoding, {chunk.request.index: chunk.tokens for chunk in step.chunks}))
+
+    def end(self, seconds: float = 1.0) -> Outcome:
+        self.now_s += seconds
+        return self.instance.commit(self._step, self.now_s)
+
+    def run(self, iterations: int = 1, seconds: float = 1.0) -> Outcome:
+        for _ in range(iterations):
+            self.start()
+            outcome = self.end(seconds)
+        return outcome
+
+    def finish(self) -> None:
+        """Run until nothing is left to do."""
+        while self.instance.running or self.instance.waiting:
+            self.run()

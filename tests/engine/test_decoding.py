@@ -214,6 +214,7 @@ class AgainstCountingTokens(RuleBasedStateMachine):
 
     @invariant()
     def blocks_agree(self) -> None:
+        assert self.decoding.blocks_next() == self.opened(1)
         for iterations in (0, 1, 2, 5, 11):
             expected = sum(self.opened(iteration) for iteration in range(1, iterations + 1))
             assert self.decoding.blocks_needed(iterations) == expected

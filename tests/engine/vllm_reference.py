@@ -140,7 +140,7 @@ class Sequenced(Holder):
 class Work(NamedTuple):
     """One request's share of an iteration."""
 
-    index: int
+    request: int
     tokens: int
     computed_tokens: int
 
