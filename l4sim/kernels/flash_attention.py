@@ -16,6 +16,8 @@ IntArray = NDArray[np.int64]
 
 FA2_BLOCK_TOKENS = 128
 """KV tokens of FA2's blocks at head_dim 128."""
+FA2_TILE_ROWS = 64
+"""Rows of an FA2 query tile in the kernel that can split, which paged KV always takes."""
 FA3_BLOCK_TOKENS = 128
 """KV tokens of FA3's blocks at head_dim 128 when causal or paged without TMA, as vLLM calls it (176 otherwise)."""
 FA3_TILE_ROWS = 128
@@ -47,7 +49,7 @@ def fa2_splits(longest_tokens: int, *, batch: int, kv_heads: int, sms: int, rows
     ``longest_tokens`` >= 1 is the longest context, ``batch`` the number of requests, ``rows`` the packed query rows of
     a request (its group size).
     """
-    tiles = batch * kv_heads * -(-rows // 64)
+    tiles = batch * kv_heads * -(-rows // FA2_TILE_ROWS)
     return _fa2_bound(tiles, 2 * sms, -(-longest_tokens // FA2_BLOCK_TOKENS))
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from l4sim.cost.attention.coarse import MeanAttention, SkewAttention, skew_alpha, sum_attention
-from l4sim.cost.attention.fa3 import FA3Attention, FA3Coefficients
+from l4sim.cost.attention.fa3 import FA3Coefficients, fa3_attention
 from l4sim.cost.attention.points import UniformPoints
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.fitting import Errors
@@ -58,7 +58,7 @@ def build_attention(
     c = FA3Coefficients(
         **{name: given.number(name) for name in names if name != "max_splits"}, max_splits=given.count("max_splits")
     )
-    tile = FA3Attention(Shape(heads, kv_heads, head_dim, sms), c if warm_l2 else replace(c, cached_bytes=0.0))
+    tile = fa3_attention(Shape(heads, kv_heads, head_dim, sms), c if warm_l2 else replace(c, cached_bytes=0.0))
     if model == "mean":
         return MeanAttention(tile)
     if model == "sum":
@@ -92,4 +92,4 @@ def fit_attention(
     from l4sim.cost.attention.fa3_fit import fit_fa3
 
     c, errors = fit_fa3(decode_points, prefill_points, gpu)
-    return {**asdict(c), _ALPHA: skew_alpha(FA3Attention(Shape(32, 8, 128, gpu.sms), c))}, FitReport(errors)
+    return {**asdict(c), _ALPHA: skew_alpha(fa3_attention(Shape(32, 8, 128, gpu.sms), c))}, FitReport(errors)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from l4sim.cost.attention.fluid import FloatArray, drain_s, levels, list_schedule
+from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
-from l4sim.kernels.flash_attention import FA3_BLOCK_TOKENS, FA3_MAX_BATCH, FA3_TILE_ROWS, IntArray, Splits, fa3_splits
+from l4sim.kernels.flash_attention import FA3_BLOCK_TOKENS, FA3_MAX_BATCH, FA3_TILE_ROWS, Splits, fa3_splits
 
 RAMP_BYTES = 128e6
 """Bytes that are read at ``ramp_bytes_per_s`` before DRAM reaches its full rate (a knot, not fitted)."""
 
 _PARTIAL_BYTES = 4
+_FAR_BYTES = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,14 @@ class FA3Coefficients:
     """vLLM's bound on the splits of a decode batch (its CUDA-graph setting, which the measurements show)."""
 
 
-def memory_s(size_bytes: Any, c: FA3Coefficients) -> Any:
-    """Seconds that so many bytes (a float or an array) need at full bandwidth, what L2 still holds included."""
+def memory_table(c: FA3Coefficients) -> tuple[FloatArray, FloatArray]:
+    """Seconds that bytes need at full bandwidth, as knots for linear interpolation: bytes and seconds."""
+    size_bytes = np.array([0.0, c.cached_bytes, 2 * c.cached_bytes, 0.0, _FAR_BYTES])
+    size_bytes[3] = max(RAMP_BYTES, size_bytes[2])
     missed = np.minimum(size_bytes, np.maximum(0.0, 2.0 * (size_bytes - c.cached_bytes)))
     ramp = np.minimum(missed, RAMP_BYTES)
-    return (
-        ramp / c.ramp_bytes_per_s + (missed - ramp) / c.dram_bytes_per_s + (size_bytes - missed) / c.cached_bytes_per_s
-    )
+    dram_s = ramp / c.ramp_bytes_per_s + (missed - ramp) / c.dram_bytes_per_s
+    return size_bytes, dram_s + (size_bytes - missed) / c.cached_bytes_per_s
 
 
 def fixed_s(c: FA3Coefficients, requests: Any, merge_rows: Any, merged_bytes: Any) -> Any:
@@ -80,11 +81,9 @@ def fixed_s(c: FA3Coefficients, requests: Any, merge_rows: Any, merged_bytes: An
     Numbers, or arrays of shape ``[batches]``: ``merge_rows`` are the (query token, head) pairs that the merge kernel
     visits, 0 where only the kernel that cannot split runs; ``merged_bytes`` the partial results, 0 if nothing is split.
     """
-    scan_s = np.where(requests <= FA3_MAX_BATCH, c.request_s, c.request_unsplit_s) * requests
-    merge_s = (
-        c.merge_row_s * merge_rows + np.where(merged_bytes > 0, c.merge_s, 0.0) + merged_bytes / c.merge_bytes_per_s
-    )
-    return c.launch_s + scan_s + merge_s
+    scan_s = c.request_unsplit_s + (c.request_s - c.request_unsplit_s) * (requests <= FA3_MAX_BATCH)
+    merge_s = c.merge_row_s * merge_rows + c.merge_s * (merged_bytes > 0) + merged_bytes / c.merge_bytes_per_s
+    return c.launch_s + scan_s * requests + merge_s
 
 
 def merged_bytes(splits: Any, query_tokens: Any, heads: int, head_dim: int) -> int:
@@ -113,6 +112,8 @@ class FA3Attention:
 
     shape: Shape
     c: FA3Coefficients
+    memory: tuple[FloatArray, FloatArray]
+    """``memory_table`` of the coefficients."""
 
     def attention_s(self, batch: Batch) -> float:
         """Seconds of one layer; 0 for an empty batch."""
@@ -124,28 +125,23 @@ class FA3Attention:
     def _decode_s(self, contexts: IntArray, context_sum: int) -> float:
         c, shape = self.c, self.shape
         split = fa3_splits(contexts, kv_heads=shape.kv_heads, sms=shape.sms, bound=c.max_splits)
-        whole, rest, whole_s, rest_s = self._blocks(split)
-        counts = whole + (rest > 0)
-        blocks = shape.kv_heads * int(counts.sum())
-        if blocks <= shape.sms:
-            loads, slots = np.concatenate((whole_s, rest_s)), np.concatenate((whole, rest > 0))
-            steps_s, active = levels(loads, shape.kv_heads * slots.astype(np.float64))
-        else:
-            issued = self._issued(whole.tolist(), rest.tolist(), whole_s.tolist(), rest_s.tolist())
-            scheduled = np.array(list_schedule(issued, shape.sms, shape.kv_heads))
-            steps_s, active = levels(scheduled, np.full(len(scheduled), shape.sms / len(scheduled)))
+        loads, counts = self._blocks(split)
         size_bytes = context_sum * shape.kv_bytes_per_token + len(contexts) * shape.query_bytes_per_token
-        body_s = drain_s(
-            steps_s,
-            active,
-            latency_s=shape.kv_heads * float((whole_s * whole + rest_s * (rest > 0)).sum()),
-            fixed_s=c.exposed_start * c.block_start_s * blocks,
-            memory_s=memory_s(size_bytes, c),
+        body_s = issued_s(
+            loads,
+            counts,
+            slots=shape.sms,
+            together=shape.kv_heads,
+            exposed_s=c.exposed_start * c.block_start_s,
+            memory_s=self._memory_s(size_bytes),
             sharpness=c.sharpness,
         )
         merge_rows = shape.heads * len(contexts) if split.bound > 1 else 0
-        partial = merged_bytes(counts, 1, shape.heads, shape.head_dim)
+        partial = merged_bytes(split.splits, 1, shape.heads, shape.head_dim)
         return float(body_s + fixed_s(c, len(contexts), merge_rows, partial))
+
+    def _memory_s(self, size_bytes: float) -> float:
+        return float(np.interp(size_bytes, *self.memory))
 
     def _mixed_s(self, contexts: IntArray, context_sum: int, prefills: tuple[Prefill, ...]) -> float:
         """Decodes and chunks in one launch; the chunks' size decides whether any request is split."""
@@ -183,26 +179,24 @@ class FA3Attention:
     def _streamed_s(self, split: Splits, context_sum: int) -> tuple[float, float, int]:
         """The same of decodes, whose bytes hold up all SMs where memory is slower than the blocks."""
         c, shape = self.c, self.shape
-        whole, rest, whole_s, rest_s = self._blocks(split)
-        latency_s = shape.kv_heads * float((whole_s * whole + rest_s * (rest > 0)).sum())
-        streamed_s = shape.sms * float(memory_s(context_sum * shape.kv_bytes_per_token, c))
+        loads, counts = self._blocks(split)
+        latency_s = shape.kv_heads * float(loads @ counts)
+        streamed_s = shape.sms * self._memory_s(context_sum * shape.kv_bytes_per_token)
         total_s = (latency_s**c.sharpness + streamed_s**c.sharpness) ** (1 / c.sharpness)
-        return float(whole_s.max()), total_s, shape.kv_heads * int((whole + (rest > 0)).sum())
+        return float(loads.max()), total_s, shape.kv_heads * int(counts.sum())
 
-    def _blocks(self, split: Splits) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-        """Whole splits and KV blocks left over for a shorter one, per request, and the seconds of either."""
+    def _blocks(self, split: Splits) -> tuple[FloatArray, IntArray]:
+        """Seconds of equal blocks of one KV head in order of issue, and how many there are of each.
+
+        Two entries per request: its whole splits, and the shorter one that takes what is left.
+        """
         whole = split.blocks // split.split_blocks
         rest = split.blocks - whole * split.split_blocks
-        kv_block_s = self.c.kv_block_s * self.shape.head_dim / 128
-        whole_s: FloatArray = self.c.block_start_s + kv_block_s * split.split_blocks
-        rest_s: FloatArray = self.c.block_start_s + kv_block_s * rest
-        return whole, rest, whole_s, rest_s
+        kv_blocks = np.array((split.split_blocks, rest)).T.ravel()
+        counts = np.array((whole, rest > 0)).T.ravel()
+        return self.c.block_start_s + self.c.kv_block_s * self.shape.head_dim / 128 * kv_blocks, counts
 
-    def _issued(
-        self, whole: list[int], rest: list[int], whole_s: list[float], rest_s: list[float]
-    ) -> Iterator[tuple[float, int]]:
-        heads = self.shape.kv_heads
-        for i, blocks in enumerate(whole):
-            yield whole_s[i], heads * blocks
-            if rest[i]:
-                yield rest_s[i], heads
+
+def fa3_attention(shape: Shape, c: FA3Coefficients) -> FA3Attention:
+    """The model of one rank's shape, its table of memory times made once."""
+    return FA3Attention(shape, c, memory_table(c))

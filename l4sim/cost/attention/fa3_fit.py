@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_s, merged_bytes, tiles, tiles_s
+from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_table, merged_bytes, tiles, tiles_s
 from l4sim.cost.attention.fit import (
     decode_bytes,
     held_out_fifth,
@@ -53,12 +53,11 @@ def decode_work(points: UniformPoints, sms: int) -> DecodeWork:
         heads, kv_heads, batch = int(points.heads[i]), int(points.kv_heads[i]), int(points.batch[i])
         contexts = np.full(batch, points.tokens[i], np.int64)
         split = fa3_splits(contexts, kv_heads=kv_heads, sms=sms, bound=_CUDA_GRAPH_SPLITS)
-        launched = -(-split.blocks // split.split_blocks)
         columns[:, i] = (
-            kv_heads * int(launched.sum()),
+            kv_heads * int((-(-split.blocks // split.split_blocks)).sum()),
             split.split_blocks[0],
             heads * batch if split.bound > 1 else 0,
-            merged_bytes(launched, np.ones(batch, np.int64), heads, points.head_dim),
+            merged_bytes(split.splits, 1, heads, points.head_dim),
         )
     blocks, kv_blocks, merge_rows, merged = columns
     waves = np.ceil(blocks / sms)
@@ -70,14 +69,13 @@ def decode_work(points: UniformPoints, sms: int) -> DecodeWork:
 def decode_s(c: FA3Coefficients, work: DecodeWork, sms: int) -> FloatArray:
     """Seconds of every point, shape ``[points]``."""
     block_s = c.block_start_s + c.kv_block_s * work.kv_blocks
-    seconds: FloatArray = drain_s(
-        np.stack(((work.waves - 1) * block_s, block_s), axis=-1),
-        np.stack((np.full_like(work.last, sms), work.last), axis=-1),
-        latency_s=block_s * work.blocks,
-        fixed_s=c.exposed_start * c.block_start_s * work.blocks,
-        memory_s=memory_s(work.size_bytes, c),
-        sharpness=c.sharpness,
-    ) + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
+    steps_s = np.stack(((work.waves - 1) * block_s, block_s), axis=-1)
+    active = np.stack((np.full_like(work.last, sms), work.last), axis=-1)
+    exposed_s = c.exposed_start * c.block_start_s * work.blocks
+    memory_s = np.interp(work.size_bytes, *memory_table(c))
+    pressure = (exposed_s[:, None] + memory_s[:, None] * active) / (block_s * work.blocks)[:, None]
+    body_s = drain_s(steps_s, pressure, c.sharpness)
+    seconds: FloatArray = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
     return seconds
 
 
@@ -117,7 +115,7 @@ def prefill_work(points: UniformPoints, sms: int) -> PrefillWork:
             heads * batch * tokens if split.bound > 1 else 0,
             merged_bytes(split.splits, queries, heads, points.head_dim),
         )
-    kv_bytes = 4.0 * points.head_dim * points.batch * points.kv_heads * points.tokens
+    kv_bytes: FloatArray = 4.0 * points.head_dim * points.batch * points.kv_heads * points.tokens
     tiles_, mean_rows, most_rows, kv_blocks_, most_kv_blocks, merge_rows, merged = columns
     return PrefillWork(
         points.batch, tiles_, mean_rows, most_rows, kv_blocks_, most_kv_blocks, kv_bytes, merge_rows, merged
@@ -128,10 +126,9 @@ def prefill_s(c: FA3Coefficients, work: PrefillWork, sms: int) -> FloatArray:
     """Seconds of every point, shape ``[points]``."""
     longest_s = c.tile_start_s + c.tile_row_s * work.most_rows + c.tile_kv_block_s * work.most_kv_blocks
     total_s = work.tiles * (c.tile_start_s + c.tile_row_s * work.mean_rows) + c.tile_kv_block_s * work.kv_blocks
-    seconds: FloatArray = tiles_s(longest_s, total_s, work.tiles, sms, c.tile_tail)
-    return (
-        seconds + work.kv_bytes / c.tile_kv_bytes_per_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
-    )
+    body_s = tiles_s(longest_s, total_s, work.tiles, sms, c.tile_tail) + work.kv_bytes / c.tile_kv_bytes_per_s
+    seconds: FloatArray = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
+    return seconds
 
 
 def fit_fa3(decode: UniformPoints, prefill: UniformPoints, gpu: GPU) -> tuple[FA3Coefficients, dict[str, Errors]]:

@@ -13,11 +13,12 @@ from l4sim.cost.attention.points import UniformPoints
 from l4sim.cost.fitting import beats_roofline
 from l4sim.specs.gpu import GPU
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 C = TypeVar("C")
 
 _PART = 5
+_TOLERANCE = 1e-5
 
 
 def decode_bytes(points: UniformPoints) -> FloatArray:
@@ -83,5 +84,7 @@ def least_squares(
         bounds=(low, high),
         loss="soft_l1",
         f_scale=0.05,
+        ftol=_TOLERANCE,
+        xtol=_TOLERANCE,
     )
     return coefficients(solution.x)
