@@ -1,0 +1,163 @@
+"""Live migration, worked by hand on a cluster of two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from l4sim.cost.affine import AffineCost
+from l4sim.engine.config import EngineConfig
+from l4sim.policies.agent import Crossed, Migrate, MigrationEnded, Started, Watch
+from l4sim.simulator import Rules, simulate
+from l4sim.simulator.migration import REASONS, STATUSES, MigrationRules
+from l4sim.specs.cluster import Cluster
+from l4sim.specs.link import Link
+from tests.simulator.conftest import make_trace, migrations, requests
+
+ITERATION_S = 0.010
+COST = AffineCost(base_s=ITERATION_S)
+BYTES_PER_TOKEN = 1_000
+
+
+class FirstInstance:
+    """Routes everything to the first instance."""
+
+    def route(self, request, instances):
+        return 0
+
+
+class Mover:
+    """Moves every request to ``to`` once its context reaches a length."""
+
+    def __init__(self, boundary_tokens, to):
+        self.boundary_tokens, self.to, self.ends = boundary_tokens, to, []
+
+    def handle(self, stimulus, own, now_s):
+        match stimulus:
+            case Started():
+                return (Watch(self.boundary_tokens),)
+            case Crossed(request):
+                return (Migrate(request.request, self.to, "handover"),)
+            case MigrationEnded():
+                self.ends.append((stimulus, now_s))
+        return ()
+
+
+def run(trace, *, bytes_per_s, boundary_tokens=50, rules=None, to=1, instances=2, **engine):
+    options = {"kv_blocks": 40, "max_model_len": 500, "max_num_seqs": 8, "max_num_batched_tokens": 64} | engine
+    options.setdefault("async_scheduling", False)
+    link = Link("test", bytes_per_s=bytes_per_s, latency_s=0.001)
+    agents = [Mover(boundary_tokens if number == 0 else None, to) for number in range(instances)]
+    result = simulate(
+        trace,
+        router=FirstInstance(),
+        agents=agents,
+        cluster=Cluster(instances, intra=link, inter=link),
+        engine=EngineConfig(**options),
+        cost=COST,
+        kv_bytes_per_token=BYTES_PER_TOKEN,
+        rules=Rules(migration=rules or MigrationRules(last_stage_blocks=1)),
+    )
+    return result, agents[0]
+
+
+def test_blocks_are_copied_while_decoding_goes_on_and_only_the_rest_pauses_the_request():
+    # The prompt of 40 takes one iteration, to 0.010. The 10th token after it makes 50 in the cache, at 0.110.
+    # Copying 50 tokens takes 1 ms + 50 kB / 1 MB/s = 51 ms, to 0.161; by then the iterations up to 0.160 have made 55.
+    # The rest is under a block: the request leaves with the iteration that ends at 0.170, with 56. Its last 6 tokens
+    # take 7 ms, to 0.177, and so it decodes at the destination from there on.
+    result, _ = run(make_trace([0.0], [40], [30]), bytes_per_s=1e6)
+    [moved] = np.column_stack(
+        [migrations(result)[k] for k in ("asked_s", "pause_start_s", "end_s", "pause_s", "stages")]
+    )
+    assert moved == pytest.approx([0.110, 0.170, 0.177, 0.007, 2])
+    assert migrations(result)["copied_bytes"][0] == 56 * BYTES_PER_TOKEN
+    assert STATUSES[int(migrations(result)["status"][0])] == "done"
+
+    ended = requests(result)
+    assert ended["migrations"][0] == 1
+    assert (ended["first_instance"][0], ended["last_instance"][0]) == (0, 1)
+    # 30 tokens: one with the prompt, 29 iterations, and the pause.
+    assert ended["e2e_s"][0] == pytest.approx(30 * ITERATION_S + 0.007)
+    assert ended["max_itl_s"][0] == pytest.approx(ITERATION_S + 0.007)
+
+
+def test_stages_follow_one_another_until_little_is_left():
+    # 50 tokens take 501 ms at 100 kB/s; the 50 made meanwhile are more than two blocks, and so they are copied while
+    # decoding goes on too, and again the 50 of that time.
+    rules = MigrationRules(last_stage_blocks=2, max_stages=3)
+    result, agent = run(make_trace([0.0], [40], [400]), bytes_per_s=1e5, rules=rules)
+    assert migrations(result)["stages"][0] == 3
+    assert REASONS[int(migrations(result)["reason"][0])] == "copying did not catch up with decoding"
+    [(end, _)] = agent.ends
+    assert not end.done
+    assert requests(result)["last_instance"][0] == 0
+    assert requests(result)["e2e_s"][0] == pytest.approx(400 * ITERATION_S)
+
+
+def test_a_request_that_ends_first_stays():
+    result, agent = run(make_trace([0.0], [40], [12]), bytes_per_s=1e6)
+    [(end, _)] = agent.ends
+    assert (end.done, end.reason) == (False, "the request ended first")
+    assert requests(result)["e2e_s"][0] == pytest.approx(12 * ITERATION_S)
+    assert result.kv_blocks_held == (0, 0)
+
+
+def test_a_destination_without_room_refuses():
+    # The destination has the same 5 blocks: 50 tokens and one block more take them all, and another request is there.
+    class FirstThenSecond:
+        def route(self, request, instances):
+            return 0 if request.request == 0 else 1
+
+    trace = make_trace([0.0, 0.0], [40, 20], [30, 60])
+    link = Link("test", bytes_per_s=1e6, latency_s=0.001)
+    mover = Mover(50, 1)
+    result = simulate(
+        trace,
+        router=FirstThenSecond(),
+        agents=[mover, Mover(None, 0)],
+        cluster=Cluster(2, intra=link, inter=link),
+        engine=EngineConfig(kv_blocks=5, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64),
+        cost=COST,
+        kv_bytes_per_token=BYTES_PER_TOKEN,
+    )
+    assert [(end.done, end.reason) for end, _ in mover.ends] == [(False, "the destination has no room")]
+    assert (requests(result)["status"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("to", "rules", "reason"),
+    [
+        (0, MigrationRules(), "the destination is the source"),
+        (1, MigrationRules(max_concurrent=0), "the source takes part in as many migrations as it may"),
+    ],
+)
+def test_refusals_say_why(to, rules, reason):
+    result, agent = run(make_trace([0.0], [40], [30]), bytes_per_s=1e6, to=to, rules=rules)
+    assert agent.ends[0][0] == MigrationEnded(0, to, False, reason)
+    assert REASONS[int(migrations(result)["reason"][0])] == reason
+
+
+def test_no_more_than_the_allowed_transfers_run_at_a_time():
+    trace = make_trace([0.0] * 5, [40] * 5, [30] * 5)
+    _, agent = run(trace, bytes_per_s=1e6, max_num_batched_tokens=256)
+    assert sorted(end.done for end, _ in agent.ends) == [False, False, True, True, True]
+
+
+def test_tensor_parallel_ranks_send_their_shares_at_once():
+    link = Link("test", bytes_per_s=1e6, latency_s=0.001)
+    mover = Mover(50, 1)
+    result = simulate(
+        make_trace([0.0], [40], [30]),
+        router=FirstInstance(),
+        agents=[mover, Mover(None, 0)],
+        cluster=Cluster(2, tensor_parallel=2, intra=link, inter=link),
+        engine=EngineConfig(
+            kv_blocks=40, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, async_scheduling=False
+        ),
+        cost=COST,
+        kv_bytes_per_token=BYTES_PER_TOKEN,
+    )
+    # 50 kB in two halves: 1 + 25 ms from 0.110 to 0.136; it leaves at 0.140 with 53, whose last 3 take 1 + 1.5 ms.
+    assert migrations(result)["pause_start_s"][0] == pytest.approx(0.140)
+    assert migrations(result)["end_s"][0] == pytest.approx(0.1425)
