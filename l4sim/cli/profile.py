@@ -15,6 +15,7 @@ from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
+from l4sim.cost.profile_import import import_profile
 from l4sim.errors import InputError
 from l4sim.specs.gpu import load_gpu
 from l4sim.specs.model import Model, load_model
@@ -128,6 +129,39 @@ def fit_command(name: str, points: Path | None, roofline: bool, out: Path, as_js
         raise InputError("profile fit: give either --points FOLDER or --roofline")
     gpu = load_gpu(name)
     fitted = roofline_profile(gpu) if points is None else fit_profile(gpu, points)
+    _write(fitted, out, as_json)
+
+
+@profile.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--gpu", "gpu_name", required=True, help="The bundled GPU that the folder was measured on.")
+@click.option("--model", "model_name", required=True, help="The model that was measured: a name, or a config.json.")
+@click.option("--tensor-parallel", default=1, show_default=True, help="GPUs per instance in the measured run.")
+@click.option("--host-overhead-ms", default=1.0, show_default=True, type=click.FloatRange(min=0), help="Per iteration.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for profile.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
+def import_command(
+    folder: Path,
+    gpu_name: str,
+    model_name: str,
+    tensor_parallel: int,
+    host_overhead_ms: float,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Import a profile folder of LLMServingSim (dense.csv, per_sequence.csv, attention.csv) measured in vLLM."""
+    imported = import_profile(
+        folder,
+        load_gpu(gpu_name),
+        load_model(model_name),
+        tensor_parallel=tensor_parallel,
+        host_overhead_s=host_overhead_ms * 1e-3,
+    )
+    _write(imported, out, as_json)
+
+
+def _write(fitted: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Write a profile, read it back, and print its errors."""
     path = write_profile(fitted, out)
     errors = _errors(load_profile(str(out)))
     if as_json:

@@ -61,8 +61,8 @@ def read_gemm_points(path: Path) -> GemmPoints:
     return GemmPoints(m, n, k, table["latency"] * 1e-3)
 
 
-def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0) -> tuple[GemmCoefficients, Errors]:
-    """Fit the physical coefficients, then the correction to what they leave.
+def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0, *, corrected: bool = True) -> tuple[GemmCoefficients, Errors]:
+    """Fit the physical coefficients, then the correction to what they leave, if ``corrected`` (it needs many shapes).
 
     Points that beat the roofline are flagged and take no part. Errors are on a fifth of the shapes (n, k), held out
     with all their m: a model's own shapes are rarely among the measured ones.
@@ -73,7 +73,9 @@ def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0) -> tuple[GemmCoefficie
     shapes, shape_of_point = np.unique(np.stack([kept.n, kept.k]), axis=1, return_inverse=True)
     test = held_out(shapes.shape[1], seed)[shape_of_point]
     train = _select(kept, ~test)
-    coefficients = _fit_correction(train, gpu, _fit_physics(train, gpu, seed))
+    coefficients = _fit_physics(train, gpu, seed)
+    if corrected:
+        coefficients = _fit_correction(train, gpu, coefficients)
     unseen = _select(kept, test)
     predicted_s = gemm_s(unseen.m, unseen.n, unseen.k, gpu, coefficients)
     return coefficients, errors(predicted_s, unseen.seconds, flagged=int(impossible.sum()))

@@ -41,6 +41,19 @@ def read_points(
     return dict(zip(columns, np.array(values).T, strict=True))
 
 
+def distinct(path: Path, column: str) -> tuple[str, ...]:
+    """The texts in a column, each once, in order of appearance.
+
+    Raises:
+        InputError: no such file or column.
+    """
+    with _open(path) as file:
+        reader = csv.DictReader(file)
+        if column not in (reader.fieldnames or ()):
+            raise InputError(f"{path}: column {column} is missing, found are {', '.join(reader.fieldnames or ())}")
+        return tuple(dict.fromkeys(row[column] for row in reader))
+
+
 def _positive(text: str | None, where: str) -> float:
     try:
         value = float(text or "")

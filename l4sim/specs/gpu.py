@@ -92,6 +92,17 @@ _TABLE = (
         "half its fp16 sparse rate); 94.97 GiB as CUDA reports",
     ),
     GPU(
+        name="rtx-4090",
+        sms=128,
+        memory_bytes=int(23.52 * _GIB),
+        memory_bytes_per_s=1.008e12,
+        bf16_flops=165.2e12,
+        l2_bytes=72 * (1 << 20),
+        link_bytes_per_s=32e9,
+        source="NVIDIA Ada architecture whitepaper (RTX 4090, dense bf16 at fp32 accumulate, PCIe 4.0 x16); 23.52 GiB "
+        "as CUDA reports",
+    ),
+    GPU(
         name="a800",
         sms=108,
         memory_bytes=int(79.25 * _GIB),

@@ -84,6 +84,19 @@ def test_fit_from_the_datasheet(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "a800 (roofline, not measured)" in run(capsys, "show", str(tmp_path))[1]
 
 
+def test_import_writes_a_profile_of_a_vllm_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = SHARED / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
+    if not folder.is_dir():
+        pytest.skip(f"no validation run in {SHARED}: set L4SIM_SHARED")
+    options = ["--gpu", "rtx-pro-6000", "--model", "llama-3.1-8b", "--out", str(tmp_path), "--host-overhead-ms", "2"]
+    code, out, _ = run(capsys, "import", str(folder), *options, "--json")
+    assert code == 0
+    assert json.loads(out)["linear"]["mape_pct"] <= 10
+    report = json.loads(run(capsys, "show", str(tmp_path), "--json")[1])
+    assert report["provenance"]["kernels"] == "vLLM 0.19.0"
+    assert report["host_overhead_s"] == 0.002
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -92,6 +105,7 @@ def test_fit_from_the_datasheet(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["show", "h200-sxm", "--model", "gpt-5"], "no model 'gpt-5'"),
         (["fit", "h200-sxm", "--out", "x"], "either --points FOLDER or --roofline"),
         (["fit", "h200-sxm", "--points", "nowhere", "--out", "x"], "nowhere: 0 files match"),
+        (["import", "nowhere", "--gpu", "l40-48gb", "--model", "tiny", "--out", "x"], "nowhere: neither dense.csv"),
         (["fit", "b300", "--roofline", "--out", "x"], "no GPU 'b300'"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from l4sim.cost.points import read_points
+from l4sim.cost.points import distinct, read_points
 from l4sim.errors import InputError
 
 
@@ -47,3 +47,10 @@ def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b\.csv: no such file"):
         read_points(tmp_path / "b.csv", ("m",))
+
+
+def test_distinct_texts_come_in_order_of_appearance(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "layer,m\nb,1\na,2\nb,3\n")
+    assert distinct(path, "layer") == ("b", "a")
+    with pytest.raises(InputError, match=r"a\.csv: column kind is missing"):
+        distinct(path, "kind")

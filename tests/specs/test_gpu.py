@@ -14,6 +14,7 @@ def test_the_bundled_gpus() -> None:
         "l40-48gb",
         "a100-80gb-sxm",
         "rtx-pro-6000",
+        "rtx-4090",
         "a800",
         "h800",
     }

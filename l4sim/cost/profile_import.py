@@ -1,0 +1,158 @@
+"""Making a ``profile.json`` of a profile folder in LLMServingSim's form: one model's operators, measured in vLLM."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.cost.communication import roofline_all_reduce
+from l4sim.cost.curve import Curve, thinned_curve
+from l4sim.cost.elementwise import ElementwiseCoefficients
+from l4sim.cost.gemm_fit import GemmPoints, fit_gemm
+from l4sim.cost.linear import layer_shapes
+from l4sim.cost.points import distinct, read_points
+from l4sim.cost.profile_fit import ROOFLINE_KERNEL, curve_json
+from l4sim.errors import InputError
+from l4sim.specs.gpu import GPU
+from l4sim.specs.memory import check_tensor_parallel
+from l4sim.specs.model import Model
+
+FloatArray = NDArray[np.float64]
+
+_SOURCE = "LLMServingSim profile"
+
+# In the order of l4sim.cost.linear.layer_shapes.
+_PRODUCTS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+# Operators of one layer with their repeats; Qwen3 normalises queries and keys besides.
+_LAYER = dict.fromkeys(_PRODUCTS, 1) | {"layernorm": 2, "rotary_emb": 1, "act_fn": 1}
+_LAYER_OPTIONAL = {"qk_norm": 1}
+_ONCE = {"embedding": 1, "final_layernorm": 1}
+_SAMPLED = {"lm_head": 1}
+_SAMPLED_OPTIONAL = {"sampler": 1}
+
+_TOLERANCE = 0.01
+_BANDWIDTH_FRACTION = 0.8
+
+
+def import_profile(
+    folder: Path, gpu: GPU, model: Model, *, tensor_parallel: int = 1, host_overhead_s: float = 1e-3
+) -> dict[str, Any]:
+    """Turn ``dense.csv``, ``per_sequence.csv`` and ``meta.yaml`` (CSVs plain or gzipped) into a profile.
+
+    The folder's times are those of one rank of ``model`` at ``tensor_parallel``: for them the operators are kept as
+    curves within 1 % of every point; for other models the products' physical coefficients are fitted to them.
+    The host's default millisecond per iteration is what vLLM 0.19 runs on an RTX PRO 6000 show beside such times.
+
+    Raises:
+        InputError: a missing file, an operator that is missing or unknown, or a value that is not a number above 0.
+    """
+    check_tensor_parallel(model, tensor_parallel)
+    dense, per_sequence = _find(folder, "dense.csv"), _find(folder, "per_sequence.csv")
+    _refuse_unknown(dense, {**_LAYER, **_LAYER_OPTIONAL, **_ONCE})
+    _refuse_unknown(per_sequence, {**_SAMPLED, **_SAMPLED_OPTIONAL})
+    meta = _meta(folder)
+    points = _product_points(dense, per_sequence, model, tensor_parallel)
+    linear, linear_errors = fit_gemm(points, gpu, corrected=False)
+    sizes = ("hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab")
+    operators = {size: getattr(model, size) for size in sizes} | {
+        "tensor_parallel": tensor_parallel,
+        "layer": curve_json(_sum(dense, "tokens", _LAYER, _LAYER_OPTIONAL), "tokens"),
+        "once": curve_json(_sum(dense, "tokens", _ONCE, {}), "tokens"),
+        "sampled": curve_json(_sum(per_sequence, "sequences", _SAMPLED, _SAMPLED_OPTIONAL), "sequences"),
+    }
+    smallest_s = float(np.mean([_read(dense, "tokens", name)[1][0] for name in ("layernorm", "rotary_emb", "act_fn")]))
+    return {
+        "name": gpu.name,
+        "measured": True,
+        "gpu": asdict(gpu),
+        "provenance": {
+            "date": meta.get("profiled_at"),
+            "gpu_clock": None,
+            "driver": None,
+            "cuda": meta.get("cuda_version"),
+            "torch": None,
+            "source": f"{_SOURCE} of {meta.get('model', model.name)} on {meta.get('gpu', gpu.name)}",
+            "licence": "MIT (casys-kaist/LLMServingSim)",
+            "kernels": f"vLLM {meta['vllm_version']}" if "vllm_version" in meta else None,
+        },
+        "default_kernel": "roofline",
+        "kernels": {"roofline": ROOFLINE_KERNEL},
+        "linear": {
+            "coefficients": asdict(linear),
+            "errors": linear_errors.to_json(),
+            "source": f"{_SOURCE}: the products of {model.name}, a fifth of the shapes held out",
+        },
+        "elementwise": {
+            "coefficients": asdict(ElementwiseCoefficients(smallest_s, _BANDWIDTH_FRACTION)),
+            "source": f"{_SOURCE}: the smallest norms, rotary embeddings and activations; bandwidth not measured",
+        },
+        "operators": {"models": [operators], "source": f"{_SOURCE}, within 1 % of every point"},
+        "all_reduce": {
+            "gpus": {
+                str(gpus): curve_json(roofline_all_reduce(gpu.link_bytes_per_s, gpus), "size_bytes")
+                for gpus in (2, 4, 8)
+            },
+            "errors": {},
+            "source": "a ring over the datasheet's link; not measured",
+        },
+        "host_overhead": {
+            "seconds": host_overhead_s,
+            "source": "ours: about what vLLM 0.19 on an RTX PRO 6000 adds per iteration; not measured",
+        },
+    }
+
+
+def _product_points(dense: Path, per_sequence: Path, model: Model, tensor_parallel: int) -> GemmPoints:
+    """The products of all shapes, lm_head among them, as points of one fit."""
+    vocab = -(-model.vocab // tensor_parallel)
+    shapes = dict(zip(_PRODUCTS, layer_shapes(model, tensor_parallel), strict=True))
+    read = [(*_read(dense, "tokens", name), shape) for name, shape in shapes.items()]
+    read.append((*_read(per_sequence, "sequences", "lm_head"), (vocab, model.hidden)))
+    return GemmPoints(
+        m=np.concatenate([m for m, _, _ in read]).astype(np.int64),
+        n=np.concatenate([np.full(len(m), n) for m, _, (n, _) in read]),
+        k=np.concatenate([np.full(len(m), k) for m, _, (_, k) in read]),
+        seconds=np.concatenate([seconds for _, seconds, _ in read]),
+    )
+
+
+def _sum(path: Path, size: str, repeats: dict[str, int], optional: dict[str, int]) -> Curve:
+    """The operators' times, each as often as it runs, as one curve."""
+    there = distinct(path, "layer")
+    sizes, _ = _read(path, size, next(iter(repeats)))
+    total = np.zeros(len(sizes))
+    for name, count in (repeats | {name: count for name, count in optional.items() if name in there}).items():
+        total += count * np.interp(sizes, *_read(path, size, name))
+    return thinned_curve(sizes, total, _TOLERANCE)
+
+
+def _read(path: Path, size: str, operator: str) -> tuple[FloatArray, FloatArray]:
+    """Sizes, ascending, and seconds of one operator; both of shape ``[points]``."""
+    table = read_points(path, (size, "time_us"), only={"layer": operator})
+    order = np.argsort(table[size])
+    return table[size][order], table["time_us"][order] * 1e-6
+
+
+def _refuse_unknown(path: Path, known: dict[str, int]) -> None:
+    for name in distinct(path, "layer"):
+        if name not in known:
+            raise InputError(f"{path}: operator {name} is not of a dense decoder, accepted are {', '.join(known)}")
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise InputError(f"{folder}: neither {name} nor {name}.gz")
+
+
+def _meta(folder: Path) -> dict[str, str]:
+    """The top-level texts of ``meta.yaml``, for provenance; empty if there is no such file."""
+    path = folder / "meta.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    pairs = (line.partition(":") for line in lines if not line.startswith((" ", "#", "-")))
+    return {name: value.strip().strip("'\"") for name, _, value in pairs if value.strip()}
