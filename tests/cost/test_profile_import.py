@@ -19,8 +19,10 @@ from l4sim.specs.model import load_model
 LLAMA_8B = load_model("llama-3.1-8b")
 RTX = GPUS["rtx-pro-6000"]
 
+Times = dict[str, tuple[float, float]]
+
 # Microseconds at 1 and at 2,048 tokens.
-DENSE = {
+DENSE: Times = {
     "embedding": (3, 8),
     "layernorm": (2, 16),
     "qkv_proj": (36, 303),
@@ -31,13 +33,13 @@ DENSE = {
     "down_proj": (86, 609),
     "final_layernorm": (2, 20),
 }
-PER_SEQUENCE = {"lm_head": (700, 830), "sampler": (25, 160)}
+PER_SEQUENCE: Times = {"lm_head": (700, 830), "sampler": (25, 160)}
 
 
 def write_folder(
     folder: Path,
-    dense: dict[str, tuple[float, float]],
-    per_sequence: dict[str, tuple[float, float]] = PER_SEQUENCE,
+    dense: Times,
+    per_sequence: Times = PER_SEQUENCE,
 ) -> Path:
     for name, size, last, operators in (
         ("dense.csv", "tokens", 2048, dense),
@@ -90,9 +92,7 @@ def test_the_measured_model_uses_its_own_operators_and_others_the_fit(
         (DENSE | {"act_fn": (0, 1)}, r"dense\.csv, line 14: time_us is '0'"),
     ],
 )
-def test_what_is_missing_or_unknown_is_named(
-    tmp_path: Path, dense: dict[str, tuple[float, float]], message: str
-) -> None:
+def test_what_is_missing_or_unknown_is_named(tmp_path: Path, dense: Times, message: str) -> None:
     with pytest.raises(InputError, match=message):
         import_profile(write_folder(tmp_path, dense), RTX, LLAMA_8B)
 
