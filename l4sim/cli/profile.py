@@ -267,7 +267,7 @@ def _draw(shown: Profile, model: Model, cost: CostModel, out: Path) -> Path:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from l4sim.results.plots.style import RC, save
+    from l4sim.results.plots.style import RC, log_scale, save
 
     requests = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     out.mkdir(parents=True, exist_ok=True)
@@ -278,12 +278,9 @@ def _draw(shown: Profile, model: Model, cost: CostModel, out: Path) -> Path:
             if context <= model.max_model_len:
                 milliseconds = [cost.iteration_s(_batch(count, context, 0)) * 1e3 for count in requests]
                 axes.plot(requests, milliseconds, marker="o", label=f"{context:,}")
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlabel="decoding requests",
-            ylabel="iteration, ms",
-            title=f"{model.name} on {shown.name} ({shown.basis})",
-        )
+        log_scale(axes, "x")
+        log_scale(axes, "y")
+        axes.set(xlabel="decoding requests", ylabel="iteration, ms")
+        axes.set_title(f"{model.name} on {shown.name} ({shown.basis})")
         axes.legend(title="context tokens each")
         return save(figure, out / "profile.png")
