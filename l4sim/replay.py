@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from l4sim.cost.profile import Profile, load_profile
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
 from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
-from l4sim.policies.l4.partition import Partition, partition
+from l4sim.policies.l4.objective import Objective
+from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.registry import Setting, build_policy, check_policy
 from l4sim.simulator import Rules, SimulationResult, simulate
@@ -29,8 +31,9 @@ from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks
 from l4sim.specs.model import Model, load_model
 from l4sim.workload.arrange import chain_arrival_s
+from l4sim.workload.histogram import read_histogram
 from l4sim.workload.statistics import reused_tokens
-from l4sim.workload.trace import Trace
+from l4sim.workload.trace import FloatArray, IntArray, Trace
 
 if TYPE_CHECKING:
     from l4sim.results.run import Run
@@ -63,6 +66,7 @@ class Options:
     async_scheduling: bool = True
     fast_forward: bool = True
     plan_sample: float = 0.2
+    plan_histogram: Path | None = None
     seed: int = 0
 
 
@@ -163,13 +167,16 @@ def _intra_link(options: Options, gpu: GPU) -> Link:
 
 
 def sample_demand(trace: Trace, setup: Setup) -> Demand:
-    """The demand of the trace's first part, which is what a plan may know; all of it where that is under 50 requests.
+    """The demand that a plan may know: the histogram that the options name, else that of the trace's first part.
 
-    A closed-loop turn counts as arriving with its session's first one: the rate is what matters here.
+    All of the trace where that part is under 50 requests. A closed-loop turn counts as arriving with its session's
+    first one: the rate is what matters here. Requests that the engine would reject are left out.
 
     Raises:
-        InputError: the sample has no rate.
+        InputError: the histogram cannot be read, or the sample has no rate.
     """
+    if setup.options.plan_histogram is not None:
+        return histogram_demand(setup.options.plan_histogram, setup)
     count = max(int(len(trace) * setup.options.plan_sample), min(50, len(trace)))
     prompt, output = trace.prompt_tokens[:count], trace.output_tokens[:count]
     duration_s = float(np.ptp(chain_arrival_s(trace)[:count]))
@@ -177,14 +184,49 @@ def sample_demand(trace: Trace, setup: Setup) -> Demand:
     new = None
     if trace.prefix is not None and setup.engine.prefix_caching:
         new = np.maximum(prompt - reused_tokens(trace.prompt_tokens, trace.prefix)[:count], 1)
-    return measure_demand(prompt, output, rates, geometric_edges(setup.engine.max_model_len), new)
+    return _demand(prompt, output, rates, setup, new)
 
 
-def plan(demand: Demand, setup: Setup) -> Partition:
-    """The partition of the cluster's instances for a demand."""
+def histogram_demand(path: Path, setup: Setup) -> Demand:
+    """The demand of a histogram in a CSV file.
+
+    Raises:
+        InputError: the histogram cannot be read, or no row of it has a rate and fits the engine.
+    """
+    given = read_histogram(path)
+    return _demand(given.prompt_tokens, given.output_tokens, given.requests_per_s, setup)
+
+
+def _demand(
+    prompt: IntArray, output: IntArray, rates: FloatArray, setup: Setup, new_prompt: IntArray | None = None
+) -> Demand:
+    return measure_demand(
+        prompt,
+        output,
+        rates,
+        geometric_edges(setup.engine.max_model_len),
+        new_prompt,
+        kv_tokens=_capacity(setup).kv_tokens,
+    )
+
+
+def _capacity(setup: Setup) -> Capacity:
     engine = setup.engine
-    capacity = Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
-    return partition(demand, setup.cost, capacity, setup.options.instances)
+    return Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
+
+
+def plan(demand: Demand, setup: Setup, *, objective: Objective | None = None, stages: int | None = None) -> Partition:
+    """The partition of the cluster's instances for a demand.
+
+    Raises:
+        InputError: more stages than there can be.
+    """
+    return partition(demand, setup.cost, _capacity(setup), setup.options.instances, objective=objective, stages=stages)
+
+
+def plan_runner_ups(demand: Demand, setup: Setup, made: Partition) -> tuple[Partition, ...]:
+    """The best plans with other numbers of stages."""
+    return runner_ups(demand, setup.cost, _capacity(setup), setup.options.instances, than=made)
 
 
 Progress = Callable[[str, float, int], None]
@@ -236,11 +278,12 @@ def compare(trace: Trace, policies: Sequence[str], setup: Setup, progress: Progr
     return [run_policy(name, trace, setup, planned, progress) for name in policies]
 
 
-def timed_plan(trace: Trace, setup: Setup) -> tuple[Partition, float]:
-    """The partition for a trace, and the seconds from its histogram to the plan, cost tables included."""
-    demand = sample_demand(trace, setup)
+def timed_plan(
+    demand: Demand, setup: Setup, *, objective: Objective | None = None, stages: int | None = None
+) -> tuple[Partition, float]:
+    """The partition for a demand, and the seconds from this histogram to the plan, cost tables included."""
     start = time.perf_counter()
-    made = plan(demand, setup)
+    made = plan(demand, setup, objective=objective, stages=stages)
     return made, time.perf_counter() - start
 
 

@@ -62,6 +62,12 @@ _OPTIONS = [
     click.option(
         "--plan-sample", type=float, default=0.2, show_default=True, help="Share of the trace that a plan may know."
     ),
+    click.option(
+        "--plan-histogram",
+        type=click.Path(path_type=Path),
+        metavar="FILE.csv",
+        help="What a plan may know instead: rows of prompt_tokens, output_tokens, requests_per_s.",
+    ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout."),
 ]

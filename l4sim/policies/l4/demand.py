@@ -36,8 +36,10 @@ class Demand:
     """Mean context of these tokens."""
     decode_weights: FloatArray
     """Per second, the sum over these tokens of 1 / output tokens of their request."""
+    crossings_per_s: FloatArray
+    """Requests that grow past the bucket's upper edge."""
     crossing_weights: FloatArray
-    """Per second, the sum of 1 / output tokens over requests that grow past the bucket's upper edge."""
+    """Per second, the sum of 1 / output tokens over these requests."""
 
     @property
     def requests_per_s(self) -> float:
@@ -62,11 +64,13 @@ def measure_demand(
     rates_per_s: FloatArray,
     edges_tokens: IntArray,
     new_prompt_tokens: IntArray | None = None,
+    *,
+    kv_tokens: int | None = None,
 ) -> Demand:
     """The demand of a sample of requests, each of which arrives at its own rate; shapes ``[n]``.
 
     ``new_prompt_tokens``: what of each prompt the prefix cache will not have (default: all of it). Requests longer than
-    the last edge are left out: they will be rejected.
+    the last edge, or than an instance's ``kv_tokens``, are left out: they will be rejected.
 
     Raises:
         InputError: no request is short enough, or the rates are not positive numbers.
@@ -75,11 +79,15 @@ def measure_demand(
         raise InputError(
             "a plan needs a positive arrival rate, and the sample has no duration: give a rate with --rate"
         )
-    new = prompt_tokens if new_prompt_tokens is None else new_prompt_tokens
-    fits = prompt_tokens + output_tokens <= edges_tokens[-1]
+    uncached_tokens = prompt_tokens if new_prompt_tokens is None else new_prompt_tokens
+    longest = int(edges_tokens[-1]) if kv_tokens is None else min(int(edges_tokens[-1]), kv_tokens)
+    fits = (prompt_tokens + output_tokens <= longest) & (rates_per_s > 0)
     if not fits.any():
-        raise InputError(f"a plan needs requests of at most {edges_tokens[-1]} tokens, and the sample has none")
-    prompt, new, output, rates = (a[fits].astype(np.float64) for a in (prompt_tokens, new, output_tokens, rates_per_s))
+        raise InputError(f"a plan needs requests of at most {longest} tokens that arrive, and the sample has none")
+    prompt, new, output = (
+        tokens[fits].astype(np.float64) for tokens in (prompt_tokens, uncached_tokens, output_tokens)
+    )
+    rates = rates_per_s[fits]
     weight = rates / output
 
     buckets = len(edges_tokens) - 1
@@ -105,6 +113,7 @@ def measure_demand(
         generated,
         np.where(generated > 0, middle / np.maximum(generated, 1e-300), centre).astype(np.float64),
         tokens @ weight,
+        crossing @ rates,
         crossing @ weight,
     )
 

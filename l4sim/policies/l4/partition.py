@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.cost.model import CostModel
+from l4sim.errors import InputError
 from l4sim.policies.l4.demand import Demand
+from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.plan import Plan, Stage
-from l4sim.policies.l4.qoe import Capacity, StageModel, StageQuality
+from l4sim.policies.l4.qoe import Capacity, stage_table
 
 FloatArray = NDArray[np.float64]
+
+_LEAST_SHARE = 0.003
+"""A bucket with less than this share of prompts and of decoding is not worth a boundary of its own."""
+_BLOCK = 128
+"""Rows of the DP's tables that are worked on at once: few enough to stay in cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
     """What the quality model expects of one planned stage."""
 
-    overload: float
+    load: float
+    """Over what the stage can carry; at 1 and above it cannot."""
     batch: float
     tpot_s: float
     ttft_s: float
-    normalized_latency_s: float
-    """The stage's share of the mean normalized latency; infinite where overloaded."""
+    """Mean over the requests whose prompt ends in the stage; NaN if none does."""
+    prompts_per_s: float
+    tokens_per_s: float
+    cost: float
+    """The stage's share of the objective; infinite where overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,96 +45,193 @@ class Partition:
 
     plan: Plan
     forecasts: tuple[StageForecast, ...]
-    normalized_latency_s: float
-    """Expected mean over all requests (the objective); infinite if infeasible."""
-    feasible: bool
-    """Whether every stage carries its load."""
+    objective: Objective
+    value: float
+    """The objective, to be small: seconds per token, seconds, or the share of requests that miss their SLO; infinite if
+    infeasible."""
+    load: float
+    """The fullest stage's."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every stage carries its load."""
+        return self.load < 1
 
 
 def partition(
-    demand: Demand, cost: CostModel, capacity: Capacity, instances: int, *, handover_s: float = 0.05
-) -> Partition:
-    """The plan with the least expected mean normalized latency; if none carries the load, the least overloaded one.
-
-    Exact over all ways to cut the buckets into ranges and to share out the instances: f(j, n), the best for the first
-    ``j`` buckets with ``n`` instances, is the least over i < j and m <= n of f(i, n - m) + quality(i, j, m). An
-    overloaded stage counts as the square of its overload times a value that no feasible plan reaches, so that the least
-    overloaded plan wins where none is feasible. Recurrence: ours (the paper's is not public).
-    """
-    model = StageModel(demand, cost, capacity, handover_s)
-    cuts = _useful_cuts(demand)
-    table: dict[tuple[int, int], StageQuality] = {
-        (i, j): model.quality(first, last, instances)
-        for i, first in enumerate(cuts)
-        for j, last in enumerate(cuts[i + 1 :], start=i + 1)
-    }
-    finite = [q.latency_weight[np.isfinite(q.latency_weight)] for q in table.values()]
-    penalty = 1e6 * (1.0 + sum(float(values.max(initial=0.0)) for values in finite))
-    best, choice = _solve({key: _charged(q, penalty) for key, q in table.items()}, len(cuts) - 1, instances)
-    return _read(table, cuts, choice, demand, instances, feasible=best < penalty)
-
-
-def _useful_cuts(demand: Demand) -> list[int]:
-    """Bucket numbers where a stage may begin or end: edges with nothing on one side are of no use."""
-    used = np.flatnonzero((demand.arrivals_per_s > 0) | (demand.decode_tokens_per_s > 0))
-    return [0, *range(int(used[0]) + 1, int(used[-1]) + 1), len(demand.arrivals_per_s)]
-
-
-def _charged(quality: StageQuality, penalty: float) -> FloatArray:
-    overloaded = ~np.isfinite(quality.latency_weight)
-    return np.where(overloaded, penalty * np.maximum(quality.overload, 1.0) ** 2, quality.latency_weight)
-
-
-def _solve(
-    costs: dict[tuple[int, int], FloatArray], cuts: int, instances: int
-) -> tuple[float, list[list[tuple[int, int]]]]:
-    """The least total, and for each (cut, instances) where its last stage begins and how many instances it has."""
-    best = np.full((cuts + 1, instances + 1), np.inf)
-    best[0, 0] = 0.0
-    choice = [[(-1, 0)] * (instances + 1) for _ in range(cuts + 1)]
-    for j in range(1, cuts + 1):
-        for i in range(j):
-            stage = costs[i, j]
-            for m in range(1, instances + 1):
-                totals = best[i, : instances + 1 - m] + stage[m - 1]
-                better = totals < best[j, m:]
-                for n in np.flatnonzero(better).tolist():
-                    best[j, m + n] = totals[n]
-                    choice[j][m + n] = (i, m)
-    return float(best[cuts, instances]), choice
-
-
-def _read(
-    table: dict[tuple[int, int], StageQuality],
-    cuts: list[int],
-    choice: list[list[tuple[int, int]]],
     demand: Demand,
+    cost: CostModel,
+    capacity: Capacity,
     instances: int,
     *,
-    feasible: bool,
+    objective: Objective | None = None,
+    stages: int | None = None,
 ) -> Partition:
-    j, n = len(cuts) - 1, instances
-    stages: list[Stage] = []
-    forecasts: list[StageForecast] = []
-    while j > 0:
-        i, m = choice[j][n]
-        quality = table[i, j]
-        edges = demand.edges_tokens
-        stages.append(Stage(int(edges[cuts[i]]), int(edges[cuts[j]]), tuple(range(n - m, n))))
-        forecasts.append(
-            StageForecast(
-                float(quality.overload[m - 1]),
-                float(quality.batch[m - 1]),
-                float(quality.tpot_s[m - 1]),
-                float(quality.ttft_s[m - 1]),
-                float(quality.latency_weight[m - 1]) / demand.requests_per_s,
+    """The plan of least expected cost, with ``stages`` stages if given; the least overloaded one if none is feasible.
+
+    Exact over all ways to cut the buckets into ranges and to share out the instances: f(j, n), the best for the first
+    ``j`` buckets with ``n`` instances, is the least over i < j and m <= n of f(i, n - m) + cost(i, j, m). Where no plan
+    carries the load, the same recurrence with the larger load in place of the sum. Recurrence: ours (the paper's is not
+    public).
+
+    Raises:
+        InputError: more stages than instances or useful boundaries allow.
+    """
+    planner = _Planner(demand, cost, capacity, instances, objective or Objective())
+    return planner.best(stages)
+
+
+def runner_ups(
+    demand: Demand,
+    cost: CostModel,
+    capacity: Capacity,
+    instances: int,
+    *,
+    than: Partition,
+    most: int = 4,
+) -> tuple[Partition, ...]:
+    """The best plans with other numbers of stages than ``than`` has, for its objective, the best first."""
+    planner = _Planner(demand, cost, capacity, instances, than.objective)
+    counts = range(1, min(len(than.plan.stages) + 2, planner.most_stages) + 1)
+    others = [planner.best(count) for count in counts if count != len(than.plan.stages)]
+    return tuple(sorted(others, key=lambda made: (made.value, made.load))[:most])
+
+
+class _Planner:
+    """Tables of one planning problem."""
+
+    def __init__(
+        self, demand: Demand, cost: CostModel, capacity: Capacity, instances: int, objective: Objective
+    ) -> None:
+        self._demand = demand
+        self._instances = instances
+        self._objective = objective
+        self._cuts = useful_cuts(demand)
+        count = len(self._cuts)
+        self._row = {pair: row for row, pair in enumerate((i, j) for j in range(count) for i in range(j))}
+        ranges = tuple((self._cuts[i], self._cuts[j]) for i, j in self._row)
+        self._table = stage_table(demand, cost, capacity, ranges, instances)
+        self._costs = objective.costs(self._table, demand)
+
+    @property
+    def most_stages(self) -> int:
+        return min(len(self._cuts) - 1, self._instances)
+
+    def best(self, stages: int | None) -> Partition:
+        if stages is not None and not 1 <= stages <= self.most_stages:
+            raise InputError(
+                f"{stages} stages: {self._instances} instances and {len(self._cuts) - 1} useful ranges of lengths "
+                f"accept 1 to {self.most_stages}"
             )
+        found = solve(self._costs, len(self._cuts) - 1, self._instances, np.add, stages)
+        if found is None:
+            found = solve(self._table.load, len(self._cuts) - 1, self._instances, np.maximum, stages)
+        assert found is not None
+        return self._read(found)
+
+    def _read(self, choice: list[tuple[int, int, int]]) -> Partition:
+        edges, table, demand = self._demand.edges_tokens, self._table, self._demand
+        stages: list[Stage] = []
+        forecasts: list[StageForecast] = []
+        used = 0
+        ttft_sums = table.ttft_sums(demand.arrivals_per_s)
+        for i, j, m in choice:
+            at = self._row[i, j], m - 1
+            first, last = table.ranges[at[0]]
+            stages.append(Stage(int(edges[first]), int(edges[last]), tuple(range(used, used + m))))
+            used += m
+            prompts_per_s = float(demand.arrivals_per_s[first:last].sum())
+            forecasts.append(
+                StageForecast(
+                    float(table.load[at]),
+                    float(table.batch[at]),
+                    float(table.tpot_s[at]),
+                    float(ttft_sums[at]) / prompts_per_s if prompts_per_s > 0 else float("nan"),
+                    prompts_per_s,
+                    float(demand.decode_tokens_per_s[first:last].sum()),
+                    float(self._costs[at]),
+                )
+            )
+        return Partition(
+            Plan(tuple(stages)),
+            tuple(forecasts),
+            self._objective,
+            sum(forecast.cost for forecast in forecasts),
+            max(forecast.load for forecast in forecasts),
         )
-        j, n = i, n - m
-    forecasts.reverse()
-    return Partition(
-        Plan(tuple(reversed(stages))),
-        tuple(forecasts),
-        sum(forecast.normalized_latency_s for forecast in forecasts),
-        feasible,
-    )
+
+
+def useful_cuts(demand: Demand) -> list[int]:
+    """Bucket numbers where a stage may begin or end: between buckets that hold a share worth telling apart."""
+    prompts = demand.arrivals_per_s / demand.requests_per_s
+    decoding = demand.decode_tokens_per_s / demand.decode_tokens_per_s.sum()
+    cuts = [0]
+    since = 0.0
+    for bucket, share in enumerate(np.maximum(prompts, decoding).tolist()):
+        since += share
+        if since >= _LEAST_SHARE:
+            cuts.append(bucket + 1)
+            since = 0.0
+    cuts[-1 if len(cuts) > 1 else len(cuts) :] = [len(prompts)]
+    return cuts
+
+
+def solve(
+    costs: FloatArray, ranges: int, instances: int, join: np.ufunc, stages: int | None = None
+) -> list[tuple[int, int, int]] | None:
+    """The cheapest plan as (first cut, last cut, instances) per stage; None if every plan costs infinitely much.
+
+    ``costs`` has the shape ``[pairs of cuts, instances]``, pairs (i, j) in order of j, then i. ``join`` says how stages
+    make a total: `numpy.add`, or `numpy.maximum` for the worst stage. ``stages`` is the number of stages, any if None.
+    """
+    layers = 1 if stages is None else stages
+    # best[s][j]: totals by instances for the first j ranges, in s stages; a single layer where their number is free.
+    start = np.full((ranges + 1, instances + 1), np.inf)
+    start[0, 0] = 0.0
+    best = [start]
+    for _ in range(layers):
+        before = best[-1]
+        after = start.copy() if stages is None else np.full_like(start, np.inf)
+        for j in range(1, ranges + 1):
+            for i in range(j):
+                totals = _shared_out((after if stages is None else before)[i], _row(costs, i, j), join)
+                np.minimum(after[j], totals, out=after[j])
+        best.append(after)
+    if not np.isfinite(best[-1][ranges, instances]):
+        return None
+    return list(_choices(best, costs, ranges, instances, join, stages is None))[::-1]
+
+
+def _row(costs: FloatArray, i: int, j: int) -> FloatArray:
+    row: FloatArray = costs[j * (j - 1) // 2 + i]
+    return row
+
+
+def _shared_out(before: FloatArray, cost: FloatArray, join: np.ufunc) -> FloatArray:
+    """Least totals of a stage behind others, by instances: over m, join(before[n - m], cost[m - 1])."""
+    instances = len(cost)
+    padded = np.concatenate((np.full(instances, np.inf), before[:-1]))
+    # Row n holds before[n - m] for m = instances ... 1.
+    windows = np.lib.stride_tricks.sliding_window_view(padded, instances)
+    totals = np.full(instances + 1, np.inf)
+    for low in range(1, instances + 1, _BLOCK):
+        high = min(low + _BLOCK, instances + 1)
+        # No stage has more than the n < high instances there are.
+        most = high - 1
+        totals[low:high] = join(windows[low:high, instances - most :], cost[most - 1 :: -1]).min(axis=1)
+    return totals
+
+
+def _choices(
+    best: list[FloatArray], costs: FloatArray, ranges: int, instances: int, join: np.ufunc, free: bool
+) -> Iterator[tuple[int, int, int]]:
+    """The stages of the best plan from the last to the first, found again from the totals."""
+    layer, j, n = len(best) - 1, ranges, instances
+    while j > 0:
+        layer -= not free
+        before = best[layer]
+        m = np.arange(1, n + 1)
+        options = [join(before[i, n - m], _row(costs, i, j)[:n]) for i in range(j)]
+        i, fewest = divmod(int(np.argmin(options)), n)
+        yield i, j, fewest + 1
+        j, n = i, n - fewest - 1

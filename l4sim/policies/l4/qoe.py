@@ -1,33 +1,43 @@
-"""The expected quality of one stage: how long its requests wait and decode, from the demand and the cost model.
+"""The expected quality of candidate stages, from the demand and the cost model: all ranges and sizes at once.
 
-The paper states the aim (quality of experience) and not the formula **[open]**; this one is ours. For a stage of ``m``
-instances over the buckets [i, j):
+The paper states the aim (quality of experience) and not the formula **[open]**; this one is ours. A stage has ``m``
+instances over the buckets [first, last); per second it gets λ prompts and decodes T tokens.
 
-- Prefill takes a share rho = (prompts/s · seconds per prompt) / m of each instance's time. In what is left an instance
-  does f = (1 - rho) / tau(B) iterations per second, where tau(B) is the cost model's time for a batch of B requests of
-  the stage's own mix of lengths, so that a kernel that minds unequal lengths makes wide stages dear.
-- Little's law closes the loop: B · f = tokens/s / m. The B that solves it is the batch in flight; TPOT = 1 / f.
-- A prompt waits as in an M/G/m queue (Sakasegawa's approximation) and is computed in chunks, each in an iteration that
-  decodes too.
-- B is bounded by the KV cache and by max_num_seqs. Beyond the bound, or with rho >= 1, the stage cannot carry its load:
-  its *overload* is the factor by which the load exceeds what it can carry.
+- *Decoding.* tau(B) is an iteration with B requests of the stage's own mix of lengths, so that a kernel that minds
+  unequal lengths makes wide stages dear; tau_0 is what any iteration costs. A prompt that takes p seconds in c
+  iterations of its own adds p - c·tau_0 to iterations that decode too. Of m seconds, D = m - λ·(p - c·tau_0) are left,
+  and Little's law closes the loop: B·D = T·tau(B). With tau(B) = o + s·B between two batch sizes, B = T·o / (D - T·s);
+  each request gets a token every TPOT = m·B / T.
+- *Prefill.* A prompt is computed in iterations that decode too, p + c·(tau(B) - tau_0). Prompts wait for one another as
+  in a queue whose service is a prompt's own share of such iterations, short prompts sharing one. A router that counts
+  requests and not their tokens does less well than one queue for all instances: `_UNEVEN` says by how much. An arrival
+  at a decoding engine also waits for the running iteration and the one already planned: 1.5·tau(B) on average.
+- *KV cache.* A stage that keeps all its slots (KV cache over mean context, at most max_num_seqs) busy with probability
+  P makes prompts wait for a slot, too.
+- *Handover.* A request that enters from the stage below misses 1.5·tau(B), as an arrival does.
+- *Load.* With no D left, or B beyond the slots, or prompts that come faster than they are computed, the stage cannot
+  carry its load: the largest of the three ratios.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.model import CostModel
 from l4sim.policies.l4.demand import Demand
+from l4sim.policies.l4.iteration_times import IterationTimes, iteration_times, prefill_seconds
+from l4sim.policies.l4.queueing import mean_wait_s, waiting_probability
 
 FloatArray = NDArray[np.float64]
 
-_NO_CONTEXTS = np.empty(0, dtype=np.int64)
+_UNEVEN = 0.15
+"""Weight of separate queues, one per instance with randomly split arrivals, against one queue for all."""
+_FELT_AFTER = 1.5
+"""Iterations that pass before an engine that schedules ahead runs what has just arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,134 +50,144 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
-class StageQuality:
-    """The expectation for one stage with 1 ... M instances; shapes ``[M]``, index m - 1."""
+class StageTable:
+    """Expectations for ``p`` ranges of buckets with 1 ... ``M`` instances: shapes ``[p, M]``, column m - 1."""
 
-    latency_weight: FloatArray
-    """Expected normalized latency of the stage's requests, summed per second of arrivals; inf where overloaded."""
-    overload: FloatArray
-    """Load over what can be carried; > 1 means that the stage cannot carry it."""
+    ranges: tuple[tuple[int, int], ...]
+    """Buckets [first, last) of each row."""
+    load: FloatArray
+    """Load over what can be carried; at 1 and above the stage cannot carry it and all else is meaningless."""
     batch: FloatArray
     """Requests in flight per instance."""
+    tau_s: FloatArray
+    """An iteration that only decodes."""
     tpot_s: FloatArray
-    ttft_s: FloatArray
-    """Mean over the requests whose prompt ends in the stage."""
+    wait_s: FloatArray
+    """Mean wait of a prompt before its first chunk."""
+    wait_probability: FloatArray
+    mixed_s: FloatArray
+    """What decoding adds to an iteration that computes a prompt."""
+    prefill_s: FloatArray
+    """Seconds to compute each bucket's mean prompt alone; shape ``[b]``."""
+    prefill_chunks: FloatArray
+    """The iterations that this takes; shape ``[b]``."""
+
+    def ttft_sums(self, weights: FloatArray) -> FloatArray:
+        """Sum over the prompts of each range of their TTFT times a weight given per bucket; shape ``[p, M]``."""
+        count = self.sums(weights)[:, None]
+        alone_s = self.sums(weights * self.prefill_s)[:, None]
+        chunks = self.sums(weights * self.prefill_chunks)[:, None]
+        return np.asarray(count * self.wait_s + alone_s + chunks * self.mixed_s)
+
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Sums over each range of values given per bucket; shape ``[p]``."""
+        return range_sums(values, self.ranges)
 
 
-def prefill_seconds(cost: CostModel, demand: Demand, max_num_batched_tokens: int) -> tuple[FloatArray, FloatArray]:
-    """Seconds and iterations to compute one mean prompt of each bucket alone; shapes ``[b]``."""
-    seconds = np.zeros(len(demand.prompt_tokens))
-    chunks = np.zeros(len(demand.prompt_tokens))
-    for bucket, (prompt, new) in enumerate(zip(demand.prompt_tokens, demand.new_prompt_tokens, strict=True)):
-        if demand.arrivals_per_s[bucket] == 0:
-            continue
-        done, total = round(prompt - new), round(prompt)
-        while done < total:
-            chunk = min(total - done, max_num_batched_tokens)
-            seconds[bucket] += cost.iteration_s(Batch(_NO_CONTEXTS, 0, (Prefill(chunk, done),)))
-            chunks[bucket] += 1
-            done += chunk
-    return seconds, chunks
+def handover_s(table: StageTable) -> FloatArray:
+    """Seconds that a request loses when it enters from the stage below; shape ``[p, M]``."""
+    return _FELT_AFTER * table.tau_s
 
 
-def stage_lengths(demand: Demand, first: int, last: int, count: int) -> NDArray[np.int64]:
-    """``count`` context lengths that stand for the mix decoded in buckets [first, last), in no order of length."""
-    tokens = demand.decode_tokens_per_s[first:last]
-    if tokens.sum() == 0:
-        tokens = np.ones_like(tokens)
-    share = np.concatenate(([0.0], np.cumsum(tokens) / tokens.sum()))
-    quantiles = np.interp((np.arange(count) + 0.5) / count, share, demand.edges_tokens[first : last + 1])
-    # Engines do not sort their batches. A stride coprime to the count visits all lengths, neighbours far apart.
-    stride = next(s for s in range(max(round(count * 0.618), 1), count + 2) if math.gcd(s, count) == 1)
-    order = np.arange(count) * stride % count
-    return np.maximum(quantiles[order], 1).astype(np.int64)
+def range_sums(values: FloatArray, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
+    """Sums of ``values[first:last]`` for every range; shape ``[p]``."""
+    before = np.concatenate(([0.0], np.cumsum(values)))
+    bounds = np.array(ranges)
+    # A difference of cumulative sums may miss zero by a rounding error, which as a rate would mean something.
+    return np.asarray(np.maximum(before[bounds[:, 1]] - before[bounds[:, 0]], 0.0))
 
 
-class StageModel:
-    """Evaluates stages of one demand; what they share is computed once."""
+def stage_table(
+    demand: Demand, cost: CostModel, capacity: Capacity, ranges: tuple[tuple[int, int], ...], instances: int
+) -> StageTable:
+    """What to expect of stages over ``ranges`` of buckets with 1 ... ``instances`` instances."""
+    times = iteration_times(demand, cost, list(ranges), capacity.max_num_seqs, capacity.kv_tokens)
+    prefill_s, chunks = prefill_seconds(
+        cost, demand.prompt_tokens, demand.new_prompt_tokens, capacity.max_num_batched_tokens
+    )
+    arrivals = demand.arrivals_per_s
+    m = np.arange(1, instances + 1, dtype=np.float64)[None, :]
+    prompts_per_s = range_sums(arrivals, ranges)[:, None]
+    tokens_per_s = range_sums(demand.decode_tokens_per_s, ranges)[:, None]
 
-    def __init__(self, demand: Demand, cost: CostModel, capacity: Capacity, handover_s: float) -> None:
-        """``handover_s``: seconds that a request loses when it is handed over."""
-        self._demand = demand
-        self._cost = cost
-        self._capacity = capacity
-        self._handover_s = handover_s
-        self._prefill_s, self._chunks = prefill_seconds(cost, demand, capacity.max_num_batched_tokens)
+    added_s = range_sums(arrivals * (prefill_s - chunks * times.floor_s), ranges)[:, None]
+    slots = _slots(demand, capacity, ranges)
+    batch = solve_batch(times, tokens_per_s, m - added_s, slots)
+    tau_s = _interpolate(times, batch)
+    tpot_s = m * tau_s / np.maximum(m - added_s, 1e-12)
+    mixed_s = np.maximum(tau_s - times.floor_s, 0.0)
 
-    def quality(self, first: int, last: int, max_instances: int) -> StageQuality:
-        """What to expect of buckets [first, last) with 1 ... ``max_instances`` instances."""
-        demand, capacity = self._demand, self._capacity
-        span = slice(first, last)
-        instances = np.arange(1, max_instances + 1, dtype=np.float64)
-        tokens_per_s = float(demand.decode_tokens_per_s[span].sum())
-        arrivals_per_s = float(demand.arrivals_per_s[span].sum())
-        busy = float(demand.arrivals_per_s[span] @ self._prefill_s[span]) / instances
-        mean_context = self._mean_context(span, tokens_per_s)
-        most = max(min(capacity.max_num_seqs, capacity.kv_tokens / mean_context), 1.0)
-        sizes, taus = self._iteration_times(first, last, most)
+    # A prompt's share of the engine: what it adds, and the fraction of an iteration's token budget that it fills.
+    own_s = prefill_s - chunks * times.floor_s
+    filled = demand.new_prompt_tokens / capacity.max_num_batched_tokens
+    work_s = range_sums(arrivals * own_s, ranges)[:, None] + range_sums(arrivals * filled, ranges)[:, None] * tau_s
+    square_s2 = (
+        range_sums(arrivals * own_s**2, ranges)[:, None]
+        + 2 * range_sums(arrivals * own_s * filled, ranges)[:, None] * tau_s
+        + range_sums(arrivals * filled**2, ranges)[:, None] * tau_s**2
+    )
+    some = np.maximum(prompts_per_s, 1e-12)
+    queue_load = work_s / m
+    one_queue_s = mean_wait_s(queue_load, m, work_s / some, square_s2 / some)
+    own_queue_s = mean_wait_s(queue_load, np.ones_like(m), work_s / some, square_s2 / some)
 
-        # tau(B) / B falls with B: the batch in flight is where it meets the time that a token may take.
-        allowed_s = np.maximum(1 - busy, 1e-9) * instances / max(tokens_per_s, 1e-12)
-        batch = _solve_batch(sizes, taus, allowed_s)
-        fullest = taus[-1] / sizes[-1]
-        overload = np.maximum(busy + fullest * tokens_per_s / instances, busy)
-        tau = np.interp(batch, sizes, taus)
-        tpot_s = tau / np.maximum(1 - busy, 1e-9)
+    fullest_s = tokens_per_s * (_interpolate(times, slots) / slots)
+    slot_load = batch / slots
+    entering = prompts_per_s + _entering(demand.crossings_per_s, ranges)
+    stay_s = tokens_per_s / np.maximum(entering, 1e-12) * tpot_s
+    slot_wait_s = mean_wait_s(slot_load, m * np.maximum(slots, 1.0), stay_s, 2 * stay_s**2)
 
-        chunks = self._chunks[span]
-        service_s = self._prefill_s[span][:, None] + chunks[:, None] * tau[None, :]
-        wait_s, queue_load = _queue(demand.arrivals_per_s[span], service_s, instances)
-        overload = np.maximum(overload, queue_load)
-        ttft_s = wait_s[None, :] + service_s
-        weight = demand.arrival_weights[span] @ ttft_s + float(demand.decode_weights[span].sum()) * tpot_s
-        weight = weight + demand.crossing_weights[last - 1] * self._handover_s
-        mean_ttft_s = demand.arrivals_per_s[span] @ ttft_s / max(arrivals_per_s, 1e-12)
-        return StageQuality(np.where(overload < 1, weight, np.inf), overload, batch, tpot_s, mean_ttft_s)
-
-    def _mean_context(self, span: slice, tokens_per_s: float) -> float:
-        demand = self._demand
-        if tokens_per_s == 0:
-            return float(demand.decode_context_tokens[span].mean())
-        return float(demand.decode_tokens_per_s[span] @ demand.decode_context_tokens[span]) / tokens_per_s
-
-    def _iteration_times(self, first: int, last: int, most: float) -> tuple[FloatArray, FloatArray]:
-        """Batch sizes 1, 4, 16, ... up to ``most``, and the iteration time of each with the stage's mix of lengths."""
-        sizes = sorted({*(size for size in (1, 4, 16, 64, 256, 1024) if size < most), int(most)})
-        taus = []
-        for size in sizes:
-            contexts = stage_lengths(self._demand, first, last, size)
-            taus.append(self._cost.iteration_s(Batch(contexts, int(contexts.sum()))))
-        return np.array(sizes, dtype=np.float64), np.array(taus)
+    busy = np.minimum(batch, 1.0)
+    wait_s = (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s + slot_wait_s + busy * _FELT_AFTER * tau_s
+    return StageTable(
+        ranges,
+        np.maximum(np.maximum((added_s + fullest_s) / m, queue_load), slot_load * (slot_load >= 1)),
+        batch,
+        tau_s,
+        tpot_s,
+        wait_s,
+        waiting_probability(queue_load, m),
+        mixed_s,
+        prefill_s,
+        chunks,
+    )
 
 
-def _solve_batch(sizes: FloatArray, taus: FloatArray, allowed_s: FloatArray) -> FloatArray:
-    """The batch B with tau(B) / B = ``allowed_s``, tau linear between the sizes; at most the largest size.
+def _slots(demand: Demand, capacity: Capacity, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
+    """Requests of each range's mean context that an instance holds; shape ``[p, 1]``."""
+    tokens = range_sums(demand.decode_tokens_per_s, ranges)
+    contexts = range_sums(demand.decode_tokens_per_s * demand.decode_context_tokens, ranges)
+    middles = np.array([demand.decode_context_tokens[first:last].mean() for first, last in ranges])
+    mean = np.where(tokens > 0, contexts / np.maximum(tokens, 1e-300), middles)
+    return np.asarray(np.clip(capacity.kv_tokens / mean, 1.0, capacity.max_num_seqs)[:, None])
 
-    Below the smallest size there is less than one request in flight, each at the speed of a batch of one.
+
+def _entering(crossings_per_s: FloatArray, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
+    """What comes from the stage below each range, per second; shape ``[p, 1]``."""
+    return np.array([[crossings_per_s[first - 1] if first else 0.0] for first, _ in ranges])
+
+
+def solve_batch(times: IterationTimes, tokens_per_s: FloatArray, left: FloatArray, slots: FloatArray) -> FloatArray:
+    """The batch B with B · left = tokens/s · tau(B), at most ``slots``; shape ``[p, M]``.
+
+    ``left``: seconds per second that instances have for decoding. Below one request in flight, tau is that of one.
     """
-    ratios = taus / sizes
-    batch = np.minimum(taus[0] / allowed_s, sizes[0])
-    for low in range(len(sizes) - 1):
-        slope = (taus[low + 1] - taus[low]) / (sizes[low + 1] - sizes[low])
-        offset = taus[low] - slope * sizes[low]
-        inside = (allowed_s < ratios[low]) & (allowed_s >= ratios[low + 1])
-        batch = np.where(inside, offset / np.maximum(allowed_s - slope, 1e-15), batch)
-    solved: FloatArray = np.where(allowed_s < ratios[-1], sizes[-1], batch)
-    return solved
+    sizes, tau = times.sizes, times.tau_s
+    batch = np.where(left > 0, tokens_per_s * tau[:, :1] / np.maximum(left, 1e-12), np.inf)
+    for k, (small, large) in enumerate(pairwise(sizes.tolist())):
+        slope = (tau[:, k + 1] - tau[:, k])[:, None] / (large - small)
+        offset = tau[:, k][:, None] - slope * small
+        room = left - tokens_per_s * slope
+        solved = np.where(room > 0, tokens_per_s * offset / np.maximum(room, 1e-12), np.inf)
+        batch = np.where(batch > small, np.maximum(solved, small), batch)
+    return np.asarray(np.minimum(batch, slots))
 
 
-def _queue(arrivals_per_s: FloatArray, service_s: FloatArray, instances: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean wait and utilisation of an M/G/m queue, for each number of instances.
-
-    Shapes: ``arrivals_per_s`` ``[b]``, ``service_s`` ``[b, M]``, ``instances`` and both results ``[M]``.
-    Source: Sakasegawa, Ann. Inst. Stat. Math. 29 (1977), with (1 + cv²) / 2 for the service times' spread.
-    """
-    rate = arrivals_per_s.sum()
-    if rate == 0:
-        return np.zeros(len(instances)), np.zeros(len(instances))
-    mean = arrivals_per_s @ service_s / rate
-    square = arrivals_per_s @ service_s**2 / rate
-    load = rate * mean / instances
-    stable = np.minimum(load, 0.999)
-    wait = stable ** (np.sqrt(2 * (instances + 1)) - 1) / (instances * (1 - stable)) * square / mean / 2
-    return wait, load
+def _interpolate(times: IterationTimes, batch: FloatArray) -> FloatArray:
+    """Iteration times of batches, shape ``[p, M]``, linear between the sizes."""
+    sizes, tau = times.sizes, times.tau_s
+    tau_s = np.broadcast_to(tau[:, :1], batch.shape)
+    for k, (small, large) in enumerate(pairwise(sizes.tolist())):
+        slope = (tau[:, k + 1] - tau[:, k])[:, None] / (large - small)
+        tau_s = np.where(batch > small, tau[:, k][:, None] + slope * (batch - small), tau_s)
+    return np.asarray(tau_s)
