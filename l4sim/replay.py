@@ -23,7 +23,7 @@ from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.registry import Setting, build_policy, check_policy
 from l4sim.simulator import Rules, SimulationResult, simulate
-from l4sim.simulator.cluster import REQUEST_STATUSES
+from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
 from l4sim.simulator.migration import KINDS, REASONS, STATUSES
 from l4sim.specs.cluster import Cluster
 from l4sim.specs.gpu import GPU
@@ -177,7 +177,7 @@ def sample_demand(trace: Trace, setup: Setup) -> Demand:
     """
     if setup.options.plan_histogram is not None:
         return histogram_demand(setup.options.plan_histogram, setup)
-    count = max(int(len(trace) * setup.options.plan_sample), min(50, len(trace)))
+    count = _sample_size(trace, setup)
     prompt, output = trace.prompt_tokens[:count], trace.output_tokens[:count]
     duration_s = float(np.ptp(chain_arrival_s(trace)[:count]))
     rates = np.full(count, 1.0 / duration_s if duration_s > 0 else np.nan)
@@ -215,6 +215,11 @@ def _capacity(setup: Setup) -> Capacity:
     return Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
 
 
+def _sample_size(trace: Trace, setup: Setup) -> int:
+    """How many of the trace's first requests a plan may know."""
+    return max(int(len(trace) * setup.options.plan_sample), min(50, len(trace)))
+
+
 def plan(demand: Demand, setup: Setup, *, objective: Objective | None = None, stages: int | None = None) -> Partition:
     """The partition of the cluster's instances for a demand.
 
@@ -242,7 +247,7 @@ def run_policy(
         InputError: no such policy, or the trace does not suit it or the engine.
     """
     options = setup.options
-    policy = build_policy(name, Setting(options.instances, options.seed, partition))
+    policy = build_policy(name, _setting(trace, setup, partition))
     result = simulate(
         trace,
         router=policy.router,
@@ -256,6 +261,18 @@ def run_policy(
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
     )
     return _tables(name, trace, result, policy.partition, options.instances)
+
+
+def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Setting:
+    count, block_tokens = _sample_size(trace, setup), setup.engine.block_tokens
+    return Setting(
+        setup.options.instances,
+        setup.options.seed,
+        partition,
+        sample_lengths=lambda: (trace.prompt_tokens[:count], trace.output_tokens[:count]),
+        output_tokens=trace.output_tokens.tolist,
+        prefix_id_tokens=shared_prefix_ids(trace, block_tokens)[1] if setup.engine.prefix_caching else block_tokens,
+    )
 
 
 def compare(trace: Trace, policies: Sequence[str], setup: Setup, progress: Progress | None = None) -> list[Run]:

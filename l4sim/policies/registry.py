@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 from l4sim.policies.agent import Agent, Coordinator
 from l4sim.policies.l4.agent import L4Agent
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.router import L4Router
+from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, LlumnixRouter
+from l4sim.policies.rivals.oracle import OracleLength
+from l4sim.policies.rivals.pools import TwoPools, split_pools
+from l4sim.policies.rivals.sglang.bucket import Bucket
+from l4sim.policies.rivals.sglang.cache_aware import CacheAware
 from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, RoundRobin, Router
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +31,12 @@ class Setting:
     seed: int
     partition: Callable[[], Partition]
     """Computes the plan for the traffic at hand; called only by policies that need one."""
+    sample_lengths: Callable[[], tuple[IntArray, IntArray]]
+    """Prompt and output tokens of the requests that a plan may know, shapes ``[n]``."""
+    output_tokens: Callable[[], Sequence[int]]
+    """True output lengths by request number: for the oracle, and for no other policy."""
+    prefix_id_tokens: int
+    """Prompt tokens that one of a request's prefix ids stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +56,22 @@ def _l4(setting: Setting) -> Policy:
     return Policy(L4Router(partition.plan), agents, partition=partition)
 
 
+def _llumnix(setting: Setting) -> Policy:
+    agents = tuple(LlumnixAgent() for _ in range(setting.instances))
+    return Policy(LlumnixRouter(), agents, LlumnixCoordinator())
+
+
 POLICIES: Mapping[str, Callable[[Setting], Policy]] = {
     "random": lambda setting: Policy(Random(setting.seed)),
     "round-robin": lambda setting: Policy(RoundRobin()),
     "least-outstanding": lambda setting: Policy(LeastOutstanding()),
     "power-of-two": lambda setting: Policy(PowerOfTwo(setting.seed)),
     "vllm": lambda setting: Policy(VLLM()),
+    "llumnix": _llumnix,
+    "sglang-cache-aware": lambda setting: Policy(CacheAware(setting.instances, setting.prefix_id_tokens)),
+    "sglang-bucket": lambda setting: Policy(Bucket(setting.instances)),
+    "two-pools": lambda setting: Policy(TwoPools(split_pools(*setting.sample_lengths(), setting.instances))),
+    "oracle-length": lambda setting: Policy(OracleLength(setting.instances, setting.output_tokens())),
     "l4": _l4,
 }
 

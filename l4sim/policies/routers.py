@@ -28,7 +28,7 @@ class Listening(Protocol):
 
 
 class RoundRobin:
-    """Each instance in turn."""
+    """Each instance in turn, whatever its load (the usual balancer before vLLM replicas; SGLang's `round_robin`)."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -61,7 +61,11 @@ class LeastOutstanding:
 
 
 class PowerOfTwo:
-    """The less loaded of two random instances (Mitzenmacher 2001; SGLang's gateway calls it `power_of_two`)."""
+    """The less loaded of two random instances (Mitzenmacher 2001), the first drawn of equals.
+
+    After `power_of_two.rs` of SGLang's gateway. Load is the number of requests outstanding, which is what the gateway
+    counts itself; where its workers report the tokens they hold, it compares these, polled every few seconds.
+    """
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -79,8 +83,9 @@ class PowerOfTwo:
 class VLLM:
     """vLLM's internal data-parallel balancer: the least of 4 x waiting + running, the first of equals.
 
-    After `DPLBAsyncMPClient.get_core_engine_for_request` in vLLM's `v1/engine/core_client.py`, whose counts are up to
-    100 ms old where these are fresh.
+    After `DPLBAsyncMPClient.get_core_engine_for_request` in `v1/engine/core_client.py` of vLLM 0.19, with one client.
+    Its counts are up to 100 ms old, its own requests since then added as waiting; here they are fresh. (Later versions
+    score max(waiting + running, own in flight), add to it under KV pressure only, and rotate among equals.)
     """
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:

@@ -1,0 +1,183 @@
+"""Llumnix: dispatch by remaining steps, and a central scheduler that pairs instances for live migration.
+
+Follows Llumnix v0 (`AlibabaPAI/llumnix`; Sun et al., OSDI '24) with its defaults (`llumnix/config/default.py`) and
+migration switched on. The load metric is *remaining steps* (`load_computation.py`): the KV blocks that are free once
+all waiting requests have theirs, per request; how many blocks each may still grow by.
+
+- Dispatch (`dispatch_policy.py`, `load`): to the instance with the most remaining steps, by what the manager heard in
+  its last poll (every 50 ms); the first of equals. Between polls its picture does not change.
+- Migration (`manager.py`, `migration_scheduler.py`, `migration_policy.py`): after each poll, the instances below 3
+  remaining steps, fewest first, are paired with those above 3, most first. `defrag`, the default, takes all pairs;
+  `balanced` only those that leave the destination at 3 or more and narrow the gap without turning it round. A pair with
+  an instance that migrates already is passed over: one migration at a time per instance.
+- The source of a pair migrates its shortest running request (`local_migration_scheduler.py`, `SR`). How a migration
+  itself goes is `l4sim.simulator.migration`'s business.
+
+Departures:
+
+- The manager is two parts: a router that polls the instances' views, and a coordinator to whom the instances' agents
+  report by message every 50 ms. It pairs 10 ms later whoever has reported, so that a lost message costs one round.
+- An agent says in its reports that it migrates, and to where; the manager learns it from the migration's return.
+- The source counts an instance with preempted requests in its queue as one to migrate from at any load. Views do not
+  tell these from other waiting requests, and need not: what a preempted request waits for are blocks that are not
+  there, so that the instance is below 3 steps anyway.
+- `balanced` foresees the loads with the instance's mean request where the source takes its last running one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from l4sim.policies.agent import (
+    COORDINATOR,
+    Instruction,
+    Migrate,
+    MigrationEnded,
+    OwnView,
+    Received,
+    Send,
+    SetTimer,
+    Started,
+    Stimulus,
+    TimerFired,
+)
+from l4sim.policies.views import InstanceView, RequestView
+
+PairPolicy = Literal["defrag", "balanced"]
+
+_POLLING_INTERVAL_S = 0.05
+_REPORTS_IN_S = 0.01
+"""Ours: how long after the reports are sent the coordinator acts on them; many times a message's way."""
+_MIGRATE_OUT_STEPS = 3.0
+"""The source's threshold of -3.0, which is on a load that is minus the remaining steps."""
+
+
+class Report(NamedTuple):
+    """What an instance's agent tells the coordinator."""
+
+    free_blocks: float
+    """Less those that all waiting requests will take; may be negative."""
+    requests: int
+    """Running and waiting."""
+    mean_blocks: float
+    """Of a running request."""
+    sending_to: int | None
+    """The destination of the migration that the instance is the source of."""
+
+
+class MoveOne(NamedTuple):
+    """The coordinator's message to a source: migrate a request to this instance."""
+
+    destination: int
+
+
+def remaining_steps(free_blocks: float, requests: int) -> float:
+    """Blocks that each request may still grow by; infinite without requests (`RemainingStepsLoad`)."""
+    return free_blocks / requests if requests else math.inf
+
+
+def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]]:
+    """Who is to migrate a request to whom: (source, destination), from the latest reports by instance."""
+    steps = {instance: remaining_steps(r.free_blocks, r.requests) for instance, r in reports.items()}
+    instances = sorted(steps)
+    sources = sorted((i for i in instances if steps[i] < _MIGRATE_OUT_STEPS), key=steps.__getitem__)
+    destinations = sorted((i for i in instances if steps[i] > _MIGRATE_OUT_STEPS), key=lambda i: -steps[i])
+    sending = [instance for instance, report in reports.items() if report.sending_to is not None]
+    busy = {*sending, *(reports[instance].sending_to for instance in sending)}
+    return [
+        (source, destination)
+        for source, destination in zip(sources, destinations, strict=False)
+        if (policy == "defrag" or _balances(reports[source], reports[destination]))
+        and source not in busy
+        and destination not in busy
+    ]
+
+
+def _balances(source: Report, destination: Report) -> bool:
+    there = remaining_steps(destination.free_blocks, destination.requests)
+    here_after = remaining_steps(source.free_blocks + source.mean_blocks, source.requests - 1)
+    there_after = remaining_steps(destination.free_blocks - destination.mean_blocks, destination.requests + 1)
+    if there_after < _MIGRATE_OUT_STEPS:
+        return False
+    gap = there - remaining_steps(source.free_blocks, source.requests)
+    return 0 < there_after - here_after < gap or there == math.inf
+
+
+def _free_blocks(view: InstanceView) -> float:
+    return view.kv_blocks_free - view.waiting_tokens / view.kv_block_tokens
+
+
+class LlumnixRouter:
+    """Dispatches to the instance with the most remaining steps."""
+
+    def __init__(self, *, polling_interval_s: float = _POLLING_INTERVAL_S) -> None:
+        """``polling_interval_s``: how old the loads may be; 0 looks at each arrival."""
+        self._polling_interval_s = polling_interval_s
+        self._polled_s = -math.inf
+        self._choice = 0
+
+    def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
+        """Return the position with the most remaining steps at the last poll."""
+        now_s = instances[0].as_of_s
+        if now_s - self._polled_s >= self._polling_interval_s:
+            self._polled_s = now_s
+            steps = [remaining_steps(_free_blocks(view), view.running + view.waiting) for view in instances]
+            self._choice = steps.index(max(steps))
+        return self._choice
+
+
+class LlumnixAgent:
+    """An instance's part: reports its load, and migrates a request when told to."""
+
+    def __init__(self) -> None:
+        self._sending_to: int | None = None
+
+    def handle(self, stimulus: Stimulus, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        """React to a stimulus."""
+        match stimulus:
+            case Started():
+                return (SetTimer(_POLLING_INTERVAL_S, "report"),)
+            case TimerFired():
+                return (Send(COORDINATOR, self._report(own)), SetTimer(_POLLING_INTERVAL_S, "report"))
+            case Received(_, MoveOne(destination)):
+                return self._migrate(own, destination)
+            case MigrationEnded():
+                self._sending_to = None
+        return ()
+
+    def _report(self, own: OwnView) -> Report:
+        mean_blocks = own.context_tokens / max(own.running, 1) / own.kv_block_tokens
+        return Report(_free_blocks(own), own.running + own.waiting, mean_blocks, self._sending_to)
+
+    def _migrate(self, own: OwnView, destination: int) -> Sequence[Instruction]:
+        decoding = own.decoding()
+        if self._sending_to is not None or not decoding:
+            return ()
+        self._sending_to = destination
+        shortest = min(decoding, key=lambda request: request.context_tokens)
+        return (Migrate(shortest.request, destination, "rebalance"),)
+
+
+class LlumnixCoordinator:
+    """The manager's part that decides on migrations."""
+
+    def __init__(self, policy: PairPolicy = "defrag") -> None:
+        self._policy: PairPolicy = policy
+        self._reports: dict[int, Report] = {}
+        """What has come since the last round."""
+
+    def handle(self, stimulus: Stimulus, now_s: float) -> Sequence[Instruction]:
+        """React to a stimulus."""
+        match stimulus:
+            case Started():
+                return (SetTimer(_POLLING_INTERVAL_S + _REPORTS_IN_S, "round"),)
+            case Received(sender, Report() as report):
+                self._reports[sender] = report
+            case TimerFired():
+                pairs = pair(self._reports, self._policy)
+                self._reports = {}
+                moves = [Send(source, MoveOne(destination)) for source, destination in pairs]
+                return (*moves, SetTimer(_POLLING_INTERVAL_S, "round"))
+        return ()

@@ -1,0 +1,134 @@
+"""An oracle: every request's true output length is known when it is placed, and nothing is ever moved.
+
+Ours. It tells what knowing the lengths could be worth to a router alone. Each request goes where it adds least to the
+sum of all normalized latencies (E2E / output tokens), the measure that length-aware scheduling is after: greedily, and
+without knowledge of later arrivals, so that it bounds what length-aware *placement* can do in practice, not in theory.
+
+An iteration is taken to last as long as its batch has context tokens to read, and a prompt token to cost as much as
+`_PROMPT_TOKEN_READS` of them. A request j placed beside a request i decodes together with it for as many iterations as
+the one has left that ends first. In these, i waits for j's context, as long as j waits for i's; and i waits for j's
+prompt once. Each wait counts divided by the output length of the one that waits. So short answers shun long contexts
+with nobody telling them to, and long ones shun the company of many short ones.
+
+What is outstanding follows from what was placed and from each instance's counts of requests: prompts are started in the
+order in which they were placed, and as all decoding requests of an instance gain a token per iteration, whoever has the
+fewest left ends first. (A preemption breaks the order; the error lasts until its request ends.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from heapq import heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.policies.views import InstanceView, RequestView
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_PROMPT_TOKEN_READS = 500.0
+"""Ours, for an 8B model on an H200: 16e9 FLOP at 1e15 a second last about as long as 500 times 128 KiB at 4.8e12."""
+
+
+class _Placed:
+    """The requests outstanding, as columns: one slot each, packed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.columns: FloatArray = np.empty((3, 64))
+        """By slot: the iteration of its instance in which it ends (before it decodes: its output tokens); its last
+        context length; one over its output tokens."""
+        self.rows: IntArray = np.empty((2, 64), dtype=np.int64)
+        """By slot: its instance; the clock that it goes by."""
+        self._requests: list[int] = []
+        self._slots: dict[int, int] = {}
+
+    def add(self, request: int, instance: int, clock: int, prompt_tokens: int, output_tokens: int) -> None:
+        """Take in a request that does not decode yet."""
+        slot = self.count
+        if slot == self.columns.shape[1]:
+            self.columns = np.concatenate((self.columns, np.empty_like(self.columns)), axis=1)
+            self.rows = np.concatenate((self.rows, np.empty_like(self.rows)), axis=1)
+        self.columns[:, slot] = output_tokens, prompt_tokens + output_tokens, 1.0 / output_tokens
+        self.rows[:, slot] = instance, clock
+        self._requests.append(request)
+        self._slots[request] = slot
+        self.count += 1
+
+    def start(self, request: int, clock: int, end: float) -> None:
+        """A request decodes from now on."""
+        slot = self._slots[request]
+        self.columns[0, slot] = end
+        self.rows[1, slot] = clock
+
+    def remove(self, request: int) -> None:
+        """A request has ended; the last slot moves into its place."""
+        slot = self._slots.pop(request)
+        last = self._requests.pop()
+        self.count -= 1
+        if last != request:
+            self._requests[slot] = last
+            self._slots[last] = slot
+            self.columns[:, slot] = self.columns[:, self.count]
+            self.rows[:, slot] = self.rows[:, self.count]
+
+
+class OracleLength:
+    """Places requests by their true lengths."""
+
+    def __init__(self, instances: int, output_tokens: Sequence[int]) -> None:
+        """``output_tokens``: the true output length of every request, by its number."""
+        self._output_tokens = output_tokens
+        self._clocks: FloatArray = np.zeros(instances + 1)
+        """Iterations that each instance is known to have done; the last one stands still, for who does not decode."""
+        self._placed = _Placed()
+        self._queued: list[deque[tuple[int, int]]] = [deque() for _ in range(instances)]
+        """By instance: (request, output tokens), in the order in which they were placed."""
+        self._decoding: list[list[tuple[int, int]]] = [[] for _ in range(instances)]
+        """By instance, a heap: (the iteration of its end, request)."""
+        self._outstanding = [0] * instances
+
+    def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
+        """Return the position where the request adds least to the sum of normalized latencies."""
+        for position, view in enumerate(instances):
+            waiting = view.waiting
+            outstanding = view.running + waiting
+            if outstanding != self._outstanding[position] or waiting != len(self._queued[position]):
+                self._settle(position, waiting, outstanding)
+        output_tokens = self._output_tokens[request.request]
+        position = int(np.argmin(self._added(request.prompt_tokens, output_tokens)))
+        idle = len(instances)
+        self._placed.add(request.request, position, idle, request.prompt_tokens, output_tokens)
+        self._queued[position].append((request.request, output_tokens))
+        self._outstanding[position] += 1
+        return position
+
+    def _settle(self, position: int, waiting: int, outstanding: int) -> None:
+        """Conclude from an instance's counts what has started and what has ended."""
+        queued, decoding = self._queued[position], self._decoding[position]
+        clock = int(self._clocks[position])
+        while len(queued) > waiting:
+            request, output_tokens = queued.popleft()
+            heappush(decoding, (clock + output_tokens, request))
+            self._placed.start(request, position, clock + output_tokens)
+        while decoding and len(queued) + len(decoding) > outstanding:
+            clock, request = heappop(decoding)
+            self._placed.remove(request)
+        self._clocks[position] = clock
+        self._outstanding[position] = len(queued) + len(decoding)
+
+    def _added(self, prompt_tokens: int, output_tokens: int) -> FloatArray:
+        """What the request would add to the sum of normalized latencies, in context tokens read; shape ``[n]``."""
+        placed = self._placed
+        end, final, weight = placed.columns[:, : placed.count]
+        instance, clock = placed.rows[:, : placed.count]
+        own_weight = 1.0 / output_tokens
+        left = end - self._clocks[clock]
+        together = np.minimum(left, output_tokens)
+        growth = together * (0.5 * (weight + own_weight))
+        added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)
+        added += weight * (_PROMPT_TOKEN_READS * prompt_tokens)
+        return np.bincount(instance, added, len(self._clocks) - 1).astype(np.float64, copy=False)

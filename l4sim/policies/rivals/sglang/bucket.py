@@ -1,0 +1,106 @@
+"""SGLang's `bucket`: one range of prompt lengths per instance, redrawn as the traffic changes.
+
+Follows `bucket.rs` of SGLang's gateway. Ranges are drawn so that each holds an equal share of the prompt tokens of the
+last 5 s; every 5 s they are drawn again if the share has at least doubled or halved since. A request goes to the
+instance of its range, unless the prompt tokens sent to each instance in these 5 s are imbalanced: then to the one with
+the fewest. Departures:
+
+- The source counts characters, and its thresholds (a first range of 4096, an imbalance of 64) are converted.
+- The source routes to prefill instances of a disaggregated deployment; here an instance decodes as well.
+- Equal counts: the first instance, where the source takes whichever its hash map yields first.
+- Ranges are redrawn at the first arrival after the 5 s. No arrival can tell: only arrivals change what they are drawn
+  from.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from l4sim.policies.rivals.sglang.balance import CHARACTERS_PER_TOKEN, is_imbalanced
+from l4sim.policies.views import InstanceView, RequestView
+
+_FIRST_SPAN_TOKENS = 4096 // CHARACTERS_PER_TOKEN
+
+
+def draw_ranges(prompt_tokens: Iterable[int], buckets: int) -> list[int]:
+    """The upper ends, inclusive, of all ranges but the last, for equal shares of these prompts' tokens.
+
+    Source: `adjust_boundary` in `bucket.rs`; a range that no prompt fills is one share wide.
+    """
+    lengths = sorted(prompt_tokens)
+    share = sum(lengths) // buckets
+    remaining = iter(lengths)
+    uppers: list[int] = []
+    lower = 0
+    for _ in range(buckets - 1):
+        load = 0
+        upper = lower + share
+        for length in remaining:
+            load += length
+            if load >= share:
+                upper = length if length > lower else upper
+                break
+        uppers.append(upper)
+        lower = upper + 1
+    return uppers
+
+
+class Bucket:
+    """Routes by prompt length."""
+
+    def __init__(
+        self,
+        instances: int,
+        *,
+        balance_abs_threshold: int = 64 // CHARACTERS_PER_TOKEN,
+        balance_rel_threshold: float = 1.5,
+        adjust_interval_s: float = 5.0,
+    ) -> None:
+        """``balance_abs_threshold`` is in prompt tokens; ``adjust_interval_s`` is also how long a prompt counts."""
+        self._balance_abs_threshold = balance_abs_threshold
+        self._balance_rel_threshold = balance_rel_threshold
+        self._interval_s = adjust_interval_s
+        span = _FIRST_SPAN_TOKENS // instances
+        self._uppers = [(n + 1) * span - 1 for n in range(instances - 1)]
+        self._share_tokens = 0
+        """Each range's share when the ranges were drawn last."""
+        self._adjustments = 0
+        self._recent: deque[tuple[float, int, int]] = deque()
+        """Arrivals that count: when, prompt tokens, where."""
+        self._recent_tokens = [0] * instances
+
+    def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
+        """Return the position of the prompt's range, or the one that was sent the fewest tokens lately."""
+        now_s = instances[0].as_of_s
+        self._adjust(now_s)
+        tokens = self._recent_tokens
+        if is_imbalanced(tokens, self._balance_abs_threshold, self._balance_rel_threshold):
+            position = tokens.index(min(tokens))
+        else:
+            position = bisect_left(self._uppers, request.prompt_tokens)
+        self._note(now_s, request.prompt_tokens, position)
+        return position
+
+    def _adjust(self, now_s: float) -> None:
+        due = int(now_s / self._interval_s)
+        if due <= self._adjustments:
+            return
+        self._adjustments = due
+        if not self._recent:
+            return
+        buckets = len(self._recent_tokens)
+        old, new = self._share_tokens, sum(self._recent_tokens) // buckets
+        if old and new <= 2 * old and old <= 2 * new:
+            return
+        self._share_tokens = new
+        self._uppers = draw_ranges((tokens for _, tokens, _ in self._recent), buckets)
+
+    def _note(self, now_s: float, prompt_tokens: int, position: int) -> None:
+        recent = self._recent
+        while recent and now_s - recent[0][0] > self._interval_s:
+            _, expired_tokens, where = recent.popleft()
+            self._recent_tokens[where] -= expired_tokens
+        recent.append((now_s, prompt_tokens, position))
+        self._recent_tokens[position] += prompt_tokens
