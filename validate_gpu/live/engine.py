@@ -1,0 +1,137 @@
+"""One device's engine: weights, KV memory and kernels, shared by the instances that take turns on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from l4sim.engine.config import EngineConfig
+from l4sim.engine.instance import Step
+from l4sim.engine.request import Request
+from l4sim.errors import InputError
+from l4sim.specs.model import Model
+from validate_gpu.live.attention import Attention, TorchAttention
+from validate_gpu.live.flashinfer_attention import (
+    FlashInferAttention,
+    FlashInferBatchAttention,
+    GraphDecodeAttention,
+    Workspace,
+    check_supported,
+)
+from validate_gpu.live.graphs import Capture, DecodeGraphs, bucket_sizes, cuda_capture
+from validate_gpu.live.inputs import StepInputs, build_inputs
+from validate_gpu.live.kv import KvMemory
+from validate_gpu.live.model import Transformer
+from validate_gpu.live.pages import PagedPool
+from validate_gpu.live.sequences import Sequences
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Which attention runs, and whether decode steps are captured."""
+
+    attention: Attention
+    by_size: dict[int, Attention]
+    """Decode attention by batch size to capture; empty: nothing is captured."""
+    capture: Capture | None = None
+
+
+class DeviceEngine:
+    """Runs the steps of a number of instances, one at a time, and says how long each took."""
+
+    def __init__(
+        self, transformer: Transformer, config: EngineConfig, instances: int, kernels: Kernels, sequences: Sequences
+    ) -> None:
+        if config.prefix_caching:
+            raise InputError("a live run has no prefix cache: accepted is --no-prefix-caching")
+        pages = config.kv_blocks * instances
+        self.kv = KvMemory(transformer.model, pages, config.block_tokens, transformer.device, transformer.dtype)
+        self.pools = [
+            PagedPool(config.kv_blocks, config.block_tokens, first_page=number * config.kv_blocks)
+            for number in range(instances)
+        ]
+        """One per instance, each with its own part of the memory."""
+        self.sequences = sequences
+        self._transformer = transformer
+        self._attention = kernels.attention
+        self._graphs: DecodeGraphs | None = None
+        if kernels.capture is not None:
+            with torch.inference_mode():
+                self._graphs = DecodeGraphs(transformer, self.kv, kernels.by_size, kernels.capture)
+
+    def step(self, number: int, step: Step, decoding: Sequence[Request]) -> float:
+        """Carry out one iteration of instance ``number``; returns its seconds.
+
+        Time counts from the inputs, which asynchronous scheduling prepares while the iteration before still runs, to
+        the sampled tokens; FlashInfer's planning is in it.
+        """
+        inputs = build_inputs(step, decoding, self.pools[number], self.sequences)
+        start_s = time.perf_counter()
+        sampled = self.logits(inputs).argmax(dim=-1).tolist()
+        seconds = time.perf_counter() - start_s
+        for request, token in zip(inputs.samplers, sampled, strict=True):
+            self.sequences.sampled[request].append(token)
+        return seconds
+
+    def logits(self, inputs: StepInputs) -> Tensor:
+        """Run the model; returns the logits of the rows that sample, shape ``[samples, vocab]``."""
+        with torch.inference_mode():
+            if self._graphs is not None and self._graphs.covers(inputs):
+                return self._graphs.run(inputs)
+            self._attention.plan(inputs.table)
+            token_ids, positions, slots, sample_rows = (
+                torch.from_numpy(values).to(self._transformer.device)
+                for values in (inputs.token_ids, inputs.positions, inputs.slots, inputs.sample_rows)
+            )
+            return self._transformer.forward(token_ids, positions, slots, sample_rows, self.kv, self._attention)
+
+
+def torch_kernels() -> Kernels:
+    """PyTorch's attention, step by step: any device, slow on a GPU."""
+    return Kernels(TorchAttention(), {})
+
+
+def flashinfer_kernels(
+    flashinfer: ModuleType,
+    model: Model,
+    config: EngineConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    path: str,
+    graphs: bool,
+    capture: Capture | None = None,
+) -> Kernels:
+    """FlashInfer's attention by one of its paths, with decode steps captured if ``graphs``.
+
+    ``capture`` stands in for CUDA's own. BatchAttention plans into buffers of its own and is never captured.
+
+    Raises:
+        InputError: the path has no kernels for the model.
+    """
+    check_supported(model, path)
+    if path == "batch-attention":
+        return Kernels(FlashInferBatchAttention(flashinfer, model, dtype, device), {})
+    workspace, tensor_cores = Workspace(device), path == "tensor-cores"
+    eager = FlashInferAttention(flashinfer, model, dtype, workspace, tensor_cores=tensor_cores)
+    if not graphs:
+        return Kernels(eager, {})
+    page_buffer = torch.zeros(config.kv_blocks + config.max_num_seqs, dtype=torch.int32, device=device)
+    by_size: dict[int, Attention] = {
+        size: GraphDecodeAttention(
+            flashinfer,
+            model,
+            dtype,
+            workspace,
+            tensor_cores=tensor_cores,
+            requests=size,
+            page_buffer=page_buffer,
+        )
+        for size in bucket_sizes(config.max_num_seqs)
+    }
+    return Kernels(eager, by_size, capture or cuda_capture())

@@ -1,0 +1,90 @@
+"""Live instances behind the simulator's seam: steps are run and measured, KV is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from l4sim.engine.blocks import BlockPool
+from l4sim.engine.instance import Step
+from l4sim.engine.request import Request
+from l4sim.simulator.executor import ExecutionError
+from validate_gpu.live.engine import DeviceEngine
+from validate_gpu.live.kv import copy_kv
+from validate_gpu.live.pages import PagedPool
+
+
+class LiveExecutor:
+    """Instances spread over engines in turn; each step runs alone, and its measured seconds are its time."""
+
+    def __init__(self, engines: Sequence[DeviceEngine]) -> None:
+        self._engines = engines
+        self.seconds: dict[int, list[float]] = {}
+        """By instance: the measured time of every iteration, in order."""
+
+    def _place(self, instance: int) -> tuple[DeviceEngine, int]:
+        """An instance's engine, and its number there."""
+        number, engine = divmod(instance, len(self._engines))
+        return self._engines[engine], number
+
+    def pool(self, instance: int) -> PagedPool:
+        """The pages of an instance."""
+        engine, number = self._place(instance)
+        return engine.pools[number]
+
+    def execute(self, instance: int, step: Step, decoding: Sequence[Request]) -> tuple[float, float]:
+        """Run a step of one iteration.
+
+        Raises:
+            ExecutionError: the device ran out of memory, or failed otherwise.
+        """
+        engine, number = self._place(instance)
+        try:
+            seconds = engine.step(number, step, decoding)
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            batch = f"{len(decoding)} decoding and {len(step.chunks)} prompts"
+            raise ExecutionError(f"instance {instance} with {batch}: {str(error).splitlines()[0]}") from error
+        self.seconds.setdefault(instance, []).append(seconds)
+        return seconds, seconds
+
+    def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
+        """Copy KV on the device, or from one GPU to its peer."""
+        from_engine, _ = self._place(source)
+        to_engine, _ = self._place(destination)
+        from_pages = self.pool(source).pages(request.index)
+        to_pages = self.pool(destination).grow(request.index, end_tokens)
+        copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
+
+    def discard(self, request: Request, destination: int) -> None:
+        """Free the pages that copied KV was put in."""
+        self.pool(destination).discard(request.index)
+
+
+class RecordedExecutor:
+    """A live run's times once more: nothing is run, every iteration takes the seconds that it took then."""
+
+    def __init__(self, seconds: dict[int, list[float]]) -> None:
+        """``seconds``: by instance, of every iteration in order."""
+        self._left = {instance: iter(times) for instance, times in seconds.items()}
+
+    def pool(self, instance: int) -> BlockPool | None:
+        """None: blocks are counts."""
+        return None
+
+    def execute(self, instance: int, step: Step, decoding: Sequence[Request]) -> tuple[float, float]:
+        """The next recorded time of the instance.
+
+        Raises:
+            ExecutionError: the instance runs more iterations than were recorded: the schedules differ.
+        """
+        seconds = next(self._left.get(instance, iter(())), None)
+        if seconds is None:
+            raise ExecutionError(f"instance {instance} runs more iterations than were recorded")
+        return seconds, seconds
+
+    def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
+        """Nothing to copy."""
+
+    def discard(self, request: Request, destination: int) -> None:
+        """Nothing to forget."""

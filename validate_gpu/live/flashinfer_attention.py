@@ -1,0 +1,205 @@
+"""FlashInfer's attention kernels, planned from a batch's page tables."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l4sim.errors import InputError
+from l4sim.specs.model import Model
+from validate_gpu.live.inputs import PageTable
+
+PATHS = ("tensor-cores", "cuda-cores", "batch-attention")
+"""Ways to decode: the first two with a wrapper of their own beside the one for prompts, the last both at once."""
+
+_HEAD_DIMS = (64, 128, 256)
+_CUDA_CORE_GROUPS = (1, 2, 3, 4, 8)
+# What vLLM gives FlashInfer: its default of 128 MiB runs out with split requests under CUDA graphs.
+_WORKSPACE_BYTES = 394 * 2**20
+
+
+def check_supported(model: Model, path: str) -> None:
+    """Check that FlashInfer has kernels for a model's heads.
+
+    Raises:
+        InputError: no such path, or a head size or group size without a kernel; FlashInfer 0.6.8's `utils.cuh`.
+    """
+    if path not in PATHS:
+        raise InputError(f"no attention path '{path}': accepted are {', '.join(PATHS)}")
+    if model.head_dim not in _HEAD_DIMS:
+        accepted = ", ".join(map(str, _HEAD_DIMS))
+        raise InputError(
+            f"{model.name}: FlashInfer has no kernels for head_dim {model.head_dim}, accepted are {accepted}"
+        )
+    group = model.heads // model.kv_heads
+    if path == "cuda-cores" and group not in _CUDA_CORE_GROUPS:
+        accepted = ", ".join(map(str, _CUDA_CORE_GROUPS))
+        raise InputError(
+            f"{model.name}: FlashInfer's CUDA-core decode has no kernel for {group} query heads per KV head, accepted "
+            f"are {accepted}; the tensor-cores path takes any"
+        )
+
+
+class Workspace:
+    """The scratch memory that the wrappers of one device share: they run one after the other on one stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        # FlashInfer wants zeros for the first use.
+        self.buffer = torch.zeros(_WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+
+
+class FlashInferAttention:
+    """Attention of any step: decodes through a decode wrapper, prompts through a prefill wrapper.
+
+    A wrapper's `plan` fills one pinned buffer and copies it asynchronously, so that a second plan needs the first one's
+    copy done: an iteration's end, when its tokens have been read, sees to that.
+    """
+
+    def __init__(
+        self, flashinfer: ModuleType, model: Model, dtype: torch.dtype, workspace: Workspace, *, tensor_cores: bool
+    ) -> None:
+        self._model = model
+        self._dtype = dtype
+        self._decode = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
+            workspace.buffer, "NHD", use_tensor_cores=tensor_cores
+        )
+        # FA2 at any head size; "auto" would take FA3 on Hopper, which splits no context.
+        self._prefill = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace.buffer, "NHD", backend="fa2")
+        self._decodes = 0
+        self._prompts = 0
+
+    def plan(self, table: PageTable) -> None:
+        """Plan either wrapper for its part of the batch."""
+        self._decodes = table.decodes
+        self._prompts = len(table.context_tokens) - table.decodes
+        if self._decodes:
+            plan_decode(self._decode, table, self._model, self._dtype)
+        if self._prompts:
+            plan_prefill(self._prefill, table, self._model, self._dtype)
+
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One layer's attention."""
+        parts: list[Tensor] = []
+        if self._decodes:
+            parts.append(self._decode.run(queries[: self._decodes], (keys, values)))
+        if self._prompts:
+            parts.append(self._prefill.run(queries[self._decodes :], (keys, values)))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+class GraphDecodeAttention:
+    """Decode attention that can be captured: one fixed batch size, page tables in fixed buffers."""
+
+    def __init__(
+        self,
+        flashinfer: ModuleType,
+        model: Model,
+        dtype: torch.dtype,
+        workspace: Workspace,
+        *,
+        tensor_cores: bool,
+        requests: int,
+        page_buffer: Tensor,
+    ) -> None:
+        """``page_buffer``: int32 on the device, long enough for every page of the batch; wrappers may share it."""
+        self._model = model
+        self._dtype = dtype
+        device = workspace.buffer.device
+        self._wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
+            workspace.buffer,
+            "NHD",
+            use_cuda_graph=True,
+            use_tensor_cores=tensor_cores,
+            paged_kv_indptr_buffer=torch.zeros(requests + 1, dtype=torch.int32, device=device),
+            paged_kv_indices_buffer=page_buffer,
+            paged_kv_last_page_len_buffer=torch.ones(requests, dtype=torch.int32, device=device),
+        )
+
+    def plan(self, table: PageTable) -> None:
+        """Plan the wrapper; the table has been padded to its batch size."""
+        plan_decode(self._wrapper, table, self._model, self._dtype)
+
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One layer's attention."""
+        attended: Tensor = self._wrapper.run(queries, (keys, values))
+        return attended
+
+
+class FlashInferBatchAttention:
+    """FlashInfer's persistent kernel, which takes decodes and prompts together and balances them."""
+
+    def __init__(self, flashinfer: ModuleType, model: Model, dtype: torch.dtype, device: torch.device) -> None:
+        self._model = model
+        self._dtype = dtype
+        self._device = device
+        self._wrapper = flashinfer.BatchAttention("NHD", str(device))
+
+    def plan(self, table: PageTable) -> None:
+        """Plan the whole batch."""
+        model = self._model
+        self._wrapper.plan(
+            _tensor(table.query_indptr).to(self._device),
+            _tensor(table.page_indptr).to(self._device),
+            # Not copied by the wrapper, which reads it in `run`.
+            _tensor(table.pages).to(self._device),
+            _tensor(table.context_tokens).to(self._device),
+            model.heads,
+            model.kv_heads,
+            model.head_dim,
+            model.head_dim,
+            table.page_tokens,
+            causal=True,
+            q_data_type=self._dtype,
+            kv_data_type=self._dtype,
+        )
+
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One layer's attention."""
+        attended: Tensor = self._wrapper.run(queries, (keys, values))[0]
+        return attended
+
+
+def plan_decode(wrapper: Any, table: PageTable, model: Model, dtype: torch.dtype) -> None:
+    """Plan a decode wrapper for the decoding requests of a batch.
+
+    The tables stay on the host, where FlashInfer's planner wants them; both dtypes are named, since a query's defaults
+    to float16.
+    """
+    count = table.decodes
+    wrapper.plan(
+        _tensor(table.page_indptr[: count + 1]),
+        _tensor(table.pages[: table.page_indptr[count]]),
+        _tensor(table.last_page_tokens[:count]),
+        model.heads,
+        model.kv_heads,
+        model.head_dim,
+        table.page_tokens,
+        q_data_type=dtype,
+        kv_data_type=dtype,
+    )
+
+
+def plan_prefill(wrapper: Any, table: PageTable, model: Model, dtype: torch.dtype) -> None:
+    """Plan a prefill wrapper for the prompts of a batch, which come behind its decoding requests."""
+    first = table.decodes
+    wrapper.plan(
+        _tensor(table.query_indptr[first:] - table.query_indptr[first]),
+        _tensor(table.page_indptr[first:] - table.page_indptr[first]),
+        _tensor(table.pages[table.page_indptr[first] :]),
+        _tensor(table.last_page_tokens[first:]),
+        model.heads,
+        model.kv_heads,
+        model.head_dim,
+        table.page_tokens,
+        causal=True,
+        q_data_type=dtype,
+        kv_data_type=dtype,
+    )
+
+
+def _tensor(values: np.ndarray[Any, np.dtype[np.int32]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int32))

@@ -1,0 +1,51 @@
+"""KV memory on a device, paged, and copies between two such pools."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from l4sim.specs.model import Model
+from validate_gpu.live.pages import PageIds
+
+
+class KvMemory:
+    """Keys and values on one device: all layers, ``pages`` pages for its instances, and a scratch page."""
+
+    def __init__(self, model: Model, pages: int, page_tokens: int, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (model.layers, pages + 1, page_tokens, model.kv_heads, model.head_dim)
+        self.page_tokens = page_tokens
+        self.scratch_page = pages
+        # Zeros, since a NaN in memory not yet written would survive a masked product.
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        """Shape ``[layers, pages + 1, page_tokens, kv_heads, head_dim]``."""
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        """Likewise."""
+
+    def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store one layer's keys and values, shape ``[t, kv_heads, head_dim]``, at the slots ``[t]``."""
+        self.keys[layer].flatten(0, 1).index_copy_(0, slots, keys)
+        self.values[layer].flatten(0, 1).index_copy_(0, slots, values)
+
+    def read_tokens(self, pages: PageIds, start: int, end: int) -> Tensor:
+        """KV of tokens ``[start, end)`` of a request with these pages; shape ``[2, layers, n, kv_heads, head_dim]``."""
+        slots = self._slots(pages, start, end)
+        return torch.stack([part.flatten(1, 2).index_select(1, slots) for part in (self.keys, self.values)])
+
+    def write_tokens(self, pages: PageIds, start: int, end: int, kv: Tensor) -> None:
+        """Store what `read_tokens` gave, on whichever device it is (a peer copy between GPUs)."""
+        slots = self._slots(pages, start, end)
+        for part, new in zip((self.keys, self.values), kv.to(self.keys.device), strict=True):
+            part.flatten(1, 2).index_copy_(1, slots, new)
+
+    def _slots(self, pages: PageIds, start: int, end: int) -> Tensor:
+        at = torch.arange(start, end)
+        table = torch.from_numpy(pages.astype("int64"))
+        return (table[at // self.page_tokens] * self.page_tokens + at % self.page_tokens).to(self.keys.device)
+
+
+def copy_kv(
+    source: KvMemory, source_pages: PageIds, destination: KvMemory, destination_pages: PageIds, start: int, end: int
+) -> None:
+    """Copy the KV of a request's tokens ``[start, end)`` from one pool's pages to another's."""
+    destination.write_tokens(destination_pages, start, end, source.read_tokens(source_pages, start, end))
