@@ -24,6 +24,7 @@ from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.registry import Setting, build_policy, check_policy
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
+from l4sim.simulator.executor import Executor
 from l4sim.simulator.migration import KINDS, REASONS, STATUSES
 from l4sim.specs.cluster import Cluster
 from l4sim.specs.gpu import GPU
@@ -239,9 +240,14 @@ Progress = Callable[[str, float, int], None]
 
 
 def run_policy(
-    name: str, trace: Trace, setup: Setup, partition: Callable[[], Partition], progress: Progress | None = None
+    name: str,
+    trace: Trace,
+    setup: Setup,
+    partition: Callable[[], Partition],
+    progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Run:
-    """Replay the trace under one policy.
+    """Replay the trace under one policy; on live instances, if an executor stands in for the cost model.
 
     Raises:
         InputError: no such policy, or the trace does not suit it or the engine.
@@ -259,8 +265,9 @@ def run_policy(
         kv_bytes_per_token=setup.model.kv_bytes_per_token,
         rules=Rules(fast_forward=options.fast_forward),
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
+        executor=executor,
     )
-    return _tables(name, trace, result, policy.partition, options.instances)
+    return tables(name, trace, result, policy.partition, options.instances)
 
 
 def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Setting:
@@ -304,7 +311,8 @@ def timed_plan(
     return made, time.perf_counter() - start
 
 
-def _tables(name: str, trace: Trace, result: SimulationResult, made: Partition | None, instances: int) -> Run:
+def tables(name: str, trace: Trace, result: SimulationResult, made: Partition | None, instances: int) -> Run:
+    """A run's flat rows as tables, requests in the trace's order."""
     from pandas import DataFrame
 
     from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows

@@ -33,7 +33,7 @@ from l4sim.policies.agent import (
 from l4sim.policies.routers import Listening, Router
 from l4sim.policies.views import DecodingRequest, RequestView
 from l4sim.simulator.clock import Clock, Moment
-from l4sim.simulator.executor import Executor, Modelled
+from l4sim.simulator.executor import ExecutionError, Executor, Modelled
 from l4sim.simulator.migration import MigrationRules, Migrations
 from l4sim.simulator.server import Listener, Server
 from l4sim.specs.cluster import Cluster
@@ -91,7 +91,8 @@ def simulate(
 
     ``agents``: none, or one per instance. ``kv_bytes_per_token`` is the model's, over all ranks. A session's next turn
     arrives its delay after the turn before it has ended, in whichever way. ``executor`` stands in for the cost model:
-    live instances, whose measured seconds move the simulated clock.
+    live instances, whose measured seconds move the simulated clock. Where it fails, the run ends, and every request
+    that has not ended has failed, with its reason.
 
     Raises:
         InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
@@ -126,6 +127,32 @@ def shared_prefix_ids(trace: Trace, block_tokens: int) -> tuple[int, int]:
     raise InputError(
         f"{trace.name}: prefix blocks of {hash_tokens} tokens and KV blocks of {block_tokens} do not divide one "
         f"another; choose a --block-size that divides {hash_tokens}, or --no-prefix-caching"
+    )
+
+
+def request_row(request: Request, status: str, reason: int) -> tuple[float, ...]:
+    """A request's row of `SimulationResult.requests`; ``reason`` is an index into its ``reasons``."""
+    first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
+    several = output > 1 and status == "finished"
+    e2e_s = last_s - request.arrival_s if status == "finished" else math.nan
+    return (
+        request.index,
+        request.arrival_s,
+        request.prompt_tokens,
+        output,
+        request.cached_tokens,
+        request.scheduled_s - request.arrival_s,
+        first_s - request.arrival_s,
+        (last_s - first_s) / (output - 1) if several else math.nan,
+        request.max_itl_s if several else math.nan,
+        e2e_s,
+        e2e_s / output,
+        request.migrations,
+        request.preemptions,
+        request.first_instance,
+        request.last_instance,
+        REQUEST_STATUSES.index(status),
+        reason,
     )
 
 
@@ -170,7 +197,7 @@ class _Simulation(Listener):
         )
         self._rows = array("d")
         self._reasons: dict[str, int] = {"": 0}
-        self._ended = 0
+        self._left = set(range(len(trace)))
 
         self._arrival_s: list[float] = trace.arrival_s.tolist()
         self._prompt_tokens: list[int] = trace.prompt_tokens.tolist()
@@ -190,9 +217,12 @@ class _Simulation(Listener):
             self._stimulate(COORDINATOR, Started())
         if self._open_rows:
             self._clock.at(self._arrival_s[self._open_rows[0]], self._on_open_arrival)
-            self._clock.run()
-        if self._ended != len(self._trace):
-            raise AssertionError(f"{len(self._trace) - self._ended} requests never ended")
+            try:
+                self._clock.run()
+            except ExecutionError as failure:
+                self._fail_rest(str(failure))
+        if self._left:
+            raise AssertionError(f"{len(self._left)} requests never ended")
         iterations = array("d")
         for server in self._servers:
             iterations.extend(server.segments)
@@ -241,37 +271,21 @@ class _Simulation(Listener):
         return tuple(self._prefix.ids[start : start + full].tolist()[self._id_stride - 1 :: self._id_stride])
 
     def _end(self, request: Request, status: str, reason: str = "") -> None:
-        first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
-        several = output > 1 and status == "finished"
-        e2e_s = last_s - request.arrival_s if status == "finished" else math.nan
-        self._rows.extend(
-            (
-                request.index,
-                request.arrival_s,
-                request.prompt_tokens,
-                output,
-                request.cached_tokens,
-                request.scheduled_s - request.arrival_s,
-                first_s - request.arrival_s,
-                (last_s - first_s) / (output - 1) if several else math.nan,
-                request.max_itl_s if several else math.nan,
-                e2e_s,
-                e2e_s / output,
-                request.migrations,
-                request.preemptions,
-                request.first_instance,
-                request.last_instance,
-                REQUEST_STATUSES.index(status),
-                self._reasons.setdefault(reason, len(self._reasons)),
-            )
-        )
+        self._rows.extend(request_row(request, status, self._reasons.setdefault(reason, len(self._reasons))))
         for row in self._followers.get(request.index, ()):
             self._clock.at(self._clock.now_s + float(self._trace.delay_s[row]), self._on_closed_arrival, row)
-        self._ended += 1
-        if self._progress is not None and self._ended % _REPORT_EVERY == 0:
-            self._progress(self._clock.now_s, self._ended)
-        if self._ended == len(self._trace):
+        self._left.remove(request.index)
+        ended = len(self._trace) - len(self._left)
+        if self._progress is not None and ended % _REPORT_EVERY == 0:
+            self._progress(self._clock.now_s, ended)
+        if not self._left:
             self._clock.stop()
+
+    def _fail_rest(self, reason: str) -> None:
+        """End every request that has not ended."""
+        for row in sorted(self._left):
+            arrival_s, prompt_tokens = self._arrival_s[row], self._prompt_tokens[row]
+            self._end(Request(row, arrival_s, prompt_tokens, self._output_tokens[row]), "failed", reason)
 
     # What servers tell.
 

@@ -11,6 +11,10 @@ from l4sim.engine.instance import Step
 from l4sim.engine.request import Request
 
 
+class ExecutionError(Exception):
+    """An executor cannot go on; the run ends here, and what it has recorded is kept."""
+
+
 class Executor(Protocol):
     """Carries out what instances do, or knows how long it would take; instances go by their numbers."""
 
