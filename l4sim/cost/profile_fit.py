@@ -15,6 +15,8 @@ from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
+from l4sim.cost.profile import load_profile
+from l4sim.cost.scaling import scaled_fa3
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
@@ -30,7 +32,10 @@ _ROOFLINE_GEMM = GemmCoefficients(
     split_k_s=2.6e-6,
     overlap_exponent=2.8,
 )
-ROOFLINE_KERNEL = {
+# GPUs without measurements whose kernels are known from a GPU of the same architecture.
+_SCALED_FROM = {"h20-141gb": "h200-sxm", "h800": "h100-sxm"}
+
+ROOFLINE_KERNEL: dict[str, Any] = {
     "coefficients": {"bandwidth_fraction": 0.8, "tensor_core_fraction": 0.6, "launch_s": 5e-6},
     "errors": {},
     "source": _ASSUMED,
@@ -94,6 +99,15 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
 
 def roofline_profile(gpu: GPU) -> dict[str, Any]:
     """What ``profile.json`` holds for a GPU of which only the datasheet is known."""
+    kernels = {"roofline": ROOFLINE_KERNEL}
+    if gpu.name in _SCALED_FROM:
+        measured = load_profile(_SCALED_FROM[gpu.name])
+        scaled = {
+            "coefficients": scaled_fa3(measured.kernels["fa3"].coefficients, measured.gpu, gpu),
+            "errors": {},
+            "source": f"scaled from {measured.name} by SM speed and bandwidth; not measured",
+        }
+        kernels = {"fa3": scaled, **kernels}
     all_reduce = {
         str(gpus): curve_json(roofline_all_reduce(gpu.link_bytes_per_s, gpus), "size_bytes") for gpus in (2, 4, 8)
     }
@@ -102,8 +116,8 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
         "measured": False,
         "gpu": asdict(gpu),
         "provenance": _provenance("ours, from the datasheet", "Apache-2.0", kernels=None),
-        "default_kernel": "roofline",
-        "kernels": {"roofline": ROOFLINE_KERNEL},
+        "default_kernel": next(iter(kernels)),
+        "kernels": kernels,
         "linear": {"coefficients": asdict(_ROOFLINE_GEMM), "errors": {}, "source": _ASSUMED},
         "elementwise": {"coefficients": asdict(_ELEMENTWISE), "source": _ELEMENTWISE_SOURCE},
         "operators": {"models": [], "source": "none"},
