@@ -154,7 +154,8 @@ class _Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def update(self, policy: str, time_s: float, ended: int) -> None:
         """Show how far a policy's replay is."""

@@ -1,0 +1,134 @@
+"""The command line as its users meet it: outputs, files, refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from l4sim.cli import main
+
+SMALL = ["--limit", "40", "--instances", "3", "--model", "llama-3.1-8b"]
+
+
+def run(capsys, *argv):
+    """Exit code, stdout and stderr of a call."""
+    with pytest.raises(SystemExit) as exit_:
+        main(list(argv))
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out, captured.err
+
+
+def test_compare_prints_a_table_and_says_whether_l4_pays(capsys):
+    code, out, _ = run(capsys, "compare", *SMALL, "--policies", "round-robin,l4")
+    assert code == 0
+    assert "40 requests of long-context-mix on 3 instances of llama-3.1-8b, h200-sxm" in " ".join(out.split())
+    assert "plan of l4: [0, " in out
+    assert "round-robin" in out
+    assert "mean normalized latency" in " ".join(out.split())
+
+
+def test_compare_leaves_what_the_design_lists(capsys, tmp_path):
+    code, _, _ = run(capsys, "compare", *SMALL, "--policies", "random,l4", "--timeline", "--out", str(tmp_path))
+    assert code == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"config.json", "requests.parquet", "iterations.parquet", "migrations.parquet", "summary.json"} <= names
+    assert {"timeline-random.json", "timeline-l4.json", "latency_cdf.png", "plan.png"} <= names
+
+    requests = pd.read_parquet(tmp_path / "requests.parquet")
+    assert requests.groupby("policy").size().to_dict() == {"random": 40, "l4": 40}
+    assert (requests["status"] == "finished").all()
+    np.testing.assert_allclose(requests["normalized_latency_s"], requests["e2e_s"] / requests["output_tokens"])
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["options"]["instances"] == 3
+    assert config["engine"]["max_num_seqs"] == 1024
+    assert len(config["profile"]["sha256"]) == 64
+
+
+def test_no_plots_draws_none(capsys, tmp_path):
+    run(capsys, "replay", *SMALL, "--policy", "vllm", "--no-plots", "--out", str(tmp_path))
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_the_same_call_gives_the_same_bytes(capsys, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for out in (one, two):
+        run(capsys, "compare", *SMALL, "--policies", "power-of-two,l4", "--seed", "3", "--out", str(out))
+    assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in two.iterdir())
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes(), path.name
+
+
+def test_json_is_machine_readable_and_alone_on_stdout(capsys):
+    code, out, _ = run(capsys, "replay", *SMALL, "--policy", "l4", "--json")
+    document = json.loads(out)
+    assert code == 0
+    [summary] = document["policies"]
+    assert summary["policy"] == "l4"
+    assert document["config"]["policies"] == ["l4"]
+
+
+def test_plan_tiles_the_context_and_uses_every_instance(capsys):
+    code, out, _ = run(capsys, "plan", "--instances", "8", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    stages = plan["stages"]
+    assert stages[0]["lo_tokens"] == 0
+    assert stages[-1]["hi_tokens"] == 131072
+    assert [s["hi_tokens"] for s in stages[:-1]] == [s["lo_tokens"] for s in stages[1:]]
+    assert sorted(i for s in stages for i in s["instances"]) == list(range(8))
+    assert plan["feasible"]
+    assert plan["planning_s"] > 0
+
+
+def test_an_overload_is_called_infeasible(capsys):
+    code, out, _ = run(capsys, "plan", "--instances", "2", "--rate", "200")
+    assert code == 0
+    assert "infeasible" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["compare", "--policies", "round-robin,l5"], "no policy 'l5': accepted are random, round-robin"),
+        (["compare", "--policies", "l4,l4"], "policy 'l4' is named twice"),
+        (["compare", "--policies", ","], "--policies names no policy"),
+        (["replay", "--polcy", "l4"], "No such option"),
+        (["replay", "--instances", "0"], "'--instances': 0 is not in the range x>=1"),
+        (["replay", "--model", "gpt-5"], "gpt-5"),
+        (["replay", "--profile", "b300"], "no profile 'b300': accepted are"),
+        (["replay", "--kernel", "fa9"], "no kernel 'fa9', accepted are"),
+        (["replay", "--cost-model", "magic"], "no cost model 'magic': accepted are tile"),
+        (["replay", "--rate", "1", "--rate-scale", "2"], "--rate and --rate-scale exclude one another"),
+        (["replay", "--rate", "-1"], "'--rate': -1.0 is not in the range x>0"),
+        (["replay", "--timeline"], "--timeline needs --out"),
+        (["replay", "--plan-sample", "0"], "--plan-sample must be above 0 and at most 1, not 0"),
+        (["replay", "--max-model-len", "10000000"], "--max-model-len 10000000 exceeds"),
+        (["replay", "--max-num-seqs", "64", "--max-num-batched-tokens", "32"], "max_num_batched_tokens (32) must be"),
+        (["replay", "--model", "llama-3.1-70b"], "llama-3.1-70b does not fit"),
+        (["replay", "no-such-file.csv"], "no-such-file.csv"),
+        (["replay", "--intra-link", "string"], "no link 'string': accepted are"),
+        (["simulate"], "No such command 'simulate'"),
+    ],
+)
+def test_wrong_input_gets_one_line_and_exit_code_2(capsys, argv, complaint):
+    code, out, err = run(capsys, *argv)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert complaint in err
+
+
+def test_help_imports_no_heavy_package():
+    script = (
+        "import sys\nfrom l4sim.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'numpy', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'simpy', 'torch'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
