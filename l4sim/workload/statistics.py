@@ -134,9 +134,11 @@ def _fano(open_s: FloatArray, window_s: int) -> float | None:
     windows = math.floor(since_s[-1] / window_s)
     if windows < MIN_WINDOWS:
         return None
-    # The last, incomplete window would count too few.
-    counts = np.bincount((since_s // window_s).astype(np.int64))[:windows]
-    return float(counts.var() / counts.mean()) if counts.any() else None
+    # The last, incomplete window would count too few. Empty windows are not listed: a trace may span years of them.
+    window = np.floor(since_s / window_s)
+    counts = np.unique(window[window < windows], return_counts=True)[1]
+    mean = counts.sum() / windows
+    return float(((counts**2).sum() / windows - mean**2) / mean)
 
 
 def _spearman(prompt_tokens: IntArray, output_tokens: IntArray) -> float | None:

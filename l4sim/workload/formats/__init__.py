@@ -60,7 +60,7 @@ def _fields_of_rows(records: Records) -> list[frozenset[str]]:
         # An empty cell is still a cell: a table's format is its header's.
         return [frozenset(records.columns)]
     names = list(records.columns)
-    rows = zip(*records.columns.values(), strict=True)
+    rows = zip(*records.columns.values(), strict=True) if names else [()] * len(records)
     shapes: dict[tuple[bool, ...], frozenset[str]] = {}
     present = []
     for values in rows:
@@ -79,7 +79,7 @@ def _best(present: frozenset[str]) -> Format | None:
 
 def _listed(present: frozenset[str]) -> str:
     listed = sorted(present)[:8]
-    return ", ".join(map(quoted, listed)) + (", ..." if len(present) > len(listed) else "")
+    return (", ".join(map(quoted, listed)) or "(none)") + (", ..." if len(present) > len(listed) else "")
 
 
 def _known() -> str:

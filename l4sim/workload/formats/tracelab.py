@@ -17,7 +17,7 @@ from l4sim.workload.draft import Draft, growing_prefix
 from l4sim.workload.formats.base import Format, Options, fields
 from l4sim.workload.records import Records, labels, times, tokens
 
-INPUT_EVENTS = frozenset({"user_message", "tool_result"})
+INPUT_EVENTS = ("user_message", "tool_result")
 
 
 def _read(records: Records, options: Options) -> Draft:
