@@ -162,6 +162,8 @@ def test_the_command_line_prints_one_line_and_exits_with_2(
             '{"prompt": "a"}\n\n{"prompt": 5}\n',
             "line 3, field 'prompt': 5 is not accepted; expected text",
         ),
+        ("trace.jsonl", "{}\n", "line 1: no known trace format has the fields (none)"),
+        ("trace.csv", VIDUR + "now,5,1\n", "line 2, field 'arrived_at': 'now' is not accepted; expected a date"),
         ("trace.jsonl", '{"input_length": 5}\n', "line 1: no known trace format has the fields 'input_length'"),
         ("trace.json", '[{"prompt": "a"},\n {"prompt": ', "line 2: not valid JSON"),
         ("trace.json", '[{"prompt": "a"}\n', "line 2: the JSON array ends without ']'"),
@@ -217,6 +219,7 @@ def test_conversations(text: str, message: str, tmp_path: Path) -> None:
             '"timing_events": [7, {"a": "b"',
             "a list of events",
         ),
+        ("tracelab", '"2026-06-01T05:40:50.151Z"', '"NaT"', "line 2, field 'timing_events': 'NaT' is not accepted"),
         (
             "qwen_bailian",
             '"chat_id": 59',

@@ -56,6 +56,15 @@ def test_shares_of_long_requests_count_prompt_and_output() -> None:
     }
 
 
+def test_fano_factors_count_empty_windows_and_leave_the_last_incomplete_one_out() -> None:
+    # Ten windows of 1 s: four arrivals in the first, one in the sixth, then the arrival that ends them.
+    statistics = describe(requests([0, 0.1, 0.2, 0.3, 5, 10], [1] * 6))
+    mean, square_mean = 5 / 10, (4**2 + 1**2) / 10
+    assert statistics.fano == {"1s": pytest.approx((square_mean - mean**2) / mean), "10s": None, "60s": None}
+    # A trace may span more windows than fit in memory.
+    assert describe(requests([0, 1e15], [1, 1])).fano["1s"] == pytest.approx(1)
+
+
 def test_what_a_trace_does_not_determine_is_none() -> None:
     statistics = describe(requests([0, 0], [5, 5]))
     assert statistics.rate_per_s is None
