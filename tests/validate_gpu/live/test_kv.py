@@ -1,0 +1,38 @@
+import numpy as np
+import torch
+
+from tests.validate_gpu.live.small import CPU, MODEL
+from validate_gpu.live.kv import KvMemory, copy_kv
+
+
+def filled(pages: int) -> KvMemory:
+    kv = KvMemory(MODEL, pages, 4, CPU, torch.float32)
+    generator = torch.Generator().manual_seed(pages)
+    kv.keys.normal_(generator=generator)
+    kv.values.normal_(generator=generator)
+    return kv
+
+
+def test_tokens_are_copied_to_the_other_pools_pages_and_nothing_else_changes():
+    source, destination = filled(6), filled(9)
+    before = destination.keys.clone(), destination.values.clone()
+    # Tokens 3 to 8 of a request: the end of its first page, its second, and the first token of its third.
+    copy_kv(source, np.array([5, 0, 2]), destination, np.array([1, 8, 4]), 3, 9)
+    for mine, theirs, old in zip(
+        (source.keys, source.values), (destination.keys, destination.values), before, strict=True
+    ):
+        expected = old.clone()
+        expected[:, 1, 3] = mine[:, 5, 3]
+        expected[:, 8] = mine[:, 0]
+        expected[:, 4, 0] = mine[:, 2, 0]
+        assert torch.equal(theirs, expected)
+
+
+def test_written_keys_and_values_lie_in_their_slots():
+    kv = filled(3)
+    new_keys, new_values = torch.ones(2, 2, 64), torch.full((2, 2, 64), 2.0)
+    kv.write(1, torch.tensor([11, 4]), new_keys, new_values)
+    assert (kv.keys[1, 2, 3] == 1).all()
+    assert (kv.keys[1, 1, 0] == 1).all()
+    assert (kv.values[1, 2, 3] == 2).all()
+    assert not (kv.keys[0] == 1).any()
