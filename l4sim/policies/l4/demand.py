@@ -31,7 +31,7 @@ class Demand:
     """Per second, the sum over these requests of 1 / output tokens: what a second of TTFT adds to their normalized
     latency."""
     decode_tokens_per_s: FloatArray
-    """Tokens generated while the context is in the bucket."""
+    """Tokens decoded while the context is in the bucket: all of a request's but the first."""
     decode_context_tokens: FloatArray
     """Mean context of these tokens."""
     decode_weights: FloatArray
@@ -97,7 +97,8 @@ def measure_demand(
     some = np.maximum(arrivals, 1e-300)
 
     lo, hi = edges_tokens[:-1, None], edges_tokens[1:, None]
-    start = np.maximum(prompt, lo)
+    # The first token comes from the prefill; the others decode, from one token of context more.
+    start = np.maximum(prompt + 1, lo)
     end = np.minimum(prompt + output, hi)
     tokens = np.maximum(end - start, 0.0)
     generated = tokens @ rates

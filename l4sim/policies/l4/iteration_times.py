@@ -53,14 +53,18 @@ def iteration_times(
     single_s = _single_request_s(demand, cost) - floors[0]
     tau_s = np.empty((len(ranges), len(sizes)))
     for row, (first, last) in enumerate(ranges):
-        added_s = {1: float(_shares(demand, first, last) @ single_s[first:last])}
+        shares = _shares(demand, first, last)
+        mean_context = float(shares @ demand.decode_context_tokens[first:last])
+        added_s = {1: float(shares @ single_s[first:last])}
         for size in (min(_SMALL, max_num_seqs), min(_LARGE, max_num_seqs)):
             if size in added_s:
                 continue
-            contexts = stage_lengths(demand, first, last, size)
-            if size > _SMALL and contexts.sum() * _SMALL > kv_tokens * size:
+            if size > _SMALL and mean_context * _SMALL > kv_tokens:
                 break
-            added_s[size] = _decode_s(cost, contexts) - floor_s[size]
+            contexts = stage_lengths(demand, first, last, size)
+            # The lengths are those of evenly filled buckets: what they add is scaled to the tokens that there are.
+            scale = mean_context * size / contexts.sum()
+            added_s[size] = scale * (_decode_s(cost, contexts) - floor_s[size])
         known = max(added_s)
         tau_s[row] = [floor_s[size] + added_s.get(size, added_s[known] * size / known) for size in sizes]
     return IterationTimes(np.array(sizes, dtype=np.float64), tau_s, floors[0])

@@ -173,7 +173,8 @@ def solve_batch(times: IterationTimes, tokens_per_s: FloatArray, left: FloatArra
     ``left``: seconds per second that instances have for decoding. Below one request in flight, tau is that of one.
     """
     sizes, tau = times.sizes, times.tau_s
-    batch = np.where(left > 0, tokens_per_s * tau[:, :1] / np.maximum(left, 1e-12), np.inf)
+    hopeless = np.where(tokens_per_s > 0, np.inf, 0.0)
+    batch = np.where(left > 0, tokens_per_s * tau[:, :1] / np.maximum(left, 1e-12), hopeless)
     for k, (small, large) in enumerate(pairwise(sizes.tolist())):
         slope = (tau[:, k + 1] - tau[:, k])[:, None] / (large - small)
         offset = tau[:, k][:, None] - slope * small

@@ -1,0 +1,44 @@
+from math import factorial
+
+import numpy as np
+import pytest
+
+from l4sim.policies.l4.queueing import mean_wait_s, waiting_probability
+
+
+def arrays(*values):
+    return [np.array([value], dtype=float) for value in values]
+
+
+def erlang_c(servers: int, load: float) -> float:
+    """The exact probability of waiting in an M/M/m queue."""
+    offered = servers * load
+    waiting = offered**servers / factorial(servers) / (1 - load)
+    return waiting / (sum(offered**k / factorial(k) for k in range(servers)) + waiting)
+
+
+@pytest.mark.parametrize("load", [0.1, 0.5, 0.9])
+def test_one_server_waits_as_pollaczek_and_khinchine_have_it(load):
+    # Service of 2 s: exponential (second moment 8), and constant (4), which waits half as long.
+    exponential = mean_wait_s(*arrays(load, 1, 2, 8))
+    constant = mean_wait_s(*arrays(load, 1, 2, 4))
+    assert exponential == pytest.approx(load / (1 - load) * 2)
+    assert constant == pytest.approx(load / (1 - load))
+
+
+@pytest.mark.parametrize("servers", [2, 5, 16])
+@pytest.mark.parametrize("load", [0.7, 0.9, 0.95])
+def test_many_servers_wait_about_as_erlang_has_it(servers, load):
+    exact_s = erlang_c(servers, load) / (servers * (1 - load))
+    assert mean_wait_s(*arrays(load, servers, 1, 2))[0] == pytest.approx(exact_s, rel=0.1, abs=0.02)
+
+
+def test_more_servers_at_the_same_load_wait_less():
+    servers = np.arange(1.0, 20.0)
+    waits = mean_wait_s(np.full(19, 0.8), servers, np.ones(19), np.full(19, 2.0))
+    assert (np.diff(waits) < 0).all()
+    assert (np.diff(waiting_probability(np.full(19, 0.8), servers)) < 0).all()
+
+
+def test_overload_is_long_but_finite():
+    assert np.isfinite(mean_wait_s(*arrays(1.5, 2, 1, 2))).all()
