@@ -93,18 +93,30 @@ class OracleLength:
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position where the request adds least to the sum of normalized latencies."""
+        output_tokens = self._output_tokens[request.request]
+        position = int(np.argmin(self.costs(request.prompt_tokens, output_tokens, instances)))
+        self._placed.add(request.request, position, len(instances), request.prompt_tokens, output_tokens)
+        self._queued[position].append((request.request, output_tokens))
+        self._outstanding[position] += 1
+        return position
+
+    def costs(self, prompt_tokens: int, output_tokens: int, instances: Sequence[InstanceView]) -> FloatArray:
+        """What a request would add on each instance, in context tokens read per output token; shape ``[n]``."""
         for position, view in enumerate(instances):
             waiting = view.waiting
             outstanding = view.running + waiting
             if outstanding != self._outstanding[position] or waiting != len(self._queued[position]):
                 self._settle(position, waiting, outstanding)
-        output_tokens = self._output_tokens[request.request]
-        position = int(np.argmin(self._added(request.prompt_tokens, output_tokens)))
-        idle = len(instances)
-        self._placed.add(request.request, position, idle, request.prompt_tokens, output_tokens)
-        self._queued[position].append((request.request, output_tokens))
-        self._outstanding[position] += 1
-        return position
+        placed = self._placed
+        end, final, weight = placed.columns[:, : placed.count]
+        instance, clock = placed.rows[:, : placed.count]
+        own_weight = 1.0 / output_tokens
+        left = end - self._clocks[clock]
+        together = np.minimum(left, output_tokens)
+        growth = together * (0.5 * (weight + own_weight))
+        added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)
+        added += weight * (_PROMPT_TOKEN_READS * prompt_tokens)
+        return np.bincount(instance, added, len(instances)).astype(np.float64, copy=False)
 
     def _settle(self, position: int, waiting: int, outstanding: int) -> None:
         """Conclude from an instance's counts what has started and what has ended."""
@@ -119,16 +131,3 @@ class OracleLength:
             self._placed.remove(request)
         self._clocks[position] = clock
         self._outstanding[position] = len(queued) + len(decoding)
-
-    def _added(self, prompt_tokens: int, output_tokens: int) -> FloatArray:
-        """What the request would add to the sum of normalized latencies, in context tokens read; shape ``[n]``."""
-        placed = self._placed
-        end, final, weight = placed.columns[:, : placed.count]
-        instance, clock = placed.rows[:, : placed.count]
-        own_weight = 1.0 / output_tokens
-        left = end - self._clocks[clock]
-        together = np.minimum(left, output_tokens)
-        growth = together * (0.5 * (weight + own_weight))
-        added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)
-        added += weight * (_PROMPT_TOKEN_READS * prompt_tokens)
-        return np.bincount(instance, added, len(self._clocks) - 1).astype(np.float64, copy=False)

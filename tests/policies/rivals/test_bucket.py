@@ -1,0 +1,80 @@
+"""SGLang's bucket router. The expected ranges are those of the source's own tests (`bucket.rs`)."""
+
+from __future__ import annotations
+
+import pytest
+
+from l4sim.policies.rivals.sglang.bucket import Bucket, draw_ranges
+from tests.policies.conftest import arrival, views
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "uppers"),
+    [
+        ([5, 10, 15, 20, 24, 26], [20, 26]),
+        ([10, 20, 30, 40, 45, 57], [40, 57]),
+        ([33, 34, 34], [33, 67]),
+        ([20], [20, 27]),
+        ([7], [7, 10]),
+    ],
+)
+def test_ranges_hold_equal_shares_of_the_tokens(prompt_tokens: list[int], uppers: list[int]):
+    assert draw_ranges(prompt_tokens, 3) == uppers
+    assert draw_ranges(reversed(prompt_tokens), 3) == uppers, "in whatever order the prompts came"
+
+
+def test_at_first_1024_tokens_are_divided_evenly_and_the_last_range_has_no_end():
+    starts = [0, 255, 256, 511, 512, 767, 768, 10**6]
+    routers = [Bucket(4) for _ in starts]
+    instances = views(0, 0, 0, 0)
+    taken = [router.route(arrival(tokens), instances) for router, tokens in zip(routers, starts, strict=True)]
+    assert taken == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def bucket_without_balancing() -> Bucket:
+    return Bucket(3, balance_abs_threshold=10**9)
+
+
+def test_ranges_are_redrawn_every_5_s_from_the_prompts_of_the_last_5_s():
+    router = bucket_without_balancing()
+    for tokens in (5, 10, 15, 20, 24, 26):
+        assert router.route(arrival(tokens), views(0, 0, 0, as_of_s=1.0)) == 0
+    later = views(0, 0, 0, as_of_s=5.5)
+    assert [router.route(arrival(tokens), later) for tokens in (20, 21, 26, 27)] == [0, 1, 1, 2]
+
+
+def test_ranges_stay_unless_the_load_has_doubled_or_halved():
+    router = bucket_without_balancing()
+    router.route(arrival(90), views(0, 0, 0, as_of_s=0.5))
+    router.route(arrival(180), views(0, 0, 0, as_of_s=6.0))
+    # Drawn at 5 s from [90], a share of 30: ranges to 90, to 121, and beyond. At 10 s the share is 60, not above twice
+    # as much; drawn from [180], the first range would reach to 180.
+    assert router.route(arrival(100), views(0, 0, 0, as_of_s=10.5)) == 1
+    # At 15 s the prompts since then, 180 and 100 tokens, have a share of 93: ranges to 100, to 180, and beyond.
+    assert router.route(arrival(100), views(0, 0, 0, as_of_s=15.0)) == 0
+
+
+def test_without_arrivals_there_is_nothing_to_redraw_from():
+    router = bucket_without_balancing()
+    assert router.route(arrival(1000), views(0, 0, 0, as_of_s=100.0)) == 2
+
+
+def test_uneven_tokens_go_to_the_instance_that_was_sent_the_fewest():
+    router = Bucket(3)
+    taken = [router.route(arrival(tokens), views(0, 0, 0)) for tokens in (16, 17, 5, 5)]
+    # 16 tokens to the first instance are no imbalance yet; 33 are, and then 5 on the second against none on the third.
+    assert taken == [0, 0, 1, 2]
+
+
+def test_requests_running_do_not_count_as_load():
+    assert Bucket(3).route(arrival(16), views(500, 0, 0)) == 0
+
+
+def test_tokens_sent_count_for_5_s():
+    router = Bucket(2)
+    for now_s in (0.0, 0.1):
+        router.route(arrival(100), views(0, 0, as_of_s=now_s))
+    assert router.route(arrival(1), views(0, 0, as_of_s=0.2)) == 0, "100 tokens each"
+    # Expired prompts are told from the next arrival on: this one still sees 101 against 100, the one after it 0 and 9.
+    assert router.route(arrival(9), views(0, 0, as_of_s=5.6)) == 0
+    assert router.route(arrival(1000), views(0, 0, as_of_s=5.7)) == 1

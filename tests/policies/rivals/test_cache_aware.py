@@ -1,0 +1,57 @@
+"""SGLang's cache-aware router; one prefix id stands for 10 tokens."""
+
+from __future__ import annotations
+
+from l4sim.policies.rivals.sglang.cache_aware import CacheAware
+from tests.policies.conftest import View, arrival, views
+
+
+def test_a_prompt_goes_where_its_prefix_went():
+    router = CacheAware(3, 10)
+    first = router.route(arrival(40, prefix_ids=(1, 2, 3, 4)), views(0, 0, 0))
+    router.route(arrival(40, prefix_ids=(7, 8)), views(1, 0, 0))
+    assert router.route(arrival(50, prefix_ids=(1, 2, 9)), views(5, 0, 0)) == first
+
+
+def test_a_match_of_three_tenths_is_not_enough_and_more_is():
+    router = CacheAware(2, 10)
+    router.route(arrival(30, prefix_ids=(1, 2, 3)), views(0, 0))
+    assert router.route(arrival(99, prefix_ids=(1, 2, 3)), views(0, 0)) == 0, "30 of 99 tokens"
+    router = CacheAware(2, 10)
+    router.route(arrival(30, prefix_ids=(1, 2, 3)), views(0, 0))
+    assert router.route(arrival(100, prefix_ids=(1, 2, 3)), views(0, 0)) == 1, "30 of 100 tokens"
+
+
+def test_without_a_match_the_smallest_tree_is_next():
+    router = CacheAware(3, 10)
+    lengths = [50, 30, 20, 15, 40]
+    # Trees after each: 50, 30, 20; then 15 to the third (35) and 40 to the second.
+    assert [router.route(arrival(tokens), views(0, 0, 0)) for tokens in lengths] == [0, 1, 2, 2, 1]
+
+
+def test_uneven_load_goes_before_affinity_and_the_tree_learns_of_it():
+    router = CacheAware(2, 10)
+    prompt = arrival(40, prefix_ids=(1, 2, 3, 4))
+    assert router.route(prompt, views(0, 0)) == 0
+    assert router.route(prompt, views(64, 0)) == 0, "a difference of 64 is not above 64"
+    assert router.route(prompt, [View(running=40, waiting=25), View()]) == 1
+    assert router.tree.sizes_tokens == [40, 40]
+
+
+def test_a_large_difference_among_large_loads_is_no_imbalance():
+    router = CacheAware(2, 10)
+    prompt = arrival(40, prefix_ids=(1, 2, 3, 4))
+    assert router.route(prompt, views(0, 0)) == 0
+    assert router.route(prompt, views(300, 200)) == 0, "300 is 1.5 times 200, not more"
+    assert router.route(prompt, views(301, 200)) == 1
+
+
+def test_trees_are_cut_down_every_120_s():
+    router = CacheAware(2, 10, max_tree_tokens=50)
+    for id_ in range(1, 5):
+        router.route(arrival(40, prefix_ids=(100 * id_, 100 * id_ + 1, 100 * id_ + 2, 100 * id_ + 3)), views(0, 0))
+    assert router.tree.sizes_tokens == [80, 80]
+    router.route(arrival(1), views(0, 0, as_of_s=119.9))
+    assert router.tree.sizes_tokens == [81, 80]
+    router.route(arrival(1), views(0, 0, as_of_s=120.1))
+    assert router.tree.sizes_tokens == [41, 41], "one prompt each has gone; the new token then went to the second"
