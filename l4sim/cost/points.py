@@ -17,28 +17,31 @@ from l4sim.errors import InputError
 
 
 def read_points(
-    path: Path, columns: Sequence[str], only: Mapping[str, str] | None = None
+    path: Path, columns: Sequence[str], only: Mapping[str, str] | None = None, or_zero: Sequence[str] = ()
 ) -> dict[str, NDArray[np.float64]]:
     """Read columns of numbers above 0, each of shape ``[rows]``; ``only`` keeps rows whose text columns equal it.
+
+    Columns named in ``or_zero`` are read as well, and may hold 0.
 
     Raises:
         InputError: no such file, a missing column, a value that is not a number above 0 (with its line), no rows.
     """
     wanted = dict(only or {})
+    names = (*columns, *or_zero)
     values: list[list[float]] = []
     with _open(path) as file:
         reader = csv.DictReader(file)
-        missing = [name for name in (*columns, *wanted) if name not in (reader.fieldnames or ())]
+        missing = [name for name in (*columns, *or_zero, *wanted) if name not in (reader.fieldnames or ())]
         if missing:
             raise InputError(f"{path}: column {missing[0]} is missing, found are {', '.join(reader.fieldnames or ())}")
         values.extend(
-            [_positive(row[name], f"{path}, line {reader.line_num}: {name}") for name in columns]
+            [_number(row[name], f"{path}, line {reader.line_num}: {name}", name in or_zero) for name in names]
             for row in reader
             if all(row[name] == text for name, text in wanted.items())
         )
     if not values:
         raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in wanted.items()))
-    return dict(zip(columns, np.array(values).T, strict=True))
+    return dict(zip(names, np.array(values).T, strict=True))
 
 
 def distinct(path: Path, column: str) -> tuple[str, ...]:
@@ -54,13 +57,13 @@ def distinct(path: Path, column: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row[column] for row in reader))
 
 
-def _positive(text: str | None, where: str) -> float:
+def _number(text: str | None, where: str, or_zero: bool) -> float:
     try:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{where} is {text!r}, accepted is a number above 0")
+    if not (math.isfinite(value) and (value > 0 or (or_zero and value == 0))):
+        raise InputError(f"{where} is {text!r}, accepted is a number " + (">= 0" if or_zero else "above 0"))
     return value
 
 

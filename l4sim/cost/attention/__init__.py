@@ -7,12 +7,14 @@ A model sees the batch as it is (``tile``: the kernel's own split over the GPU) 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
+from l4sim.cost.attention import flashinfer
 from l4sim.cost.attention.coarse import MeanAttention, SkewAttention, skew_alpha, sum_attention
+from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
 from l4sim.cost.attention.fa3 import FA3Coefficients, fa3_attention
-from l4sim.cost.attention.points import UniformPoints
+from l4sim.cost.attention.flashinfer import FlashInferCoefficients, flashinfer_attention
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.fitting import Errors
 from l4sim.cost.model import AttentionModel
@@ -20,10 +22,17 @@ from l4sim.errors import InputError
 from l4sim.specs.fields import Fields
 from l4sim.specs.gpu import GPU
 
-KERNELS = ("fa3",)
+if TYPE_CHECKING:
+    from l4sim.cost.attention.fa2_fit import SkewErrors
+    from l4sim.cost.attention.points import MixedPoints, SkewPoints, UniformPoints
+
+FLASHINFER_KERNELS = (flashinfer.CUDA_CORE, flashinfer.TENSOR_CORE, flashinfer.BATCH)
+KERNELS = ("fa3", "fa2", *FLASHINFER_KERNELS)
 MODELS = ("tile", "mean", "sum", "skew")
 
 _ALPHA = "skew_alpha"
+# Coefficients that no kernel has measured elsewhere are told for the shape of Llama-3.1-8B.
+_HEADS, _KV_HEADS, _HEAD_DIM = 32, 8, 128
 
 
 def build_attention(
@@ -37,7 +46,7 @@ def build_attention(
     model: str = "tile",
     warm_l2: bool = False,
 ) -> AttentionModel:
-    """Build a kernel's attention model from its coefficients, as ``fit_attention`` returns them.
+    """Build a kernel's attention model from its coefficients, as the fits below return them.
 
     ``heads`` and ``kv_heads`` are those of one tensor-parallel rank; ``model`` is ``tile``, ``mean``, ``sum`` or
     ``skew``. Benchmarks repeat one call, and find part of the keys and values in L2; an engine streams its weights
@@ -50,15 +59,10 @@ def build_attention(
         raise InputError(f"no attention kernel '{kernel}': accepted are {', '.join(KERNELS)}")
     if model not in MODELS:
         raise InputError(f"no attention model '{model}': accepted are {', '.join(MODELS)}")
-    if heads % kv_heads:
+    if kv_heads < 1 or heads % kv_heads:
         raise InputError(f"{heads} query heads are not a multiple of {kv_heads} KV heads")
     given = Fields(coefficients, f"{kernel} coefficients")
-    names = [field.name for field in fields(FA3Coefficients)]
-    given.only(*names, _ALPHA)
-    c = FA3Coefficients(
-        **{name: given.number(name) for name in names if name != "max_splits"}, max_splits=given.count("max_splits")
-    )
-    tile = fa3_attention(Shape(heads, kv_heads, head_dim, sms), c if warm_l2 else replace(c, cached_bytes=0.0))
+    tile = _tile(kernel, given, Shape(heads, kv_heads, head_dim, sms), warm_l2)
     if model == "mean":
         return MeanAttention(tile)
     if model == "sum":
@@ -68,9 +72,9 @@ def build_attention(
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """Errors of a fit on points that it has not seen, by kind of batch (``decode``, ``prefill``)."""
+    """Errors of a fit on points that it has not seen, by kind of batch (``decode``, ``prefill``, ...)."""
 
-    errors: Mapping[str, Errors]
+    errors: Mapping[str, Errors | SkewErrors]
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """As plain numbers."""
@@ -80,16 +84,72 @@ class FitReport:
 def fit_attention(
     kernel: str, decode_points: UniformPoints, prefill_points: UniformPoints, gpu: GPU
 ) -> tuple[dict[str, Any], FitReport]:
-    """Fit a kernel's coefficients to uniform measurements; a fifth is held out for the report.
+    """Fit ``fa3`` to uniform measurements over many shapes; a fifth is held out for the report.
 
     Points that beat the GPU's roofline are left out of both. Decode's errors are on points above 20 µs, below which
     launches hide what is modelled.
 
     Raises InputError for a kernel that has no fit to such points.
     """
-    if kernel not in KERNELS:
-        raise InputError(f"no fit of attention kernel '{kernel}': accepted are {', '.join(KERNELS)}")
+    if kernel != "fa3":
+        raise InputError(f"no fit of attention kernel '{kernel}' to uniform points: accepted is fa3")
     from l4sim.cost.attention.fa3_fit import fit_fa3
 
     c, errors = fit_fa3(decode_points, prefill_points, gpu)
-    return {**asdict(c), _ALPHA: skew_alpha(fa3_attention(Shape(32, 8, 128, gpu.sms), c))}, FitReport(errors)
+    tile = fa3_attention(Shape(_HEADS, _KV_HEADS, _HEAD_DIM, gpu.sms), c)
+    return {**asdict(c), _ALPHA: skew_alpha(tile)}, FitReport(errors)
+
+
+def fit_profiled_attention(
+    kernel: str,
+    points: MixedPoints,
+    skewed: SkewPoints,
+    gpu: GPU,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+) -> tuple[dict[str, Any], FitReport]:
+    """Fit ``fa2`` to one shape's profile of uniform, skewed and mixed batches; a fifth of each is held out.
+
+    Raises InputError for a kernel that has no fit to such points.
+    """
+    if kernel != "fa2":
+        raise InputError(f"no fit of attention kernel '{kernel}' to mixed points: accepted is fa2")
+    from l4sim.cost.attention.fa2_fit import fit_fa2
+
+    c, alpha, errors = fit_fa2(points, skewed, gpu, Shape(heads, kv_heads, head_dim, gpu.sms))
+    return {**asdict(c), _ALPHA: alpha}, FitReport(errors)
+
+
+def assumed_attention(kernel: str, gpu: GPU) -> dict[str, Any]:
+    """Coefficients of a FlashInfer kernel on a GPU where nothing was measured: fractions of the datasheet's peaks.
+
+    Raises InputError for another kernel.
+    """
+    if kernel not in FLASHINFER_KERNELS:
+        raise InputError(f"no assumed figures for kernel '{kernel}': accepted are {', '.join(FLASHINFER_KERNELS)}")
+    c = flashinfer.assumed(gpu)
+    tile = flashinfer_attention(kernel, Shape(_HEADS, _KV_HEADS, _HEAD_DIM, gpu.sms), c)
+    return {**asdict(c), _ALPHA: skew_alpha(tile)}
+
+
+def _tile(kernel: str, given: Fields, shape: Shape, warm_l2: bool) -> AttentionModel:
+    if kernel == "fa3":
+        c = FA3Coefficients(**_values(FA3Coefficients, given, counts=("max_splits",)))
+        return fa3_attention(shape, c, warm_l2=warm_l2)
+    if kernel == "fa2":
+        return fa2_attention(shape, FA2Coefficients(**_values(FA2Coefficients, given, counts=("blocks_per_sm",))))
+    return flashinfer_attention(kernel, shape, FlashInferCoefficients(**_values(FlashInferCoefficients, given)))
+
+
+def _values(kind: type, given: Fields, counts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A coefficient dataclass's fields; rates, sharpness and the like must be above 0."""
+    names = [field.name for field in fields(kind)]
+    given.only(*names, _ALPHA)
+    values: dict[str, Any] = {name: given.count(name) for name in counts}
+    for name in names:
+        if name not in counts:
+            divides = name.endswith(("per_s", "flops", "sharpness", "drift_waves", "drift_bytes"))
+            values[name] = given.positive(name) if divides else given.number(name)
+    return values

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l4sim.cost.attention.fluid import FloatArray
 from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
@@ -72,16 +73,23 @@ def sum_attention(tile: AttentionModel) -> SumAttention:
     return SumAttention(tile, base_s, (tile.attention_s(long) - base_s) / long.decode_context_sum)
 
 
+def best_alpha(mean_s: FloatArray, longest_s: FloatArray, seconds: FloatArray) -> float:
+    """The constant alpha of ``skew`` with least squared relative error, >= 0.
+
+    All of shape ``[batches]``: seconds with every decode at the mean length, at the greatest, and as they are.
+    """
+    spans, excess = longest_s / mean_s - 1, seconds / mean_s - 1
+    return max(0.0, float(np.dot(spans, excess) / np.dot(spans, spans)))
+
+
 def skew_alpha(tile: AttentionModel) -> float:
     """The constant alpha that comes closest to ``tile`` on seeded log-normal batches, where nothing was measured."""
     rng = np.random.default_rng(0)
-    spans: list[float] = []
-    excesses: list[float] = []
+    rows = []
     for count in (8, 16, 32, 64, 128, 256):
         for _ in range(8):
             contexts = rng.lognormal(7.5, 1.2, count).astype(np.int64) + 1
             batch = Batch(contexts, int(contexts.sum()))
-            mean_s = MeanAttention(tile).attention_s(batch)
-            spans.append(tile.attention_s(uniform(batch, int(contexts.max()))) / mean_s - 1)
-            excesses.append(tile.attention_s(batch) / mean_s - 1)
-    return max(0.0, float(np.dot(spans, excesses) / np.dot(spans, spans)))
+            longest = uniform(batch, int(contexts.max()))
+            rows.append((MeanAttention(tile).attention_s(batch), tile.attention_s(longest), tile.attention_s(batch)))
+    return best_alpha(*np.array(rows).T)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
+from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.kernels.flash_attention import FA2_BLOCK_TOKENS, FA2_TILE_ROWS, fa2_splits
@@ -34,11 +35,16 @@ class FA2Coefficients:
     merge_bytes_per_s: float
     """Rate at which partial results are written and read."""
     dram_bytes_per_s: float
-    """Bandwidth that decodes reach."""
+    """Bandwidth that decodes reach after the first ``ramp_bytes``."""
+    ramp_bytes_per_s: float
+    """Bandwidth over the first ``ramp_bytes``."""
+    ramp_bytes: float
     exposed_start: float
     """Fraction of a block's start during which its SM's share of bandwidth is not used by others."""
     sharpness: float
     """Order of the norm that joins latency and bandwidth."""
+    empty_block_s: float
+    """A split that finds no keys."""
     tile_launch_s: float
     """Launch and drain of the unsplit kernel."""
     tile_start_s: float
@@ -49,8 +55,8 @@ class FA2Coefficients:
     """One block of 128 KV tokens for a tile of up to 64 rows."""
     tile_sharpness: float
     """Order of the norm that joins latency and bandwidth in the unsplit kernel."""
-    empty_block_s: float
-    """A block that finds no rows or no keys."""
+    empty_tile_s: float
+    """A block of the unsplit kernel that finds no rows."""
     drift_waves: float
     """Waves after which a group's query heads have drifted apart, so that each reads the keys from DRAM itself."""
     drift_bytes: float
@@ -65,6 +71,7 @@ class FA2Attention:
 
     shape: Shape
     c: FA2Coefficients
+    memory: MemoryTable
     prefills_first: bool = False
     """Whether prefills stand before decodes in the batch; vLLM appends new requests."""
 
@@ -82,12 +89,14 @@ class FA2Attention:
         )
         blocks = -(-contexts // FA2_BLOCK_TOKENS)
         per_split = -(-blocks // splits)
-        whole = blocks // per_split
-        rest = blocks - whole * per_split
-        kv_block_s = c.kv_block_s * shape.head_dim / 128
-        start_s, empty_s = c.block_start_s, np.full(len(blocks), c.empty_block_s)
-        loads = np.array((start_s + kv_block_s * per_split, start_s + kv_block_s * rest, empty_s)).T.ravel()
-        counts = np.array((whole, rest > 0, splits - whole - (rest > 0))).T.ravel()
+        used = -(-blocks // per_split)
+        whole_tokens = FA2_BLOCK_TOKENS * per_split
+        last_tokens = contexts - (used - 1) * whole_tokens
+        token_s = c.kv_block_s * shape.head_dim / 128 / FA2_BLOCK_TOKENS
+        empty_s = np.full(len(blocks), c.empty_block_s)
+        start_s = c.block_start_s
+        loads = np.array((start_s + token_s * whole_tokens, start_s + token_s * last_tokens, empty_s)).T.ravel()
+        counts = np.array((used - 1, np.ones_like(used), splits - used)).T.ravel()
         body_s = self._issued_s(loads, counts, shape.kv_heads, context_sum * shape.kv_bytes_per_token, c.sharpness)
         if splits == 1:
             return c.launch_s + body_s
@@ -110,7 +119,7 @@ class FA2Attention:
         )
         # Empty blocks leave as fast as they are issued, all over the launch: they lengthen every slot alike.
         empty = shape.heads * ((len(contexts) + len(prefills)) * grid_tiles - len(loads))
-        return c.tile_launch_s + body_s + empty * c.empty_block_s / self._slots
+        return c.tile_launch_s + body_s + empty * c.empty_tile_s / self._slots
 
     def _read_bytes(self, decodes: int, context_sum: int) -> float:
         """Bytes that unpacked decodes read from DRAM: between once and once for each head of a group."""
@@ -143,6 +152,14 @@ class FA2Attention:
             slots=self._slots,
             together=together,
             exposed_s=self.c.exposed_start * self.c.block_start_s,
-            memory_s=size_bytes / self.c.dram_bytes_per_s,
+            memory_s=float(self.memory.at(size_bytes)),
             sharpness=sharpness,
         )
+
+
+def fa2_attention(shape: Shape, c: FA2Coefficients, *, prefills_first: bool = False) -> FA2Attention:
+    """The model of one rank's shape, its memory table made once."""
+    memory = memory_table(
+        dram_bytes_per_s=c.dram_bytes_per_s, ramp_bytes_per_s=c.ramp_bytes_per_s, ramp_bytes=c.ramp_bytes
+    )
+    return FA2Attention(shape, c, memory, prefills_first)

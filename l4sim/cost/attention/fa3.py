@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
+from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.kernels.flash_attention import FA3_BLOCK_TOKENS, FA3_MAX_BATCH, FA3_TILE_ROWS, Splits, fa3_splits
@@ -16,7 +17,6 @@ RAMP_BYTES = 128e6
 """Bytes that are read at ``ramp_bytes_per_s`` before DRAM reaches its full rate (a knot, not fitted)."""
 
 _PARTIAL_BYTES = 4
-_FAR_BYTES = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,15 @@ class FA3Coefficients:
     """vLLM's bound on the splits of a decode batch (its CUDA-graph setting, which the measurements show)."""
 
 
-def memory_table(c: FA3Coefficients) -> tuple[FloatArray, FloatArray]:
-    """Seconds that bytes need at full bandwidth, as knots for linear interpolation: bytes and seconds."""
-    size_bytes = np.array([0.0, c.cached_bytes, 2 * c.cached_bytes, 0.0, _FAR_BYTES])
-    size_bytes[3] = max(RAMP_BYTES, size_bytes[2])
-    missed = np.minimum(size_bytes, np.maximum(0.0, 2.0 * (size_bytes - c.cached_bytes)))
-    ramp = np.minimum(missed, RAMP_BYTES)
-    dram_s = ramp / c.ramp_bytes_per_s + (missed - ramp) / c.dram_bytes_per_s
-    return size_bytes, dram_s + (size_bytes - missed) / c.cached_bytes_per_s
+def memory_of(c: FA3Coefficients) -> MemoryTable:
+    """The memory that the coefficients describe."""
+    return memory_table(
+        dram_bytes_per_s=c.dram_bytes_per_s,
+        ramp_bytes_per_s=c.ramp_bytes_per_s,
+        ramp_bytes=RAMP_BYTES,
+        cached_bytes=c.cached_bytes,
+        cached_bytes_per_s=c.cached_bytes_per_s,
+    )
 
 
 def fixed_s(c: FA3Coefficients, requests: Any, merge_rows: Any, merged_bytes: Any) -> Any:
@@ -112,8 +113,7 @@ class FA3Attention:
 
     shape: Shape
     c: FA3Coefficients
-    memory: tuple[FloatArray, FloatArray]
-    """``memory_table`` of the coefficients."""
+    memory: MemoryTable
 
     def attention_s(self, batch: Batch) -> float:
         """Seconds of one layer; 0 for an empty batch."""
@@ -133,15 +133,12 @@ class FA3Attention:
             slots=shape.sms,
             together=shape.kv_heads,
             exposed_s=c.exposed_start * c.block_start_s,
-            memory_s=self._memory_s(size_bytes),
+            memory_s=self.memory.at(size_bytes),
             sharpness=c.sharpness,
         )
         merge_rows = shape.heads * len(contexts) if split.bound > 1 else 0
         partial = merged_bytes(split.splits, 1, shape.heads, shape.head_dim)
         return float(body_s + fixed_s(c, len(contexts), merge_rows, partial))
-
-    def _memory_s(self, size_bytes: float) -> float:
-        return float(np.interp(size_bytes, *self.memory))
 
     def _mixed_s(self, contexts: IntArray, context_sum: int, prefills: tuple[Prefill, ...]) -> float:
         """Decodes and chunks in one launch; the chunks' size decides whether any request is split."""
@@ -181,7 +178,7 @@ class FA3Attention:
         c, shape = self.c, self.shape
         loads, counts = self._blocks(split)
         latency_s = shape.kv_heads * float(loads @ counts)
-        streamed_s = shape.sms * self._memory_s(context_sum * shape.kv_bytes_per_token)
+        streamed_s = shape.sms * self.memory.at(context_sum * shape.kv_bytes_per_token)
         total_s = (latency_s**c.sharpness + streamed_s**c.sharpness) ** (1 / c.sharpness)
         return float(loads.max()), total_s, shape.kv_heads * int(counts.sum())
 
@@ -197,6 +194,6 @@ class FA3Attention:
         return self.c.block_start_s + self.c.kv_block_s * self.shape.head_dim / 128 * kv_blocks, counts
 
 
-def fa3_attention(shape: Shape, c: FA3Coefficients) -> FA3Attention:
-    """The model of one rank's shape, its table of memory times made once."""
-    return FA3Attention(shape, c, memory_table(c))
+def fa3_attention(shape: Shape, c: FA3Coefficients, *, warm_l2: bool = False) -> FA3Attention:
+    """The model of one rank's shape, its memory table made once; L2 holds nothing yet unless it is warm."""
+    return FA3Attention(shape, c, memory_of(c if warm_l2 else replace(c, cached_bytes=0.0)))

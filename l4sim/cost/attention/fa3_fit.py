@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_table, merged_bytes, tiles, tiles_s
+from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_of, merged_bytes, tiles, tiles_s
 from l4sim.cost.attention.fit import (
     decode_bytes,
     held_out_fifth,
@@ -66,16 +66,16 @@ def decode_work(points: UniformPoints, sms: int) -> DecodeWork:
     )
 
 
-def decode_s(c: FA3Coefficients, work: DecodeWork, sms: int) -> FloatArray:
+def decode_s(c: FA3Coefficients, work: DecodeWork, sms: int) -> NDArray[np.float64]:
     """Seconds of every point, shape ``[points]``."""
     block_s = c.block_start_s + c.kv_block_s * work.kv_blocks
     steps_s = np.stack(((work.waves - 1) * block_s, block_s), axis=-1)
     active = np.stack((np.full_like(work.last, sms), work.last), axis=-1)
     exposed_s = c.exposed_start * c.block_start_s * work.blocks
-    memory_s = np.interp(work.size_bytes, *memory_table(c))
+    memory_s = memory_of(c).at(work.size_bytes)
     pressure = (exposed_s[:, None] + memory_s[:, None] * active) / (block_s * work.blocks)[:, None]
     body_s = drain_s(steps_s, pressure, c.sharpness)
-    seconds: FloatArray = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
+    seconds: NDArray[np.float64] = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
     return seconds
 
 
@@ -122,12 +122,12 @@ def prefill_work(points: UniformPoints, sms: int) -> PrefillWork:
     )
 
 
-def prefill_s(c: FA3Coefficients, work: PrefillWork, sms: int) -> FloatArray:
+def prefill_s(c: FA3Coefficients, work: PrefillWork, sms: int) -> NDArray[np.float64]:
     """Seconds of every point, shape ``[points]``."""
     longest_s = c.tile_start_s + c.tile_row_s * work.most_rows + c.tile_kv_block_s * work.most_kv_blocks
     total_s = work.tiles * (c.tile_start_s + c.tile_row_s * work.mean_rows) + c.tile_kv_block_s * work.kv_blocks
     body_s = tiles_s(longest_s, total_s, work.tiles, sms, c.tile_tail) + work.kv_bytes / c.tile_kv_bytes_per_s
-    seconds: FloatArray = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
+    seconds: NDArray[np.float64] = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
     return seconds
 
 

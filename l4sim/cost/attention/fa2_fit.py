@@ -1,0 +1,177 @@
+"""FA2's coefficients from one GPU's profile: uniform, skewed and mixed batches of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.cost.attention.coarse import best_alpha
+from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
+from l4sim.cost.attention.fit import FloatArray, held_out_fifth, least_squares
+from l4sim.cost.attention.points import MixedPoints, SkewPoints
+from l4sim.cost.attention.shape import Shape
+from l4sim.cost.batch import Batch
+from l4sim.cost.fitting import BoolArray, Errors, errors
+from l4sim.cost.model import AttentionModel
+from l4sim.specs.gpu import GPU
+
+_ODD_DECODES = 64
+"""FA2 stops splitting between 32 and 64 requests of the profiled shape: told apart in the report."""
+_MIXED_SAMPLE = 800
+_SKEW_WEIGHT = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class SkewErrors:
+    """Mean absolute errors of t_skew / t_mean, percentage points, on held-out batches."""
+
+    points: int
+    tile_pct: float
+    mean_pct: float
+    """Of predicting 1, which ``mean`` does."""
+    alpha_pct: float
+    """Of ``skew`` with the constant alpha that suits these batches best."""
+
+    def to_json(self) -> dict[str, float]:
+        """As plain numbers by field name, rounded to a hundredth."""
+        return {field.name: round(getattr(self, field.name), 2) for field in fields(self)}
+
+
+def fit_fa2(
+    points: MixedPoints, skewed: SkewPoints, gpu: GPU, shape: Shape
+) -> tuple[FA2Coefficients, float, dict[str, Errors | SkewErrors]]:
+    """Fit one kind of batch after the other, a fifth of each held out.
+
+    Returns the coefficients, the best constant alpha of ``skew``, and errors by kind: ``decode``, ``prefill``,
+    ``mixed``, ``skew`` (decodes alone), ``skew_64`` (the same at 64 requests) and ``skew_mixed``.
+    """
+    unseen = held_out_fifth((points.chunk_tokens, points.cached_tokens, points.decodes, points.context_tokens))
+    decode, prefill = points.chunk_tokens == 0, points.decodes == 0
+    mixed = ~decode & ~prefill
+    pure = skewed.chunk_tokens == 0
+    unseen_skew = held_out_fifth((skewed.chunk_tokens, skewed.decodes, skewed.long, skewed.short_tokens))
+
+    c = _fit_decode(points, decode & ~unseen, skewed, pure & ~unseen_skew, gpu, shape)
+    tile_bounds = {"tile_launch_s": (1e-6, 1e-5), "tile_start_s": (1e-7, 2e-5), "tile_kv_block_s": (5e-7, 2e-5)}
+    c = _fit(c, tile_bounds, points, prefill & ~unseen, shape)
+    mixed_bounds = {
+        "row_start_s": (1e-7, 1e-5),
+        "empty_tile_s": (1e-9, 2e-6),
+        "tile_sharpness": (1.0, 12.0),
+        "drift_waves": (3.0, 100.0),
+        "drift_bytes": (1e7, 1e9),
+    }
+    sample = np.random.default_rng(0).permutation(np.flatnonzero(mixed & ~unseen))[:_MIXED_SAMPLE]
+    chosen = np.zeros_like(mixed)
+    chosen[sample] = True
+    c = _fit(c, mixed_bounds, points, chosen, shape)
+
+    tile = fa2_attention(shape, c, prefills_first=True)
+    alpha = best_alpha(skewed.mean_s[pure], skewed.longest_s[pure], skewed.seconds[pure])
+    kinds = {"decode": decode, "prefill": prefill, "mixed": mixed}
+    skews = {
+        "skew": pure & (skewed.decodes != _ODD_DECODES),
+        "skew_64": pure & (skewed.decodes == _ODD_DECODES),
+        "skew_mixed": ~pure,
+    }
+    report: dict[str, Errors | SkewErrors] = {
+        kind: errors(_predict(tile, _batches(points, mask & unseen)), points.seconds[mask & unseen], 0)
+        for kind, mask in kinds.items()
+    }
+    return c, alpha, report | {kind: _skew_errors(tile, skewed, m & unseen_skew, alpha) for kind, m in skews.items()}
+
+
+def _fit_decode(
+    points: MixedPoints, uniform: BoolArray, skewed: SkewPoints, pure: BoolArray, gpu: GPU, shape: Shape
+) -> FA2Coefficients:
+    """Uniform and skewed decodes together: only unequal lengths tell how fast a block is when others are done."""
+    peak = gpu.memory_bytes_per_s
+    start = FA2Coefficients(
+        launch_s=8e-6,
+        block_start_s=2e-6,
+        kv_block_s=2e-6,
+        merge_s=1e-6,
+        merge_bytes_per_s=2 * peak,
+        dram_bytes_per_s=0.95 * peak,
+        ramp_bytes_per_s=0.85 * peak,
+        ramp_bytes=3e8,
+        exposed_start=0.5,
+        sharpness=2.0,
+        empty_block_s=3e-7,
+        tile_launch_s=2e-6,
+        tile_start_s=4e-6,
+        row_start_s=2e-6,
+        tile_kv_block_s=2.7e-6,
+        tile_sharpness=5.0,
+        empty_tile_s=3e-7,
+        drift_waves=20.0,
+        drift_bytes=0.8 * gpu.l2_bytes,
+        blocks_per_sm=1,
+    )
+    bounds = {
+        "launch_s": (2e-6, 1.2e-5),
+        "block_start_s": (5e-7, 8e-6),
+        "kv_block_s": (3e-7, 1e-5),
+        "merge_s": (1e-7, 8e-6),
+        "merge_bytes_per_s": (0.1 * peak, 6 * peak),
+        "dram_bytes_per_s": (0.6 * peak, peak),
+        "ramp_bytes_per_s": (0.4 * peak, peak),
+        "ramp_bytes": (3e7, 1e9),
+        "exposed_start": (0.0, 1.0),
+        "sharpness": (1.0, 12.0),
+        "empty_block_s": (1e-9, 1e-6),
+    }
+    uniform_batches = _batches(points, uniform)
+    index = np.flatnonzero(pure).tolist()
+    skewed_batches = [skewed.batch(i) for i in index]
+    mean_batches = [skewed.mean_batch(i) for i in index]
+    skewed_s, mean_s = skewed.seconds[pure], skewed.mean_s[pure]
+
+    def relative(c: FA2Coefficients) -> FloatArray:
+        tile = fa2_attention(shape, c)
+        skew, mean = _predict(tile, skewed_batches) / skewed_s, _predict(tile, mean_batches) / mean_s
+        uniform_ratio = _predict(tile, uniform_batches) / points.seconds[uniform]
+        return np.concatenate((uniform_ratio, skew, mean, 1 + _SKEW_WEIGHT * (skew / mean - 1)))
+
+    return least_squares(start, bounds, relative, np.ones(len(uniform_batches) + 3 * len(index)))
+
+
+def _fit(
+    start: FA2Coefficients,
+    bounds: Mapping[str, tuple[float, float]],
+    points: MixedPoints,
+    mask: BoolArray,
+    shape: Shape,
+) -> FA2Coefficients:
+    """Fit to part of a profile, which has prefills before decodes."""
+    batches = _batches(points, mask)
+    return least_squares(
+        start,
+        bounds,
+        lambda c: _predict(fa2_attention(shape, c, prefills_first=True), batches),
+        points.seconds[mask],
+    )
+
+
+def _batches(points: MixedPoints, mask: BoolArray) -> list[Batch]:
+    return [points.batch(i) for i in np.flatnonzero(mask).tolist()]
+
+
+def _predict(tile: AttentionModel, batches: Sequence[Batch]) -> NDArray[np.float64]:
+    return np.array([tile.attention_s(batch) for batch in batches])
+
+
+def _skew_errors(tile: AttentionModel, skewed: SkewPoints, mask: BoolArray, alpha: float) -> SkewErrors:
+    index = np.flatnonzero(mask).tolist()
+    measured = skewed.seconds[mask] / skewed.mean_s[mask]
+    predicted = _predict(tile, [skewed.batch(i) for i in index]) / _predict(tile, [skewed.mean_batch(i) for i in index])
+    constant = 1 + alpha * (skewed.longest_s[mask] / skewed.mean_s[mask] - 1)
+    return SkewErrors(
+        points=len(index),
+        tile_pct=100 * float(np.abs(predicted - measured).mean()),
+        mean_pct=100 * float(np.abs(1 - measured).mean()),
+        alpha_pct=100 * float(np.abs(constant - measured).mean()),
+    )

@@ -1,0 +1,200 @@
+"""Seconds of FlashInfer's three decode kernels, and of its prefill as a launch of its own beside them.
+
+No measurement stands behind the figures yet: ``assumed`` derives them from a datasheet, with the fractions of peak that
+FlashAttention-3 was measured to reach on H200.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from l4sim.cost.attention.fluid import FloatArray, IntArray, drain_s, issued_s
+from l4sim.cost.attention.memory import MemoryTable, memory_table
+from l4sim.cost.attention.shape import Shape
+from l4sim.cost.batch import Batch, Prefill
+from l4sim.errors import InputError
+from l4sim.kernels.flashinfer import (
+    CUDA_CORE_BLOCKS_PER_SM,
+    plan_batch_attention,
+    plan_cuda_core,
+    plan_tensor_core,
+)
+from l4sim.specs.gpu import GPU
+
+CUDA_CORE, TENSOR_CORE, BATCH = "flashinfer-cuda", "flashinfer-tensor", "flashinfer-batch"
+
+_PAGE_TOKENS = 16
+_RAMP_BYTES = 128e6
+_TILE_TOKENS = 128
+_TILE_ROWS = 128
+_TENSOR_CORE_BLOCKS_PER_SM = 2
+_PARTIAL_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FlashInferCoefficients:
+    """Figures of one GPU, for any shape."""
+
+    launch_s: float
+    """One launch, under CUDA graphs."""
+    block_start_s: float
+    """Start and end of a thread block, or of a work item of the persistent kernel."""
+    sm_bytes_per_s: float
+    """What one SM streams when the others leave memory to it."""
+    dram_bytes_per_s: float
+    """Bandwidth after the first 128 MB."""
+    ramp_bytes_per_s: float
+    """Bandwidth over the first 128 MB."""
+    exposed_start: float
+    """Fraction of a block's start during which its SM's share of bandwidth is not used by others."""
+    sharpness: float
+    """Order of the norm that joins latency and bandwidth."""
+    merge_s: float
+    """The merge kernel, when anything is split."""
+    merge_bytes_per_s: float
+    """Rate at which partial results are written and read."""
+    prefill_flops: float
+    """Arithmetic rate of the prefill kernel, masked half of the diagonal tiles included, FLOP/s."""
+
+
+def assumed(gpu: GPU) -> FlashInferCoefficients:
+    """Figures for a GPU on which nothing was measured."""
+    peak = gpu.memory_bytes_per_s
+    return FlashInferCoefficients(
+        launch_s=5e-6,
+        block_start_s=2e-6,
+        sm_bytes_per_s=1.4 * peak / gpu.sms,
+        dram_bytes_per_s=0.92 * peak,
+        ramp_bytes_per_s=0.78 * peak,
+        exposed_start=0.7,
+        sharpness=4.0,
+        merge_s=2e-6,
+        merge_bytes_per_s=2 * peak,
+        prefill_flops=0.65 * gpu.bf16_flops,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FlashInferAttention:
+    """An ``AttentionModel`` of FlashInfer: decodes by the named kernel, each kind of request in its own launch."""
+
+    kernel: str
+    shape: Shape
+    c: FlashInferCoefficients
+    memory: MemoryTable
+
+    def attention_s(self, batch: Batch) -> float:
+        """Seconds of one layer; 0 for an empty batch."""
+        contexts = batch.decode_context_tokens
+        seconds = self._prefill_s(batch.prefills) if batch.prefills else 0.0
+        if not len(contexts):
+            return seconds
+        size_bytes = batch.decode_context_sum * self.shape.kv_bytes_per_token
+        memory_s = float(self.memory.at(size_bytes + len(contexts) * self.shape.query_bytes_per_token))
+        if self.kernel == BATCH:
+            return seconds + self._balanced_s(contexts, memory_s)
+        return seconds + (self._cuda_s if self.kernel == CUDA_CORE else self._tensor_s)(contexts, memory_s)
+
+    def _cuda_s(self, contexts: IntArray, memory_s: float) -> float:
+        shape = self.shape
+        blocks_per_sm = CUDA_CORE_BLOCKS_PER_SM[shape.group_size]
+        plan = plan_cuda_core(
+            contexts,
+            kv_heads=shape.kv_heads,
+            page_tokens=_PAGE_TOKENS,
+            sms=shape.sms,
+            blocks_per_sm=blocks_per_sm,
+        )
+        chunk = int(contexts.max()) if plan.chunk_tokens is None else plan.chunk_tokens
+        return self._chunked_s(contexts, chunk, 1, blocks_per_sm, memory_s) + self._merge_s(plan.split, plan.chunks)
+
+    def _tensor_s(self, contexts: IntArray, memory_s: float) -> float:
+        shape = self.shape
+        plan = plan_tensor_core(
+            contexts,
+            kv_heads=shape.kv_heads,
+            group_size=shape.group_size,
+            head_dim=shape.head_dim,
+            page_tokens=_PAGE_TOKENS,
+            sms=shape.sms,
+        )
+        seconds = self._chunked_s(contexts, plan.chunk_tokens, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
+        return seconds + self._merge_s(plan.split, plan.chunks)
+
+    def _chunked_s(
+        self, contexts: IntArray, chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
+    ) -> float:
+        """Blocks of ``chunk_tokens``, read in tiles, in request order; several share an SM's rate."""
+        c, shape = self.c, self.shape
+        whole = (contexts - 1) // chunk_tokens
+        last = contexts - whole * chunk_tokens
+        tokens = np.array((np.full_like(last, chunk_tokens), last)).T.ravel()
+        tiled = -(-tokens // tile_tokens) * tile_tokens
+        loads = c.block_start_s + tiled * self._token_s * blocks_per_sm
+        return c.launch_s + issued_s(
+            loads,
+            np.array((whole, np.ones_like(whole))).T.ravel(),
+            slots=blocks_per_sm * shape.sms,
+            together=shape.kv_heads,
+            exposed_s=c.exposed_start * c.block_start_s,
+            memory_s=memory_s,
+            sharpness=c.sharpness,
+        )
+
+    def _balanced_s(self, contexts: IntArray, memory_s: float) -> float:
+        c, shape = self.c, self.shape
+        plan = plan_batch_attention(
+            contexts, kv_heads=shape.kv_heads, group_size=shape.group_size, head_dim=shape.head_dim, sms=shape.sms
+        )
+        clusters = len(plan.cluster_tokens)
+        loads: FloatArray = plan.cluster_items * c.block_start_s
+        loads = np.sort(loads + plan.cluster_tokens * self._token_s * (clusters / shape.sms))
+        exposed_s = c.exposed_start * c.block_start_s * plan.work_items
+        pressure = (exposed_s + memory_s * np.arange(clusters, 0, -1)) / loads.sum()
+        split = plan.work_items > len(contexts) * shape.kv_heads
+        body_s = drain_s(np.diff(loads, prepend=0.0), pressure, c.sharpness)
+        return c.launch_s + float(body_s) + self._merge_s(split, plan.work_items // shape.kv_heads)
+
+    def _merge_s(self, split: bool, chunks: int) -> float:
+        """The second kernel that reads ``chunks`` partial results of all heads."""
+        if not split:
+            return 0.0
+        partial_bytes = 2 * _PARTIAL_BYTES * chunks * self.shape.heads * (self.shape.head_dim + 1)
+        return self.c.merge_s + partial_bytes / self.c.merge_bytes_per_s
+
+    def _prefill_s(self, prefills: tuple[Prefill, ...]) -> float:
+        """Tiles of 128 rows (query tokens times group size) on whole KV tiles, spread evenly but for the longest."""
+        c, shape = self.c, self.shape
+        tile_s = 4 * _TILE_ROWS * _TILE_TOKENS * shape.head_dim * shape.sms / c.prefill_flops
+        longest = total = 0.0
+        for chunk_tokens, cached_tokens, _ in prefills:
+            rows = chunk_tokens * shape.group_size
+            ends = np.minimum(
+                -(-np.arange(_TILE_ROWS, rows + _TILE_ROWS, _TILE_ROWS) // shape.group_size), chunk_tokens
+            )
+            loads = c.block_start_s + tile_s * -(-(cached_tokens + ends) // _TILE_TOKENS)
+            longest = max(longest, float(loads[-1]))
+            total += shape.kv_heads * float(loads.sum())
+        kv_bytes = shape.kv_bytes_per_token * sum(chunk + cached for chunk, cached, _ in prefills)
+        return c.launch_s + max(longest, total / shape.sms, float(self.memory.at(kv_bytes)))
+
+    @property
+    def _token_s(self) -> float:
+        """One token of one KV head on an SM of its own."""
+        return 4 * self.shape.head_dim / self.c.sm_bytes_per_s
+
+
+def flashinfer_attention(kernel: str, shape: Shape, c: FlashInferCoefficients) -> FlashInferAttention:
+    """The model of one rank's shape, its memory table made once.
+
+    Raises InputError for a group size that the CUDA-core kernel has no occupancy for.
+    """
+    if kernel == CUDA_CORE and shape.group_size not in CUDA_CORE_BLOCKS_PER_SM:
+        accepted = ", ".join(map(str, CUDA_CORE_BLOCKS_PER_SM))
+        raise InputError(f"{kernel}: no occupancy known for group size {shape.group_size}, accepted are {accepted}")
+    memory = memory_table(
+        dram_bytes_per_s=c.dram_bytes_per_s, ramp_bytes_per_s=c.ramp_bytes_per_s, ramp_bytes=_RAMP_BYTES
+    )
+    return FlashInferAttention(kernel, shape, c, memory)

@@ -1,0 +1,41 @@
+"""Seconds that bytes need at full bandwidth, as a table: DRAM is slower at first, and L2 may still hold some."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from l4sim.cost.attention.fluid import FloatArray
+
+_FAR_BYTES = 1e15
+
+
+class MemoryTable(NamedTuple):
+    """Knots of a piecewise linear function."""
+
+    size_bytes: FloatArray
+    seconds: FloatArray
+
+    def at(self, size_bytes: Any) -> Any:
+        """Seconds for so many bytes, a number or an array of any shape."""
+        return np.interp(size_bytes, self.size_bytes, self.seconds)
+
+
+def memory_table(
+    *,
+    dram_bytes_per_s: float,
+    ramp_bytes_per_s: float,
+    ramp_bytes: float,
+    cached_bytes: float = 0.0,
+    cached_bytes_per_s: float = np.inf,
+) -> MemoryTable:
+    """The first ``ramp_bytes`` from DRAM come at ``ramp_bytes_per_s``, the others at ``dram_bytes_per_s``.
+
+    Up to ``cached_bytes`` are still in L2; when twice as many are read in turn, each pushes out another before its use.
+    """
+    size_bytes = np.array([0.0, cached_bytes, 2 * cached_bytes, max(ramp_bytes, 2 * cached_bytes), _FAR_BYTES])
+    missed = np.minimum(size_bytes, np.maximum(0.0, 2.0 * (size_bytes - cached_bytes)))
+    ramp = np.minimum(missed, ramp_bytes)
+    dram_s = ramp / ramp_bytes_per_s + (missed - ramp) / dram_bytes_per_s
+    return MemoryTable(size_bytes, dram_s + (size_bytes - missed) / cached_bytes_per_s)
