@@ -128,7 +128,7 @@ class PrefixCachingPool(BlockPool):
         """Take back all blocks of a request, the tail of its context to be evicted first."""
         held_blocks = len(request.held_ids) * self._blocks_per_id
         own = tokens // self.block_tokens - held_blocks
-        private = max(blocks_for(tokens, self.block_tokens) - held_blocks, 0)
+        private = blocks_for(tokens, self.block_tokens) - held_blocks
         self.free += private
         if resumable and own > 0 and len(request.held_ids) == len(request.prefix_ids):
             self._append_blank(private - own)

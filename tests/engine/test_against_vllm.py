@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from l4sim.engine.config import EngineConfig
@@ -63,7 +63,24 @@ def run(
     return instance, drive(instance, jobs, iteration_s)
 
 
+# A head without reservation that is blocked until one of its cached blocks is evicted.
+EVICTED_WHILE_BLOCKED = (
+    EngineConfig(
+        kv_blocks=11,
+        max_model_len=1000,
+        max_num_seqs=3,
+        max_num_batched_tokens=4,
+        block_tokens=2,
+        reserve_full_prompt=False,
+        async_scheduling=False,
+    ),
+    4,
+    [Job(1 / 4096, 1, 9), Job(1 + 3 / 4096, 3, 7), Job(1 + 5 / 4096, 6, 2, (1200,))],
+)
+
+
 @given(scenarios(), st.sampled_from([1, 5, None]))
+@example(EVICTED_WHILE_BLOCKED, None)
 @settings(max_examples=200, deadline=None)
 def test_the_same_work_in_the_same_iterations_as_vllm(
     scenario: tuple[EngineConfig, int, list[Job]], max_iterations: int | None

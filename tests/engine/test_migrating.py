@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from l4sim.engine.config import EngineConfig
+from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request
 from tests.engine.driving import Driver, instance_with
 
@@ -153,3 +155,37 @@ def test_a_departed_request_leaves_its_shared_prefix_cached(prefix_caching: bool
     again = driver.add(10, 20, 1, 2)
     driver.run()
     assert again.cached_tokens == (8 if prefix_caching else 0)
+
+
+def test_the_first_step_of_a_migrated_request_is_not_repeated() -> None:
+    # Its first token here ends the gap; those behind it are an iteration apart.
+    instance = Instance(EngineConfig(kv_blocks=100, max_model_len=1000, block_tokens=4, async_scheduling=False))
+    moving = Request(0, 0.0, 9, 20)
+    moving.generated_tokens = 3
+    moving.last_token_s = 0.5
+    assert instance.reserve(3)
+    instance.attach(moving, 3, 2.0)
+    first = instance.plan(2.0)
+    assert first is not None
+    assert first.iterations == 1
+    instance.commit(first, 3.0)
+    rest = instance.plan(3.0)
+    assert rest is not None
+    assert rest.iterations == 16
+    instance.commit(rest, 19.0, iterations=16, longest_s=1.0)
+    assert (moving.max_itl_s, moving.last_token_s) == (2.5, 19.0)
+
+
+def test_an_instance_emptied_by_a_preemption_begins_anew_at_once() -> None:
+    # One of three blocks is reserved. The 9th token finds none, so the only request is preempted; two blocks are free
+    # for the first 8 tokens of its second start.
+    driver = Driver(instance_with(kv_blocks=3, max_num_seqs=2, max_num_batched_tokens=8, reserve_full_prompt=False))
+    request = driver.add(5, 8)
+    driver.run()
+    assert driver.instance.reserve(1)
+    driver.run(4)
+    assert driver.ran[1:] == [([0], {}), ([0], {}), ([0], {}), ([], {0: 8})]
+    assert request.preemptions == 1
+    driver.instance.cancel_reservation(1)
+    driver.finish()
+    assert (request.preemptions, driver.instance.pool.free) == (1, 3)

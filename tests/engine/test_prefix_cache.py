@@ -181,6 +181,20 @@ def test_a_request_that_ended_leaves_its_prompt_only() -> None:
     assert pool.match(request).tokens == 32
 
 
+def test_a_prompt_cut_inside_a_hash_block_leaves_the_complete_ones_only() -> None:
+    # Hash blocks of 64 over KV blocks of 16, preempted after 100 of 130 prompt tokens: tokens 64 to 96 are lost, and
+    # are not counted on top when another request has computed the second hash block.
+    pool = PrefixCachingPool(40, 16, 64)
+    cut, other = arriving(0, 130, 1, 2), arriving(1, 130, 1, 2)
+    pool.take(7)
+    pool.computed(cut, 100)
+    pool.release(cut, 100, resumable=True)
+    assert pool.match(cut).tokens == 64
+    serve(pool, other)
+    match = pool.match(cut)
+    assert (match.tokens, match.blocks, match.idle_blocks) == (128, 8, 0)
+
+
 def test_a_prefix_that_two_compute_at_once_is_shared_by_the_first() -> None:
     pool = PrefixCachingPool(10, 16, 16)
     first, second = arriving(0, 32, 1, 2), arriving(1, 32, 1, 2)
