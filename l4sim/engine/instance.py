@@ -176,6 +176,36 @@ class Instance:
         self._incoming += 1
         self.attach(request, blocks_for(request.total_tokens - 1, self.config.block_tokens), now_s)
 
+    def withdraw(self, index: int) -> Request | None:
+        """Take a request that has not begun out of the queue; None if there is no such one."""
+        for request in self.waiting:
+            if request.index == index and not request.has_begun:
+                self.waiting.remove(request)
+                self.waiting_tokens -= request.total_tokens
+                self.admission_blocked = False
+                return request
+        return None
+
+    def evacuate(self, step: Step | None) -> list[Request]:
+        """The instance has died in ``step``: all requests that were here, ready to start over elsewhere."""
+        held: dict[int, Request] = {}
+        for request in list(self.decoding.requests):
+            self.decoding.leave(request)
+            if request not in self._joined:
+                self._pause_clock(request)
+            held[request.index] = request
+        chunks = () if step is None else step.chunks
+        partial = () if self._partial is None else (self._partial,)
+        for chunk in (*chunks, *partial):
+            held[chunk.request.index] = chunk.request
+        for request in (*self.departed, *(request for _, request, _ in self._attaching), *self.waiting):
+            held[request.index] = request
+        for request in held.values():
+            request.held_ids.clear()
+            request.own_blocks_key = 0
+            request.preemptions += request.has_begun
+        return list(held.values())
+
     # The loop.
 
     def plan(self, now_s: float) -> Step | None:

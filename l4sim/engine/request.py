@@ -89,6 +89,11 @@ class Request:
         self.last_instance = -1
 
     @property
+    def has_begun(self) -> bool:
+        """Whether an instance has computed some of it."""
+        return not math.isnan(self.scheduled_s)
+
+    @property
     def total_tokens(self) -> int:
         """Tokens whose KV must be there before the next token can be sampled: prompt and generated so far."""
         return self.prompt_tokens + self.generated_tokens

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from l4sim.policies.views import DecodingRequest, InstanceView
+from l4sim.policies.views import DecodingRequest, InstanceView, QueuedRequest
 
 # Stimuli.
 
@@ -47,7 +47,19 @@ class MigrationEnded(NamedTuple):
     """Empty if done, else why it was refused or aborted."""
 
 
-Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded
+class Joined(NamedTuple):
+    """A request has migrated here."""
+
+    request: int
+
+
+class PeerDied(NamedTuple):
+    """An instance has died; everybody hears of it once it is noticed."""
+
+    instance: int
+
+
+Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | PeerDied
 
 # Instructions.
 
@@ -66,7 +78,7 @@ class Send(NamedTuple):
 
 
 class Migrate(NamedTuple):
-    """Move a decoding request of this instance to another one, live."""
+    """Move a request of this instance to another one: live if it decodes, at no cost if it has not begun."""
 
     request: int
     to: int
@@ -95,6 +107,10 @@ class OwnView(InstanceView, Protocol):
 
     def decoding(self) -> Sequence[DecodingRequest]:
         """The requests that decode now."""
+        ...
+
+    def queued(self) -> Sequence[QueuedRequest]:
+        """The requests that wait and have not begun, head first."""
         ...
 
     def find(self, request: int) -> DecodingRequest | None:

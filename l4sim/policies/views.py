@@ -78,3 +78,12 @@ class DecodingRequest(NamedTuple):
     request: int
     """The request's number."""
     context_tokens: int
+
+
+class QueuedRequest(NamedTuple):
+    """A request in the queue of an agent's own instance that has not begun."""
+
+    request: int
+    """The request's number."""
+    prompt_tokens: int
+    waited_s: float

@@ -6,34 +6,18 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance, Outcome
 from l4sim.engine.request import Request
 from l4sim.errors import InputError
-from l4sim.policies.agent import (
-    COORDINATOR,
-    FRONT_END,
-    Agent,
-    Coordinator,
-    Crossed,
-    Instruction,
-    Migrate,
-    MigrationEnded,
-    Received,
-    Send,
-    SetTimer,
-    Started,
-    Stimulus,
-    TimerFired,
-    Watch,
-)
-from l4sim.policies.routers import Listening, Router
+from l4sim.policies.agent import Agent, Coordinator, Crossed, Joined, Migrate, MigrationEnded, PeerDied
+from l4sim.policies.routers import Router
 from l4sim.policies.views import DecodingRequest, RequestView
 from l4sim.simulator.clock import Clock, Moment
 from l4sim.simulator.executor import ExecutionError, Executor, Modelled
+from l4sim.simulator.messages import AgentHost, Network
 from l4sim.simulator.migration import MigrationRules, Migrations
 from l4sim.simulator.server import Listener, Server
 from l4sim.specs.cluster import Cluster
@@ -54,8 +38,12 @@ class Rules:
     """Skip over iterations in which nothing can change; False steps through each one."""
     max_segment_iterations: int = 1024
     """Most iterations skipped at once: bounds the error of interpolating costs that are not affine."""
-    message_latency_s: float = 0.5e-3
-    """From one agent to another, one way."""
+    network: Network = field(default_factory=Network)
+    """Between agents."""
+    failures: tuple[tuple[int, float], ...] = ()
+    """Instances that die, and when."""
+    failure_detection_s: float = 1.0
+    """From a death to the moment when everybody knows and its requests start over elsewhere."""
     migration: MigrationRules = field(default_factory=MigrationRules)
 
 
@@ -70,7 +58,9 @@ class SimulationResult:
     migrations: array[float]
     end_s: float
     kv_blocks_held: tuple[int, ...]
-    """Per instance, KV blocks still held at the end; all zero unless something leaks."""
+    """Per instance that is still up, KV blocks held at the end; all zero unless something leaks."""
+    messages_sent: int
+    """By agents, coordinators included."""
 
 
 def simulate(
@@ -173,8 +163,6 @@ class _Simulation(Listener):
         self._clock = Clock()
         self._trace = trace
         self._router = router
-        self._agents = agents
-        self._coordinator = coordinator
         self._rules = rules
         self._progress = progress
         self._prefix = trace.prefix if engine.prefix_caching else None
@@ -193,8 +181,9 @@ class _Simulation(Listener):
         ]
         self._views = [server.view for server in self._servers]
         self._migrations = Migrations(
-            self._clock, cluster, kv_bytes_per_token, rules.migration, executor, self._on_migration_end
+            self._clock, cluster, kv_bytes_per_token, rules.migration, executor, self._on_migration_end, self._submit
         )
+        self._agents = AgentHost(self._clock, rules.network, self._servers, agents, coordinator, router, self._migrate)
         self._rows = array("d")
         self._reasons: dict[str, int] = {"": 0}
         self._left = set(range(len(trace)))
@@ -211,10 +200,9 @@ class _Simulation(Listener):
                 self._followers.setdefault(after, []).append(row)
 
     def run(self) -> SimulationResult:
-        for server in self._servers if self._agents else ():
-            self._stimulate(server.number, Started())
-        if self._coordinator is not None:
-            self._stimulate(COORDINATOR, Started())
+        self._agents.start()
+        for instance, time_s in self._rules.failures:
+            self._clock.at(time_s, self._on_failure, instance)
         if self._open_rows:
             self._clock.at(self._arrival_s[self._open_rows[0]], self._on_open_arrival)
             try:
@@ -232,7 +220,8 @@ class _Simulation(Listener):
             iterations,
             self._migrations.rows,
             self._clock.now_s,
-            tuple(server.instance.pool.total - server.instance.pool.free for server in self._servers),
+            tuple(s.instance.pool.total - s.instance.pool.free for s in self._servers if s.alive),
+            self._agents.messages_sent,
         )
 
     # Requests.
@@ -257,9 +246,20 @@ class _Simulation(Listener):
         if reason is not None:
             self._end(request, "rejected", reason)
             return
-        view = RequestView(row, prompt_tokens, session, prefix_ids, prompt_tokens)
-        server = self._servers[self._router.route(view, self._views)]
-        request.first_instance = request.last_instance = server.number
+        self._submit(request)
+
+    def _submit(self, request: Request) -> None:
+        """Send a request to the instance that the router chooses."""
+        if not self._views:
+            self._end(request, "failed", "no instance is left")
+            return
+        view = RequestView(
+            request.index, request.prompt_tokens, request.session, request.prefix_ids, request.total_tokens
+        )
+        server = self._servers[self._views[self._router.route(view, self._views)].instance]
+        request.last_instance = server.number
+        if request.first_instance < 0:
+            request.first_instance = server.number
         server.submit(request)
 
     def _prefix_ids(self, row: int, prompt_tokens: int) -> tuple[int, ...]:
@@ -293,55 +293,44 @@ class _Simulation(Listener):
         for request in outcome.finished:
             self._migrations.on_ended(request)
             self._end(request, "finished")
-        if self._agents:
-            for request in outcome.crossed:
-                context_tokens = server.instance.decoding.context_tokens(request)
-                self._stimulate(server.number, Crossed(DecodingRequest(request.index, context_tokens)))
+        for request in outcome.crossed:
+            context_tokens = server.instance.decoding.context_tokens(request)
+            self._agents.stimulate(server.number, Crossed(DecodingRequest(request.index, context_tokens)))
 
     def on_departed(self, server: Server, requests: Sequence[Request]) -> None:
         for request in requests:
-            self._migrations.on_departed(request)
+            self._migrations.on_departed(server, request)
 
     def on_preempted(self, server: Server, requests: Sequence[Request]) -> None:
         for request in requests:
             self._migrations.on_preempted(request)
 
-    # Agents.
+    # Migrations.
 
-    def _stimulate(self, number: int, stimulus: Stimulus) -> None:
-        now_s = self._clock.now_s
-        if number == FRONT_END:
-            if isinstance(stimulus, Received) and isinstance(self._router, Listening):
-                self._router.receive(stimulus.sender, stimulus.message, now_s)
-            return
-        if number == COORDINATOR:
-            assert self._coordinator is not None, "a message to a coordinator that the policy does not have"
-            instructions = self._coordinator.handle(stimulus, now_s)
-        else:
-            instructions = self._agents[number].handle(stimulus, self._servers[number].view, now_s)
-        for instruction in instructions:
-            self._carry_out(number, instruction)
-
-    def _carry_out(self, number: int, instruction: Instruction) -> None:
-        clock = self._clock
-        match instruction:
-            case Send(to, message):
-                clock.at(
-                    clock.now_s + self._rules.message_latency_s, self._on_stimulus, (to, Received(number, message))
-                )
-            case SetTimer(delay_s, name):
-                clock.at(clock.now_s + delay_s, self._on_stimulus, (number, TimerFired(name)))
-            case Migrate(request, to, kind):
-                self._migrations.ask(self._servers[number], request, self._servers[to], kind)
-            case Watch(boundary_tokens):
-                self._servers[number].instance.decoding.watch(boundary_tokens)
-                self._servers[number].wake()
-
-    def _on_stimulus(self, moment: Moment) -> None:
-        number, stimulus = moment.value
-        self._stimulate(number, stimulus)
+    def _migrate(self, source: Server, wish: Migrate) -> None:
+        self._migrations.ask(source, wish.request, self._servers[wish.to], wish.kind)
 
     def _on_migration_end(self, source: Server, request: int, destination: int, done: bool, reason: str) -> None:
-        # As an event of its own: an agent must not be called while it is still being asked.
-        stimulus: Any = MigrationEnded(request, destination, done, reason)
-        self._clock.at(self._clock.now_s, self._on_stimulus, (source.number, stimulus))
+        self._agents.stimulate_later(source.number, MigrationEnded(request, destination, done, reason))
+        if done:
+            self._agents.stimulate_later(destination, Joined(request))
+
+    # Failures.
+
+    def _on_failure(self, moment: Moment) -> None:
+        """An instance dies: what it held is lost, and its requests start over elsewhere once that is noticed."""
+        server = self._servers[moment.value]
+        if not server.alive:
+            return
+        orphans = [*self._migrations.on_failure(server), *server.fail()]
+        self._views.remove(server.view)
+        self._clock.at(
+            self._clock.now_s + self._rules.failure_detection_s, self._on_detection, (server.number, orphans)
+        )
+
+    def _on_detection(self, moment: Moment) -> None:
+        number, orphans = moment.value
+        for address in self._agents.everybody():
+            self._agents.stimulate(address, PeerDied(number))
+        for request in orphans:
+            self._submit(request)

@@ -34,8 +34,8 @@ class Executor(Protocol):
         """Copy the KV of a request's tokens ``[start, end)``; called when the modelled transfer of them has ended."""
         ...
 
-    def discard(self, request: Request, destination: int) -> None:
-        """Forget what was copied of a request whose migration has been aborted."""
+    def discard(self, request: int, destination: int) -> None:
+        """Forget what was copied of a request, by its number, whose migration has been aborted."""
         ...
 
 
@@ -59,5 +59,5 @@ class Modelled:
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
         """Nothing to copy."""
 
-    def discard(self, request: Request, destination: int) -> None:
+    def discard(self, request: int, destination: int) -> None:
         """Nothing to forget."""

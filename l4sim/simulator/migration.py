@@ -32,6 +32,8 @@ REASONS = (
     "the request was preempted first",
     "copying did not catch up with decoding",
     "the destination is the source",
+    "the destination has died",
+    "the source has died",
 )
 (
     _DONE,
@@ -44,6 +46,8 @@ REASONS = (
     _PREEMPTED,
     _DIVERGED,
     _SAME,
+    _DESTINATION_DIED,
+    _SOURCE_DIED,
 ) = range(len(REASONS))
 
 
@@ -61,17 +65,23 @@ class MigrationRules:
 
 @dataclass(slots=True, eq=False)
 class _Migration:
-    request: Request
+    index: int
+    """The request's number."""
     kind: str
     source: Server
     destination: Server
     asked_s: float
-    reserved_blocks: int
+    context_tokens: int
+    """When it was asked for, then when it left the source."""
+    start_s: float = math.nan
+    pause_start_s: float = math.nan
+    reserved_blocks: int = 0
     copied_tokens: int = 0
     target_tokens: int = 0
     """Tokens that will have been copied when the current stage ends."""
     stages: int = 0
-    pause_start_s: float = math.nan
+    departed: Request | None = None
+    """The request, once it has left the source's batch."""
     over: bool = False
 
 
@@ -90,8 +100,12 @@ class Migrations:
         rules: MigrationRules,
         executor: Executor,
         on_end: EndListener,
+        on_orphan: Callable[[Request], None],
     ) -> None:
-        """``kv_bytes_per_token``: over all ranks of an instance, which send their shares in parallel."""
+        """``kv_bytes_per_token``: over all ranks of an instance, which send their shares in parallel.
+
+        ``on_orphan`` takes requests whose destination died while they were on their way.
+        """
         self.rows = array("d")
         """Rows of the results' MIGRATIONS table."""
         self._clock = clock
@@ -100,55 +114,75 @@ class Migrations:
         self._rules = rules
         self._executor = executor
         self._on_end = on_end
+        self._on_orphan = on_orphan
         self._active: dict[int, _Migration] = {}
 
     def ask(self, source: Server, request_index: int, destination: Server, kind: str) -> None:
-        """Start a migration, or refuse it; the end listener hears of either outcome."""
+        """Start a migration, or refuse it; the end listener hears of either outcome.
+
+        A request that waits and has not begun has no KV: it is sent on as it is.
+        """
         found = source.view.find(request_index)
-        context_tokens = 0 if found is None else found.context_tokens
-        reason = self._objection(source, request_index, destination)
+        now_s = self._clock.now_s
+        migration = _Migration(
+            request_index, kind, source, destination, now_s, 0 if found is None else found.context_tokens
+        )
+        if found is None and destination.alive and destination is not source:
+            request = source.instance.withdraw(request_index)
+            if request is not None:
+                self._forward(migration, request)
+                return
+        reason = self._objection(migration)
         # One block more than now, so that a short copy need not ask again.
-        blocks = blocks_for(context_tokens, source.instance.config.block_tokens) + 1
+        blocks = blocks_for(migration.context_tokens, source.instance.config.block_tokens) + 1
         if not reason and not destination.instance.reserve(blocks, destination.iteration_under_way):
             reason = _NO_ROOM
-        request = source.instance.decoding.find(request_index)
-        if reason or request is None:
-            now_s = self._clock.now_s
-            self._row(
-                request_index,
-                kind,
-                source,
-                destination,
-                now_s,
-                math.nan,
-                math.nan,
-                context_tokens,
-                0,
-                0,
-                "refused",
-                reason,
-            )
-            self._on_end(source, request_index, destination.number, False, REASONS[reason])
+        if reason:
+            self._tell(migration, "refused", reason)
             return
-        migration = _Migration(request, kind, source, destination, self._clock.now_s, blocks)
+        migration.start_s = now_s
+        migration.reserved_blocks = blocks
         self._active[request_index] = migration
         source.transfers += 1
         destination.transfers += 1
         destination.wake()
         self._copy(migration)
 
-    def _objection(self, source: Server, request_index: int, destination: Server) -> int:
+    def _objection(self, migration: _Migration) -> int:
+        source, destination = migration.source, migration.destination
         if source is destination:
             return _SAME
-        if source.instance.decoding.find(request_index) is None:
+        if not destination.alive:
+            return _DESTINATION_DIED
+        if source.instance.decoding.find(migration.index) is None:
             return _NOT_DECODING
-        if request_index in self._active:
+        if migration.index in self._active:
             return _MIGRATING
         if source.transfers >= self._rules.max_concurrent:
             return _SOURCE_BUSY
         if destination.transfers >= self._rules.max_concurrent:
             return _DESTINATION_BUSY
         return _DONE
+
+    def _forward(self, migration: _Migration, request: Request) -> None:
+        migration.start_s = migration.pause_start_s = self._clock.now_s
+        request.migrations += 1
+        # What stood behind it in the queue may have room now.
+        migration.source.wake(freed=True)
+        migration.source.report()
+        link = self._cluster.link(migration.source.number, migration.destination.number)
+        self._clock.at(self._clock.now_s + link.latency_s, self._on_forwarded, (migration, request))
+
+    def _on_forwarded(self, moment: Moment) -> None:
+        migration, request = moment.value
+        if migration.destination.alive:
+            request.last_instance = migration.destination.number
+            if request.first_instance == migration.source.number and not request.has_begun:
+                request.first_instance = migration.destination.number
+            migration.destination.submit(request)
+        else:
+            self._on_orphan(request)
+        self._tell(migration, "done", _DONE)
 
     def _copy(self, migration: _Migration) -> None:
         """Begin the next stage: copy what there is now and is not copied yet."""
@@ -162,28 +196,30 @@ class Migrations:
         share_bytes = tokens * self._kv_bytes_per_token / self._cluster.tensor_parallel
         self._clock.at(self._clock.now_s + link.transfer_s(share_bytes), then, migration)
 
-    def _copied(self, migration: _Migration) -> None:
+    def _copied(self, migration: _Migration, request: Request) -> None:
         """A stage's transfer has ended."""
         source, destination = migration.source.number, migration.destination.number
-        self._executor.copy(migration.request, source, destination, migration.copied_tokens, migration.target_tokens)
+        self._executor.copy(request, source, destination, migration.copied_tokens, migration.target_tokens)
         migration.copied_tokens = migration.target_tokens
 
     def _context_tokens(self, migration: _Migration) -> int:
-        found = migration.source.view.find(migration.request.index)
+        found = migration.source.view.find(migration.index)
         assert found is not None, "a request that migrates decodes at its source until it departs"
         return found.context_tokens
 
     def _on_stage_end(self, moment: Moment) -> None:
         migration: _Migration = moment.value
-        if migration.over:
+        request = migration.source.instance.decoding.find(migration.index)
+        if migration.over or request is None:
             return
-        self._copied(migration)
+        self._copied(migration, request)
         block_tokens = migration.source.instance.config.block_tokens
-        left_tokens = self._context_tokens(migration) - migration.copied_tokens
-        if not self._grow_reservation(migration, self._context_tokens(migration) + 1):
+        context_tokens = self._context_tokens(migration)
+        left_tokens = context_tokens - migration.copied_tokens
+        if not self._grow_reservation(migration, context_tokens + 1):
             self._abort(migration, _NO_ROOM)
         elif left_tokens <= self._rules.last_stage_blocks * block_tokens:
-            migration.source.instance.detach(migration.request, self._clock.now_s)
+            migration.source.instance.detach(request, self._clock.now_s)
             migration.source.wake()
         elif migration.stages >= self._rules.max_stages:
             self._abort(migration, _DIVERGED)
@@ -201,24 +237,29 @@ class Migrations:
         destination.wake()
         return True
 
-    def on_departed(self, request: Request) -> None:
+    def on_departed(self, source: Server, request: Request) -> None:
         """The request has left the source's batch: copy what is left."""
-        migration = self._active[request.index]
-        context_tokens = request.total_tokens - 1
+        migration = self._active.get(request.index)
+        if migration is None:
+            # The migration was aborted after the engine had been asked to let the request go.
+            self._restore(source, request)
+            return
+        migration.departed = request
+        migration.context_tokens = request.total_tokens - 1
         migration.pause_start_s = self._clock.now_s
-        if not self._grow_reservation(migration, context_tokens):
-            migration.source.instance.restore(request, self._clock.now_s)
+        if not self._grow_reservation(migration, migration.context_tokens):
             self._abort(migration, _NO_ROOM)
-            migration.source.wake()
             return
         migration.stages += 1
-        migration.target_tokens = context_tokens
+        migration.target_tokens = migration.context_tokens
         self._transfer(migration, self._on_copied)
 
     def _on_copied(self, moment: Moment) -> None:
         migration: _Migration = moment.value
-        self._copied(migration)
-        request, source, destination = migration.request, migration.source, migration.destination
+        request, source, destination = migration.departed, migration.source, migration.destination
+        if migration.over or request is None:
+            return
+        self._copied(migration, request)
         source.instance.drop(request)
         request.migrations += 1
         request.last_instance = destination.number
@@ -239,65 +280,60 @@ class Migrations:
         if migration is not None:
             self._abort(migration, _PREEMPTED)
 
+    def on_failure(self, server: Server) -> list[Request]:
+        """An instance dies; returns the requests that had left its batch and are lost with their last blocks."""
+        orphans = []
+        for migration in list(self._active.values()):
+            if migration.source is server:
+                if migration.departed is not None:
+                    migration.departed.held_ids.clear()
+                    orphans.append(migration.departed)
+                    migration.departed = None
+                self._abort(migration, _SOURCE_DIED)
+            elif migration.destination is server:
+                self._abort(migration, _DESTINATION_DIED)
+        return orphans
+
+    def _restore(self, source: Server, request: Request) -> None:
+        source.instance.restore(request, self._clock.now_s)
+        source.wake()
+
     def _abort(self, migration: _Migration, reason: int) -> None:
-        self._executor.discard(migration.request, migration.destination.number)
-        migration.destination.instance.cancel_reservation(migration.reserved_blocks)
+        destination = migration.destination
+        if reason != _DESTINATION_DIED:
+            self._executor.discard(migration.index, destination.number)
+            destination.instance.cancel_reservation(migration.reserved_blocks)
         self._end(migration, "aborted", reason)
-        migration.destination.wake(freed=True)
+        if migration.departed is not None:
+            self._restore(migration.source, migration.departed)
+        destination.wake(freed=True)
 
     def _end(self, migration: _Migration, status: str, reason: int) -> None:
         migration.over = True
-        request, source, destination = migration.request, migration.source, migration.destination
-        del self._active[request.index]
-        source.transfers -= 1
-        destination.transfers -= 1
-        self._row(
-            request.index,
-            migration.kind,
-            source,
-            destination,
-            migration.asked_s,
-            migration.asked_s,
-            migration.pause_start_s,
-            migration.target_tokens,
-            migration.copied_tokens,
-            migration.stages,
-            status,
-            reason,
-        )
-        self._on_end(source, request.index, destination.number, status == "done", REASONS[reason])
+        del self._active[migration.index]
+        migration.source.transfers -= 1
+        migration.destination.transfers -= 1
+        self._tell(migration, status, reason)
 
-    def _row(
-        self,
-        request: int,
-        kind: str,
-        source: Server,
-        destination: Server,
-        asked_s: float,
-        start_s: float,
-        pause_start_s: float,
-        context_tokens: int,
-        copied_tokens: int,
-        stages: int,
-        status: str,
-        reason: int,
-    ) -> None:
+    def _tell(self, migration: _Migration, status: str, reason: int) -> None:
         now_s = self._clock.now_s
+        source, destination = migration.source.number, migration.destination.number
         self.rows.extend(
             (
-                request,
-                KINDS.index(kind),
-                source.number,
-                destination.number,
-                asked_s,
-                start_s,
-                pause_start_s,
+                migration.index,
+                KINDS.index(migration.kind),
+                source,
+                destination,
+                migration.asked_s,
+                migration.start_s,
+                migration.pause_start_s,
                 now_s,
-                now_s - pause_start_s,
-                context_tokens,
-                copied_tokens * self._kv_bytes_per_token,
-                stages,
+                now_s - migration.pause_start_s,
+                migration.context_tokens,
+                migration.copied_tokens * self._kv_bytes_per_token,
+                migration.stages,
                 STATUSES.index(status),
                 reason,
             )
         )
+        self._on_end(migration.source, migration.index, destination, status == "done", REASONS[reason])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from l4sim.engine.instance import Instance, Outcome, Step
 from l4sim.engine.request import Request
-from l4sim.policies.views import DecodingRequest
+from l4sim.policies.views import DecodingRequest, QueuedRequest
 from l4sim.simulator.clock import Moment, Timekeeper
 from l4sim.simulator.executor import Executor
 
@@ -45,6 +45,7 @@ class Server:
         self.view = ServerView(self)
         self.segments = array("d")
         """Rows of the results' ITERATIONS table."""
+        self.alive = True
         self.transfers = 0
         """Migrations that it takes part in."""
         self._executor = executor
@@ -77,17 +78,35 @@ class Server:
         ``freed``: blocks were freed. They carry no time, so that the plan made at the end of the iteration under way
         has them already, one iteration before anything else that happens now.
         """
+        if not self.alive:
+            return
         if self._step is None:
             step = self.instance.plan(self._clock.now_s)
             if step is not None:
                 self._run(step)
-            self._report()
+            self.report()
         elif self._iterations > 1:
             felt = self._iterations_until(self._clock.now_s) + (0 if freed else self._lookahead)
             felt = max(felt, 1)
             if felt < self._iterations:
                 self._iterations = felt
                 self._schedule_end()
+
+    def fail(self) -> list[Request]:
+        """Stop for good; returns the requests that were here, with the tokens that they had got by now."""
+        self.alive = False
+        self._version += 1
+        step, self._step = self._step, None
+        done = self._iterations_until(self._clock.now_s) - 1
+        if step is not None and done > 0:
+            # Only a decode segment has iterations behind it; what they generated has reached the users.
+            end_s = self._start_s + self._elapsed_s(done)
+            self._iterations = done
+            self._record(step, end_s)
+            longest_s = max(self._first_s, self._first_s + self._slope_s * (done - 1))
+            self.instance.commit(step, end_s, iterations=done, last_started_s=end_s, longest_s=longest_s)
+            step = self.instance.plan(end_s)
+        return self.instance.evacuate(step)
 
     @property
     def iteration_under_way(self) -> int:
@@ -148,7 +167,7 @@ class Server:
         self._step = None
         if following is not None:
             self._run(following)
-        self._report()
+        self.report()
         # Listeners act on a server that is already running its next step, as a front end would find it.
         if outcome.finished or outcome.crossed:
             self._listener.on_outcome(self, outcome)
@@ -179,7 +198,8 @@ class Server:
             )
         )
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Refresh the counts in the view."""
         instance, view = self.instance, self.view
         view.running = instance.running
         view.waiting = len(instance.waiting)
@@ -232,6 +252,15 @@ class ServerView:
         decoding = self._server.instance.decoding
         done = self._server.iteration_under_way - 1
         return [DecodingRequest(r.index, decoding.context_tokens(r) + done) for r in decoding.requests]
+
+    def queued(self) -> Sequence[QueuedRequest]:
+        """The requests that wait and have not begun, head first."""
+        now_s = self._server._clock.now_s
+        return [
+            QueuedRequest(r.index, r.prompt_tokens, now_s - r.arrival_s)
+            for r in self._server.instance.waiting
+            if not r.has_begun
+        ]
 
     def find(self, request: int) -> DecodingRequest | None:
         """A decoding request by its number; None if it does not decode here (any more)."""

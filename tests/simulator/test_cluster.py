@@ -11,6 +11,7 @@ from l4sim.errors import InputError
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
+from l4sim.simulator.messages import Network
 from l4sim.specs.cluster import Cluster
 from l4sim.workload.trace import PrefixBlocks
 from tests.simulator.conftest import make_trace, requests
@@ -110,7 +111,7 @@ def test_messages_take_their_time_whoever_they_are_for():
         router=router,
         agents=agents,
         coordinator=coordinator,
-        rules=Rules(message_latency_s=0.25),
+        rules=Rules(network=Network(latency_s=0.25)),
     )
     assert agents[1].heard == [(Started(), 0.0), (Received(0, "a"), 0.25)]
     assert coordinator.heard == [(Started(), 0.0), (Received(0, "b"), 0.25)]

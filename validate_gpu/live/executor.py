@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.instance import Step
 from l4sim.engine.request import Request
@@ -19,7 +17,10 @@ class LiveExecutor:
     """Instances spread over engines in turn; each step runs alone, and its measured seconds are its time."""
 
     def __init__(self, engines: Sequence[DeviceEngine]) -> None:
+        """``engines`` are reset: they serve one run at a time."""
         self._engines = engines
+        for engine in engines:
+            engine.reset()
         self.seconds: dict[int, list[float]] = {}
         """By instance: the measured time of every iteration, in order."""
 
@@ -42,7 +43,8 @@ class LiveExecutor:
         engine, number = self._place(instance)
         try:
             seconds = engine.step(number, step, decoding)
-        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        except RuntimeError as error:
+            # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
             batch = f"{len(decoding)} decoding and {len(step.chunks)} prompts"
             raise ExecutionError(f"instance {instance} with {batch}: {str(error).splitlines()[0]}") from error
         self.seconds.setdefault(instance, []).append(seconds)
@@ -56,9 +58,9 @@ class LiveExecutor:
         to_pages = self.pool(destination).grow(request.index, end_tokens)
         copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
 
-    def discard(self, request: Request, destination: int) -> None:
+    def discard(self, request: int, destination: int) -> None:
         """Free the pages that copied KV was put in."""
-        self.pool(destination).discard(request.index)
+        self.pool(destination).discard(request)
 
 
 class RecordedExecutor:
@@ -86,5 +88,5 @@ class RecordedExecutor:
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
         """Nothing to copy."""
 
-    def discard(self, request: Request, destination: int) -> None:
+    def discard(self, request: int, destination: int) -> None:
         """Nothing to forget."""
