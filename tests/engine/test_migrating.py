@@ -1,4 +1,4 @@
-"""Requests that leave one instance and join another, by hand: blocks, places and inter-token latencies."""
+"""Requests that leave one instance for another, by hand: blocks, places and inter-token latencies."""
 
 from __future__ import annotations
 
@@ -189,3 +189,37 @@ def test_an_instance_emptied_by_a_preemption_begins_anew_at_once() -> None:
     driver.instance.cancel_reservation(1)
     driver.finish()
     assert (request.preemptions, driver.instance.pool.free) == (1, 3)
+
+
+# Leaving the queue, and a dying instance.
+
+
+def test_a_request_may_be_withdrawn_until_it_has_begun() -> None:
+    driver = Driver(instance_with(max_num_seqs=1))
+    begun, queued = driver.add(6, 5), driver.add(10, 5)
+    driver.run()
+    assert driver.instance.withdraw(begun.index) is None
+    assert driver.instance.withdraw(queued.index) is queued
+    assert driver.instance.withdraw(queued.index) is None
+    assert driver.instance.waiting_tokens == 0
+    driver.finish()
+    assert driver.ran == [([], {0: 6}), *[([0], {})] * 4]
+
+
+def test_a_dead_instance_gives_up_all_that_it_had_with_the_tokens_generated() -> None:
+    driver = Driver(instance_with(max_num_seqs=2, max_num_batched_tokens=8, prefix_caching=True))
+    decoding, prompting, queued = driver.add(5, 9, 1), driver.add(20, 9, 2, 3, 4, 5, 6), driver.add(3, 9)
+    driver.run(2)
+    step = driver.instance.plan(driver.now_s)
+    assert driver.instance.evacuate(step) == [decoding, prompting, queued]
+    # What the iteration under way would have brought is lost; the tokens of those before it are not.
+    assert [request.generated_tokens for request in (decoding, prompting, queued)] == [2, 0, 0]
+    assert [request.has_begun for request in (decoding, prompting, queued)] == [True, True, False]
+    assert [request.held_ids for request in (decoding, prompting)] == [[], []]
+    # Elsewhere it computes prompt and answer so far, and its gap counts from its last token here, at 2.
+    elsewhere = Driver(instance_with())
+    elsewhere.now_s = 7.0
+    elsewhere.instance.add(decoding, elsewhere.now_s)
+    elsewhere.run()
+    assert elsewhere.ran == [([], {0: 7})]
+    assert (decoding.generated_tokens, decoding.max_itl_s) == (3, 6.0)
