@@ -21,6 +21,7 @@ from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.l4.reuse import Reuse, measure_reuse, prefix_uses
 from l4sim.policies.registry import Setting, build_policy, check_policy
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
@@ -33,7 +34,6 @@ from l4sim.specs.memory import kv_blocks
 from l4sim.specs.model import Model, load_model
 from l4sim.workload.arrange import chain_arrival_s
 from l4sim.workload.histogram import read_histogram
-from l4sim.workload.statistics import reused_tokens
 from l4sim.workload.trace import FloatArray, IntArray, Trace
 
 if TYPE_CHECKING:
@@ -182,10 +182,15 @@ def sample_demand(trace: Trace, setup: Setup) -> Demand:
     prompt, output = trace.prompt_tokens[:count], trace.output_tokens[:count]
     duration_s = float(np.ptp(chain_arrival_s(trace)[:count]))
     rates = np.full(count, 1.0 / duration_s if duration_s > 0 else np.nan)
-    new = None
-    if trace.prefix is not None and setup.engine.prefix_caching:
-        new = np.maximum(prompt - reused_tokens(trace.prompt_tokens, trace.prefix)[:count], 1)
-    return _demand(prompt, output, rates, setup, new)
+    if trace.prefix is None or not setup.engine.prefix_caching:
+        return _demand(prompt, output, rates, setup)
+    uses = prefix_uses(prompt, trace.prefix)
+    arrival_s = chain_arrival_s(trace)[:count]
+    delay_s = trace.delay_s[:count]
+    interval_s = np.where(np.isnan(delay_s), arrival_s - arrival_s[uses.earlier], delay_s)
+    edges = geometric_edges(setup.engine.max_model_len)
+    reuse = measure_reuse(uses, interval_s, prompt, rates, edges)
+    return _demand(prompt, output, rates, setup, prompt - uses.tokens, reuse)
 
 
 def histogram_demand(path: Path, setup: Setup) -> Demand:
@@ -199,7 +204,12 @@ def histogram_demand(path: Path, setup: Setup) -> Demand:
 
 
 def _demand(
-    prompt: IntArray, output: IntArray, rates: FloatArray, setup: Setup, new_prompt: IntArray | None = None
+    prompt: IntArray,
+    output: IntArray,
+    rates: FloatArray,
+    setup: Setup,
+    new_prompt: IntArray | None = None,
+    reuse: Reuse | None = None,
 ) -> Demand:
     return measure_demand(
         prompt,
@@ -207,6 +217,7 @@ def _demand(
         rates,
         geometric_edges(setup.engine.max_model_len),
         new_prompt,
+        reuse=reuse,
         kv_tokens=_capacity(setup).kv_tokens,
     )
 

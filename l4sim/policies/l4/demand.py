@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.errors import InputError
+from l4sim.policies.l4.reuse import Reuse
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -26,7 +27,7 @@ class Demand:
     prompt_tokens: FloatArray
     """Mean prompt of these requests."""
     new_prompt_tokens: FloatArray
-    """Mean of what is left of it to compute after the prefix cache."""
+    """Mean of what no earlier prompt had, which no prefix cache can hold."""
     arrival_weights: FloatArray
     """Per second, the sum over these requests of 1 / output tokens: what a second of TTFT adds to their normalized
     latency."""
@@ -40,6 +41,8 @@ class Demand:
     """Requests that grow past the bucket's upper edge."""
     crossing_weights: FloatArray
     """Per second, the sum of 1 / output tokens over these requests."""
+    reuse: Reuse | None = None
+    """How the prompt tokens that are not new come back; None if it is not known, and all of them are held."""
 
     @property
     def requests_per_s(self) -> float:
@@ -65,11 +68,12 @@ def measure_demand(
     edges_tokens: IntArray,
     new_prompt_tokens: IntArray | None = None,
     *,
+    reuse: Reuse | None = None,
     kv_tokens: int | None = None,
 ) -> Demand:
     """The demand of a sample of requests, each of which arrives at its own rate; shapes ``[n]``.
 
-    ``new_prompt_tokens``: what of each prompt the prefix cache will not have (default: all of it). Requests longer than
+    ``new_prompt_tokens``: what of each prompt no earlier one had (default: all of it). Requests longer than
     the last edge, or than an instance's ``kv_tokens``, are left out: they will be rejected.
 
     Raises:
@@ -116,6 +120,7 @@ def measure_demand(
         tokens @ weight,
         crossing @ rates,
         crossing @ weight,
+        reuse,
     )
 
 

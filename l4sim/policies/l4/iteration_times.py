@@ -20,6 +20,9 @@ from l4sim.policies.l4.demand import Demand
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+Ranges = tuple[tuple[int, int], ...]
+"""Ranges [first, last) of a demand's buckets."""
+
 SIZES = (1, 8, 64, 256, 1024)
 """Batch sizes between which iteration times are interpolated linearly."""
 _SMALL, _LARGE = 8, 64
@@ -40,8 +43,22 @@ class IterationTimes:
     """An iteration of one shortest request: what any iteration costs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prefills:
+    """What a bucket's mean prompt costs; shapes ``[2, b]``: nothing of it cached, and all that was seen before."""
+
+    seconds: FloatArray
+    """To compute it alone."""
+    chunks: FloatArray
+    """The iterations that this takes."""
+    added_s: FloatArray
+    """What it adds to iterations that decode anyway."""
+    filled: FloatArray
+    """The token budgets of iterations that it fills."""
+
+
 def iteration_times(
-    demand: Demand, cost: CostModel, ranges: list[tuple[int, int]], max_num_seqs: int, kv_tokens: int
+    demand: Demand, cost: CostModel, ranges: Ranges, max_num_seqs: int, kv_tokens: int
 ) -> IterationTimes:
     """Iteration times for ranges ``[first, last)`` of the demand's buckets; batches of up to ``max_num_seqs``.
 
@@ -68,6 +85,15 @@ def iteration_times(
         known = max(added_s)
         tau_s[row] = [floor_s[size] + added_s.get(size, added_s[known] * size / known) for size in sizes]
     return IterationTimes(np.array(sizes, dtype=np.float64), tau_s, floors[0])
+
+
+def prefills_of(demand: Demand, cost: CostModel, max_num_batched_tokens: int, floor_s: float) -> Prefills:
+    """What the demand's prompts cost, where any iteration costs ``floor_s``."""
+    prompt, new = demand.prompt_tokens, demand.new_prompt_tokens
+    without = prefill_seconds(cost, prompt, prompt, max_num_batched_tokens)
+    within = without if (prompt == new).all() else prefill_seconds(cost, prompt, new, max_num_batched_tokens)
+    seconds, chunks = (np.stack(pair) for pair in zip(without, within, strict=True))
+    return Prefills(seconds, chunks, seconds - chunks * floor_s, np.stack((prompt, new)) / max_num_batched_tokens)
 
 
 def prefill_seconds(

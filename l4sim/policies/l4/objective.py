@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 from l4sim.policies.l4.demand import Demand
-from l4sim.policies.l4.qoe import StageTable, handover_s
+from l4sim.policies.l4.qoe import StageTable, entering_sums, handover_s, range_sums
 
 FloatArray = NDArray[np.float64]
 
@@ -45,11 +45,17 @@ class Objective:
         """
         if self.name == "normalized-latency":
             costs = _latency(
-                table, demand.arrival_weights, demand.decode_weights, _entering(table, demand.crossing_weights)
+                table,
+                demand.arrival_weights,
+                demand.decode_weights,
+                entering_sums(demand.crossing_weights, table.ranges),
             )
         elif self.name == "e2e":
             costs = _latency(
-                table, demand.arrivals_per_s, demand.decode_tokens_per_s, _entering(table, demand.crossings_per_s)
+                table,
+                demand.arrivals_per_s,
+                demand.decode_tokens_per_s,
+                entering_sums(demand.crossings_per_s, table.ranges),
             )
         else:
             costs = _misses(table, demand, self.ttft_slo_s, self.tpot_slo_s)
@@ -59,13 +65,8 @@ class Objective:
 def _latency(table: StageTable, arrivals: FloatArray, tokens: FloatArray, entering: FloatArray) -> FloatArray:
     """TTFT, TPOT and handovers, each times its weight."""
     return np.asarray(
-        table.ttft_sums(arrivals) + table.sums(tokens)[:, None] * table.tpot_s + entering * handover_s(table)
+        table.ttft_sums(arrivals) + range_sums(tokens, table.ranges) * table.tpot_s + entering * handover_s(table)
     )
-
-
-def _entering(table: StageTable, crossing: FloatArray) -> FloatArray:
-    """A weight of requests that cross an edge, for what enters each range from below; shape ``[p, 1]``."""
-    return np.array([[crossing[first - 1] if first else 0.0] for first, _ in table.ranges])
 
 
 def _misses(table: StageTable, demand: Demand, ttft_slo_s: float | None, tpot_slo_s: float | None) -> FloatArray:
@@ -79,13 +80,14 @@ def _misses(table: StageTable, demand: Demand, ttft_slo_s: float | None, tpot_sl
         mean_s = table.wait_s / np.maximum(table.wait_probability, 1e-12)
         for bucket in np.flatnonzero(demand.arrivals_per_s > 0).tolist():
             rows = [row for row, (first, last) in enumerate(table.ranges) if first <= bucket < last]
-            alone_s = table.prefill_s[bucket] + table.prefill_chunks[bucket] * table.mixed_s[rows]
-            spare_s = ttft_slo_s - alone_s
-            late = table.wait_probability[rows] * np.exp(-np.maximum(spare_s, 0) / np.maximum(mean_s[rows], 1e-12))
-            misses[rows] += demand.arrivals_per_s[bucket] * np.where(spare_s > 0, late, 1.0)
+            for cached, share in enumerate((1 - table.cached[rows], table.cached[rows])):
+                alone_s = table.prefills.seconds[cached, bucket]
+                spare_s = ttft_slo_s - alone_s - table.prefills.chunks[cached, bucket] * table.mixed_s[rows]
+                late = table.wait_probability[rows] * np.exp(-np.maximum(spare_s, 0) / np.maximum(mean_s[rows], 1e-12))
+                misses[rows] += demand.arrivals_per_s[bucket] * share * np.where(spare_s > 0, late, 1.0)
     if tpot_slo_s is not None:
         spread_s = table.tpot_s * (0.02 + table.mixed_s / table.tau_s / np.sqrt(np.maximum(table.batch, 1.0)))
         # A logistic distribution of this standard deviation stands for the normal one.
         away = (tpot_slo_s - table.tpot_s) / (spread_s * sqrt(3) / pi)
-        misses += table.sums(demand.decode_weights)[:, None] / (1 + np.exp(np.clip(away, -500, 500)))
+        misses += range_sums(demand.decode_weights, table.ranges) / (1 + np.exp(np.clip(away, -500, 500)))
     return misses

@@ -29,13 +29,16 @@ from numpy.typing import NDArray
 
 from l4sim.cost.model import CostModel
 from l4sim.policies.l4.demand import Demand
-from l4sim.policies.l4.iteration_times import IterationTimes, iteration_times, prefill_seconds
+from l4sim.policies.l4.iteration_times import IterationTimes, Prefills, Ranges, iteration_times, prefills_of
 from l4sim.policies.l4.queueing import mean_wait_s, waiting_probability
 
 FloatArray = NDArray[np.float64]
 
 _UNEVEN = 0.15
 """Weight of separate queues, one per instance with randomly split arrivals, against one queue for all."""
+_REUSE_POINTS = 24
+_REUSE_ROUNDS = 4
+"""Numbers of instances that reuse is worked out for, and rounds of its fixed point."""
 _FELT_AFTER = 1.5
 """Iterations that pass before an engine that schedules ahead runs what has just arrived."""
 
@@ -53,7 +56,7 @@ class Capacity:
 class StageTable:
     """Expectations for ``p`` ranges of buckets with 1 ... ``M`` instances: shapes ``[p, M]``, column m - 1."""
 
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Ranges
     """Buckets [first, last) of each row."""
     load: FloatArray
     """Load over what can be carried; at 1 and above the stage cannot carry it and all else is meaningless."""
@@ -67,21 +70,16 @@ class StageTable:
     wait_probability: FloatArray
     mixed_s: FloatArray
     """What decoding adds to an iteration that computes a prompt."""
-    prefill_s: FloatArray
-    """Seconds to compute each bucket's mean prompt alone; shape ``[b]``."""
-    prefill_chunks: FloatArray
-    """The iterations that this takes; shape ``[b]``."""
+    cached: FloatArray
+    """Share of the reused prompt tokens that the prefix caches hold."""
+    prefills: Prefills
 
     def ttft_sums(self, weights: FloatArray) -> FloatArray:
         """Sum over the prompts of each range of their TTFT times a weight given per bucket; shape ``[p, M]``."""
-        count = self.sums(weights)[:, None]
-        alone_s = self.sums(weights * self.prefill_s)[:, None]
-        chunks = self.sums(weights * self.prefill_chunks)[:, None]
+        count = range_sums(weights, self.ranges)
+        alone_s = blended(weights * self.prefills.seconds, self.ranges, self.cached)
+        chunks = blended(weights * self.prefills.chunks, self.ranges, self.cached)
         return np.asarray(count * self.wait_s + alone_s + chunks * self.mixed_s)
-
-    def sums(self, values: FloatArray) -> FloatArray:
-        """Sums over each range of values given per bucket; shape ``[p]``."""
-        return range_sums(values, self.ranges)
 
 
 def handover_s(table: StageTable) -> FloatArray:
@@ -89,82 +87,119 @@ def handover_s(table: StageTable) -> FloatArray:
     return _FELT_AFTER * table.tau_s
 
 
-def range_sums(values: FloatArray, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
-    """Sums of ``values[first:last]`` for every range; shape ``[p]``."""
-    before = np.concatenate(([0.0], np.cumsum(values)))
-    bounds = np.array(ranges)
-    # A difference of cumulative sums may miss zero by a rounding error, which as a rate would mean something.
-    return np.asarray(np.maximum(before[bounds[:, 1]] - before[bounds[:, 0]], 0.0))
-
-
-def stage_table(
-    demand: Demand, cost: CostModel, capacity: Capacity, ranges: tuple[tuple[int, int], ...], instances: int
-) -> StageTable:
+def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ranges, instances: int) -> StageTable:
     """What to expect of stages over ``ranges`` of buckets with 1 ... ``instances`` instances."""
-    times = iteration_times(demand, cost, list(ranges), capacity.max_num_seqs, capacity.kv_tokens)
-    prefill_s, chunks = prefill_seconds(
-        cost, demand.prompt_tokens, demand.new_prompt_tokens, capacity.max_num_batched_tokens
-    )
+    times = iteration_times(demand, cost, ranges, capacity.max_num_seqs, capacity.kv_tokens)
+    prefills = prefills_of(demand, cost, capacity.max_num_batched_tokens, times.floor_s)
     arrivals = demand.arrivals_per_s
     m = np.arange(1, instances + 1, dtype=np.float64)[None, :]
-    prompts_per_s = range_sums(arrivals, ranges)[:, None]
-    tokens_per_s = range_sums(demand.decode_tokens_per_s, ranges)[:, None]
+    prompts_per_s = range_sums(arrivals, ranges)
+    tokens_per_s = range_sums(demand.decode_tokens_per_s, ranges)
+    slots = np.clip(capacity.kv_tokens / mean_context_tokens(demand, ranges), 1.0, capacity.max_num_seqs)
 
-    added_s = range_sums(arrivals * (prefill_s - chunks * times.floor_s), ranges)[:, None]
-    slots = _slots(demand, capacity, ranges)
+    cached = cached_share(demand, capacity, times, prefills, ranges, m, slots)
+    added_s = blended(arrivals * prefills.added_s, ranges, cached)
     batch = solve_batch(times, tokens_per_s, m - added_s, slots)
-    tau_s = _interpolate(times, batch)
+    tau_s = iteration_s(times, batch)
     tpot_s = m * tau_s / np.maximum(m - added_s, 1e-12)
-    mixed_s = np.maximum(tau_s - times.floor_s, 0.0)
 
     # A prompt's share of the engine: what it adds, and the fraction of an iteration's token budget that it fills.
-    own_s = prefill_s - chunks * times.floor_s
-    filled = demand.new_prompt_tokens / capacity.max_num_batched_tokens
-    work_s = range_sums(arrivals * own_s, ranges)[:, None] + range_sums(arrivals * filled, ranges)[:, None] * tau_s
+    added, filled = prefills.added_s, prefills.filled
+    work_s = added_s + blended(arrivals * filled, ranges, cached) * tau_s
     square_s2 = (
-        range_sums(arrivals * own_s**2, ranges)[:, None]
-        + 2 * range_sums(arrivals * own_s * filled, ranges)[:, None] * tau_s
-        + range_sums(arrivals * filled**2, ranges)[:, None] * tau_s**2
+        blended(arrivals * added**2, ranges, cached)
+        + 2 * blended(arrivals * added * filled, ranges, cached) * tau_s
+        + blended(arrivals * filled**2, ranges, cached) * tau_s**2
     )
     some = np.maximum(prompts_per_s, 1e-12)
     queue_load = work_s / m
     one_queue_s = mean_wait_s(queue_load, m, work_s / some, square_s2 / some)
     own_queue_s = mean_wait_s(queue_load, np.ones_like(m), work_s / some, square_s2 / some)
 
-    fullest_s = tokens_per_s * (_interpolate(times, slots) / slots)
+    fullest_s = tokens_per_s * (iteration_s(times, slots) / slots)
     slot_load = batch / slots
-    entering = prompts_per_s + _entering(demand.crossings_per_s, ranges)
+    entering = prompts_per_s + entering_sums(demand.crossings_per_s, ranges)
     stay_s = tokens_per_s / np.maximum(entering, 1e-12) * tpot_s
-    slot_wait_s = mean_wait_s(slot_load, m * np.maximum(slots, 1.0), stay_s, 2 * stay_s**2)
+    slot_wait_s = mean_wait_s(slot_load, m * slots, stay_s, 2 * stay_s**2)
 
     busy = np.minimum(batch, 1.0)
     wait_s = (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s + slot_wait_s + busy * _FELT_AFTER * tau_s
     return StageTable(
         ranges,
-        np.maximum(np.maximum((added_s + fullest_s) / m, queue_load), slot_load * (slot_load >= 1)),
-        batch,
-        tau_s,
-        tpot_s,
-        wait_s,
-        waiting_probability(queue_load, m),
-        mixed_s,
-        prefill_s,
-        chunks,
+        load=np.maximum(np.maximum((added_s + fullest_s) / m, queue_load), np.where(slot_load >= 1, slot_load, 0.0)),
+        batch=batch,
+        tau_s=tau_s,
+        tpot_s=tpot_s,
+        wait_s=wait_s,
+        wait_probability=waiting_probability(queue_load, m),
+        mixed_s=np.maximum(tau_s - times.floor_s, 0.0),
+        cached=cached,
+        prefills=prefills,
     )
 
 
-def _slots(demand: Demand, capacity: Capacity, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
-    """Requests of each range's mean context that an instance holds; shape ``[p, 1]``."""
+def cached_share(
+    demand: Demand,
+    capacity: Capacity,
+    times: IterationTimes,
+    prefills: Prefills,
+    ranges: Ranges,
+    instances: FloatArray,
+    slots: FloatArray,
+) -> FloatArray:
+    """Share of the reused prompt tokens that the caches hold, for ``instances`` ``[1, M]``; shape ``[p, M]``.
+
+    All of it where the demand does not say how prefixes come back. Else a fixed point: what is held need not be
+    computed, and what is not computed evicts nothing. It is found for some numbers of instances and interpolated.
+    """
+    reuse = demand.reuse
+    if reuse is None:
+        return np.ones((len(ranges), instances.shape[1]))
+    m = np.unique(np.geomspace(1, instances.shape[1], _REUSE_POINTS).round())[None, :]
+    prompt_per_s = range_sums(demand.arrivals_per_s * demand.prompt_tokens, ranges)
+    reused_per_s = prompt_per_s - range_sums(demand.arrivals_per_s * demand.new_prompt_tokens, ranges)
+    tokens_per_s = range_sums(demand.decode_tokens_per_s, ranges)
+    within = reuse.within(ranges)
+    held_per_s = np.zeros((len(ranges), m.shape[1]))
+    for _ in range(_REUSE_ROUNDS):
+        share = held_per_s / np.maximum(reused_per_s, 1e-12)
+        busy_s = blended(demand.arrivals_per_s * prefills.added_s, ranges, share)
+        in_use = (solve_batch(times, tokens_per_s, m - busy_s, slots) + np.minimum(busy_s / m, 1)) / slots
+        idle_tokens = capacity.kv_tokens * np.maximum(1 - in_use, 0.0)
+        kept_s = idle_tokens * m / np.maximum(prompt_per_s - held_per_s + tokens_per_s, 1e-12)
+        held_per_s = np.minimum(reuse.held_tokens_per_s(within, m, kept_s), reused_per_s)
+    share = held_per_s / np.maximum(reused_per_s, 1e-12)
+    at = np.clip(np.searchsorted(m[0], instances[0]), 1, m.shape[1] - 1) if m.shape[1] > 1 else np.zeros(1, dtype=int)
+    if m.shape[1] == 1:
+        return share
+    weight = (instances[0] - m[0, at - 1]) / (m[0, at] - m[0, at - 1])
+    return np.asarray(share[:, at - 1] * (1 - weight) + share[:, at] * weight)
+
+
+def range_sums(values: FloatArray, ranges: Ranges) -> FloatArray:
+    """Sums of ``values[first:last]`` for every range; shape ``[p, 1]``."""
+    before = np.concatenate(([0.0], np.cumsum(values)))
+    first, last = np.array(ranges).T
+    return np.asarray((before[last] - before[first])[:, None])
+
+
+def blended(values: FloatArray, ranges: Ranges, cached: FloatArray) -> FloatArray:
+    """Sums over every range of values without and with cached prefixes, ``[2, b]``, by what is cached; ``[p, M]``."""
+    without, within = (range_sums(row, ranges) for row in values)
+    return np.asarray(without + (within - without) * cached)
+
+
+def entering_sums(crossing: FloatArray, ranges: Ranges) -> FloatArray:
+    """What crosses each range's lower end, of values given per bucket for its upper edge; shape ``[p, 1]``."""
+    return np.array([[crossing[first - 1] if first else 0.0] for first, _ in ranges])
+
+
+def mean_context_tokens(demand: Demand, ranges: Ranges) -> FloatArray:
+    """Mean context of what each range decodes, or of its buckets if it decodes nothing; shape ``[p, 1]``."""
     tokens = range_sums(demand.decode_tokens_per_s, ranges)
     contexts = range_sums(demand.decode_tokens_per_s * demand.decode_context_tokens, ranges)
-    middles = np.array([demand.decode_context_tokens[first:last].mean() for first, last in ranges])
-    mean = np.where(tokens > 0, contexts / np.maximum(tokens, 1e-300), middles)
-    return np.asarray(np.clip(capacity.kv_tokens / mean, 1.0, capacity.max_num_seqs)[:, None])
-
-
-def _entering(crossings_per_s: FloatArray, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
-    """What comes from the stage below each range, per second; shape ``[p, 1]``."""
-    return np.array([[crossings_per_s[first - 1] if first else 0.0] for first, _ in ranges])
+    middles = range_sums(demand.decode_context_tokens, ranges) / np.array([[last - first] for first, last in ranges])
+    return np.where(tokens > 0, contexts / np.maximum(tokens, 1e-300), middles)
 
 
 def solve_batch(times: IterationTimes, tokens_per_s: FloatArray, left: FloatArray, slots: FloatArray) -> FloatArray:
@@ -184,7 +219,7 @@ def solve_batch(times: IterationTimes, tokens_per_s: FloatArray, left: FloatArra
     return np.asarray(np.minimum(batch, slots))
 
 
-def _interpolate(times: IterationTimes, batch: FloatArray) -> FloatArray:
+def iteration_s(times: IterationTimes, batch: FloatArray) -> FloatArray:
     """Iteration times of batches, shape ``[p, M]``, linear between the sizes."""
     sizes, tau = times.sizes, times.tau_s
     tau_s = np.broadcast_to(tau[:, :1], batch.shape)

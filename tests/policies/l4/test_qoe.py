@@ -83,7 +83,7 @@ def test_what_the_prefix_cache_holds_makes_room():
     cached = measure_demand(ints([100]), ints([501]), rate, EDGES, ints([10]))
     table = stage_table(cached, COST, ROOMY, ALL, instances=1)
     assert table.load[0, 0] < stage_table(demand_of(100, 501, 2), COST, ROOMY, ALL, instances=1).load[0, 0]
-    assert table.prefill_s[0] == pytest.approx(20e-3)
+    assert table.prefills.seconds[:, 0] == pytest.approx([110e-3, 20e-3])
 
 
 def test_an_idle_range_costs_nothing():

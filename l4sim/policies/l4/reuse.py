@@ -1,0 +1,127 @@
+"""What the prefix caches of a stage's instances will hold, under a router that does not look at them.
+
+Ours. A prompt repeats a prefix that was last used some interval ago, and before that as often as there were turns. Its
+instance is one of m, drawn anew each time. It holds the prefix if one of the last k uses was there, where k is as many
+as fit into the time that the cache keeps what is not used (Che's approximation, IEEE JSAC 20 (2002)): with probability
+1 - (1 - 1/m)^k. The further back that use is, the shorter was the prefix then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.workload.trace import PrefixBlocks
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_INTERVALS = 4
+_TURNS = (1.5, 3.5, 10.5)
+"""Prompts with reuse are put into classes by quartiles of the interval, and by turns between these bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixUses:
+    """Per prompt, shape ``[n]``, where its longest known prefix was used before."""
+
+    tokens: IntArray
+    """Prompt tokens that an earlier prompt had; 0 where there is none, and all else is then meaningless."""
+    earlier: IntArray
+    """Row of the latest earlier prompt that has them all."""
+    turns: IntArray
+    """Earlier prompts with at least half of them."""
+    growth: FloatArray
+    """By what share each earlier use was shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Reused prompt tokens by class (``c``) and buckets (``b``)."""
+
+    interval_s: FloatArray
+    """Since the prefix was last used; shape ``[c]``."""
+    turns: FloatArray
+    """Earlier uses; shape ``[c]``."""
+    growth: FloatArray
+    """Shape ``[c]``."""
+    tokens_per_s: FloatArray
+    """Shape ``[c, b, b]``: by the buckets of the earlier prompt and of the prompt itself."""
+
+    def within(self, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
+        """Tokens/s whose earlier prompt is in the same range of buckets; shape ``[p, c]``."""
+        before = np.pad(self.tokens_per_s, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
+        low, high = np.array(ranges).T
+        inside = before[:, high, high] - before[:, low, high] - before[:, high, low] + before[:, low, low]
+        return np.asarray(np.maximum(inside, 0.0).T)
+
+    def held_tokens_per_s(self, within: FloatArray, instances: FloatArray, kept_s: FloatArray) -> FloatArray:
+        """Tokens/s that the caches hold; shape ``[p, M]``.
+
+        ``within`` is what `within` returned, ``instances`` has the shape ``[1, M]``, ``kept_s`` is the time that caches
+        keep what is not used, ``[p, M]``.
+        """
+        held = np.zeros_like(kept_s)
+        for c, (interval_s, turns, growth) in enumerate(zip(self.interval_s, self.turns, self.growth, strict=True)):
+            uses = np.minimum(kept_s / interval_s, turns)
+            uses = np.where(uses >= 1, uses, 0.0)
+            found = 1 - (1 - 1 / instances) ** uses
+            back = np.minimum(instances - 1, np.maximum(uses - 1, 0) / 2)
+            held += within[:, c, None] * found * np.maximum(1 - growth * back, 0.0)
+        return held
+
+
+def prefix_uses(prompt_tokens: IntArray, prefix: PrefixBlocks) -> PrefixUses:
+    """Where the prefix of each of the first ``len(prompt_tokens)`` prompts of a trace was used before."""
+    rows = len(prompt_tokens)
+    offsets = prefix.offsets[: rows + 1]
+    ids = prefix.ids[: offsets[-1]]
+    row_of = np.repeat(np.arange(rows), np.diff(offsets))
+    order = np.argsort(ids, kind="stable")
+    first = np.concatenate(([True], np.diff(ids[order]) != 0)) if len(ids) else np.zeros(0, dtype=bool)
+    starts = np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))
+    number = np.empty(len(ids), dtype=np.int64)
+    number[order] = np.arange(len(ids)) - starts
+    earlier = np.full(len(ids), -1, dtype=np.int64)
+    earlier[order[1:]] = np.where(first[1:], -1, row_of[order[:-1]])
+
+    # A row's reuse ends at its first new block.
+    new_at = np.append(np.flatnonzero(number == 0), len(ids))
+    blocks = np.minimum(new_at[np.searchsorted(new_at, offsets[:-1])], offsets[1:]) - offsets[:-1]
+    some = np.flatnonzero(blocks > 0)
+    latest, turns = np.full(rows, -1, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+    growth = np.zeros(rows)
+    latest[some] = earlier[offsets[some] + blocks[some] - 1]
+    turns[some] = number[offsets[some] + (blocks[some] - 1) // 2]
+    growth[some] = np.clip(1 - blocks[latest[some]] / blocks[some], 0, 1)
+    # The last token is always computed, so that there is something to sample from.
+    tokens = np.minimum(blocks * prefix.block_tokens, prompt_tokens - 1)
+    return PrefixUses(tokens.astype(np.int64), latest, turns, growth)
+
+
+def measure_reuse(
+    uses: PrefixUses, interval_s: FloatArray, prompt_tokens: IntArray, rates_per_s: FloatArray, edges_tokens: IntArray
+) -> Reuse | None:
+    """The reuse of a sample of prompts, each of which arrives at its own rate; None if there is none.
+
+    Shapes ``[n]``; ``interval_s`` is the time since the earlier prompt of each came.
+    """
+    rows = np.flatnonzero((uses.tokens > 0) & (rates_per_s > 0) & (prompt_tokens <= edges_tokens[-1]))
+    if not len(rows):
+        return None
+    tokens = uses.tokens[rows] * rates_per_s[rows]
+    interval = np.maximum(interval_s[rows], 1e-3)
+    quartiles = np.quantile(interval, np.arange(1, _INTERVALS) / _INTERVALS)
+    kind = np.searchsorted(quartiles, interval) * (len(_TURNS) + 1) + np.searchsorted(_TURNS, uses.turns[rows])
+    _, kind = np.unique(kind, return_inverse=True)
+    kinds, buckets = int(kind.max()) + 1, len(edges_tokens) - 1
+    bucket = np.minimum(np.searchsorted(edges_tokens, prompt_tokens, side="right") - 1, buckets - 1)
+    by_bucket = np.zeros((kinds, buckets, buckets))
+    np.add.at(by_bucket, (kind, bucket[uses.earlier[rows]], bucket[rows]), tokens)
+
+    def mean(values: FloatArray) -> FloatArray:
+        return np.asarray(np.bincount(kind, values * tokens, kinds) / np.bincount(kind, tokens, kinds))
+
+    return Reuse(mean(interval), mean(uses.turns[rows].astype(np.float64)), mean(uses.growth[rows]), by_bucket)
