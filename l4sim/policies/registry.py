@@ -58,7 +58,7 @@ def _l4(setting: Setting) -> Policy:
 
 def _llumnix(setting: Setting) -> Policy:
     agents = tuple(LlumnixAgent() for _ in range(setting.instances))
-    return Policy(LlumnixRouter(), agents, LlumnixCoordinator())
+    return Policy(LlumnixRouter(setting.instances), agents, LlumnixCoordinator())
 
 
 POLICIES: Mapping[str, Callable[[Setting], Policy]] = {

@@ -5,7 +5,7 @@ migration switched on. The load metric is *remaining steps* (`load_computation.p
 all waiting requests have theirs, per request; how many blocks each may still grow by.
 
 - Dispatch (`dispatch_policy.py`, `load`): to the instance with the most remaining steps, by what the manager heard in
-  its last poll (every 50 ms); the first of equals. Between polls its picture does not change.
+  its last poll (every 50 ms); the first of equals. Between polls its picture does not change, whatever it dispatches.
 - Migration (`manager.py`, `migration_scheduler.py`, `migration_policy.py`): after each poll, the instances below 3
   remaining steps, fewest first, are paired with those above 3, most first. `defrag`, the default, takes all pairs;
   `balanced` only those that leave the destination at 3 or more and narrow the gap without turning it round. A pair with
@@ -15,8 +15,9 @@ all waiting requests have theirs, per request; how many blocks each may still gr
 
 Departures:
 
-- The manager is two parts: a router that polls the instances' views, and a coordinator to whom the instances' agents
-  report by message every 50 ms. It pairs 10 ms later whoever has reported, so that a lost message costs one round.
+- The manager is two parts, the router at the front end and a coordinator. The instances' agents report to the latter by
+  message every 50 ms. 10 ms later it tells the router of the loads and pairs whoever has reported, so that a lost
+  message costs one round, and dispatch and migration see the same picture.
 - An agent says in its reports that it migrates, and to where; the manager learns it from the migration's return.
 - The source counts an instance with preempted requests in its queue as one to migrate from at any load. Views do not
   tell these from other waiting requests, and need not: what a preempted request waits for are blocks that are not
@@ -28,10 +29,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from l4sim.policies.agent import (
     COORDINATOR,
+    FRONT_END,
     Instruction,
     Migrate,
     MigrationEnded,
@@ -66,11 +68,23 @@ class Report(NamedTuple):
     sending_to: int | None
     """The destination of the migration that the instance is the source of."""
 
+    @property
+    def steps(self) -> float:
+        """Remaining steps."""
+        return remaining_steps(self.free_blocks, self.requests)
+
 
 class MoveOne(NamedTuple):
     """The coordinator's message to a source: migrate a request to this instance."""
 
     destination: int
+
+
+class Loads(NamedTuple):
+    """The coordinator's message to the router."""
+
+    steps: dict[int, float]
+    """Remaining steps by instance, of those that have reported."""
 
 
 def remaining_steps(free_blocks: float, requests: int) -> float:
@@ -80,7 +94,7 @@ def remaining_steps(free_blocks: float, requests: int) -> float:
 
 def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]]:
     """Who is to migrate a request to whom: (source, destination), from the latest reports by instance."""
-    steps = {instance: remaining_steps(r.free_blocks, r.requests) for instance, r in reports.items()}
+    steps = {instance: report.steps for instance, report in reports.items()}
     instances = sorted(steps)
     sources = sorted((i for i in instances if steps[i] < _MIGRATE_OUT_STEPS), key=steps.__getitem__)
     destinations = sorted((i for i in instances if steps[i] > _MIGRATE_OUT_STEPS), key=lambda i: -steps[i])
@@ -96,35 +110,30 @@ def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]
 
 
 def _balances(source: Report, destination: Report) -> bool:
-    there = remaining_steps(destination.free_blocks, destination.requests)
     here_after = remaining_steps(source.free_blocks + source.mean_blocks, source.requests - 1)
     there_after = remaining_steps(destination.free_blocks - destination.mean_blocks, destination.requests + 1)
     if there_after < _MIGRATE_OUT_STEPS:
         return False
-    gap = there - remaining_steps(source.free_blocks, source.requests)
-    return 0 < there_after - here_after < gap or there == math.inf
-
-
-def _free_blocks(view: InstanceView) -> float:
-    return view.kv_blocks_free - view.waiting_tokens / view.kv_block_tokens
+    gap = destination.steps - source.steps
+    return 0 < there_after - here_after < gap or destination.steps == math.inf
 
 
 class LlumnixRouter:
     """Dispatches to the instance with the most remaining steps."""
 
-    def __init__(self, *, polling_interval_s: float = _POLLING_INTERVAL_S) -> None:
-        """``polling_interval_s``: how old the loads may be; 0 looks at each arrival."""
-        self._polling_interval_s = polling_interval_s
-        self._polled_s = -math.inf
+    def __init__(self, instances: int) -> None:
+        self._steps = [math.inf] * instances
+        """By instance, as last heard of."""
         self._choice = 0
 
+    def receive(self, sender: int, message: Any, now_s: float) -> None:
+        """Take the `Loads` that the coordinator has heard of."""
+        for instance, steps in message.steps.items():
+            self._steps[instance] = steps
+        self._choice = self._steps.index(max(self._steps))
+
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the position with the most remaining steps at the last poll."""
-        now_s = instances[0].as_of_s
-        if now_s - self._polled_s >= self._polling_interval_s:
-            self._polled_s = now_s
-            steps = [remaining_steps(_free_blocks(view), view.running + view.waiting) for view in instances]
-            self._choice = steps.index(max(steps))
+        """Return the position that had the most remaining steps at the last poll."""
         return self._choice
 
 
@@ -148,8 +157,9 @@ class LlumnixAgent:
         return ()
 
     def _report(self, own: OwnView) -> Report:
+        free_blocks = own.kv_blocks_free - own.waiting_tokens / own.kv_block_tokens
         mean_blocks = own.context_tokens / max(own.running, 1) / own.kv_block_tokens
-        return Report(_free_blocks(own), own.running + own.waiting, mean_blocks, self._sending_to)
+        return Report(free_blocks, own.running + own.waiting, mean_blocks, self._sending_to)
 
     def _migrate(self, own: OwnView, destination: int) -> Sequence[Instruction]:
         decoding = own.decoding()
@@ -176,8 +186,8 @@ class LlumnixCoordinator:
             case Received(sender, Report() as report):
                 self._reports[sender] = report
             case TimerFired():
-                pairs = pair(self._reports, self._policy)
-                self._reports = {}
-                moves = [Send(source, MoveOne(destination)) for source, destination in pairs]
-                return (*moves, SetTimer(_POLLING_INTERVAL_S, "round"))
+                reports, self._reports = self._reports, {}
+                loads = Loads({instance: report.steps for instance, report in reports.items()})
+                moves = [Send(source, MoveOne(to)) for source, to in pair(reports, self._policy)]
+                return (Send(FRONT_END, loads), *moves, SetTimer(_POLLING_INTERVAL_S, "round"))
         return ()

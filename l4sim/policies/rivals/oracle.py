@@ -111,7 +111,7 @@ class OracleLength:
         end, final, weight = placed.columns[:, : placed.count]
         instance, clock = placed.rows[:, : placed.count]
         own_weight = 1.0 / output_tokens
-        left = end - self._clocks[clock]
+        left = end - np.take(self._clocks, clock)
         together = np.minimum(left, output_tokens)
         growth = together * (0.5 * (weight + own_weight))
         added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)

@@ -9,6 +9,7 @@ import pytest
 
 from l4sim.policies.agent import (
     COORDINATOR,
+    FRONT_END,
     Instruction,
     Migrate,
     MigrationEnded,
@@ -22,13 +23,14 @@ from l4sim.policies.rivals.llumnix import (
     LlumnixAgent,
     LlumnixCoordinator,
     LlumnixRouter,
+    Loads,
     MoveOne,
     Report,
     pair,
     remaining_steps,
 )
 from l4sim.policies.views import DecodingRequest
-from tests.policies.conftest import View, arrival
+from tests.policies.conftest import View, arrival, views
 
 
 def idle(free_blocks: float = 1000) -> Report:
@@ -56,31 +58,27 @@ def test_remaining_steps_are_infinite_without_requests():
     assert remaining_steps(0, 0) == math.inf
 
 
-def test_dispatch_takes_the_most_blocks_per_request_once_the_waiting_have_theirs():
-    # (100 - 320 / 16) / (6 + 2) = 10, (90 - 0) / 10 = 9 and (200 - 1600 / 16) / (8 + 1) = 11.1.
-    instances = [
-        View(kv_blocks_free=100, running=6, waiting=2, waiting_tokens=320),
-        View(kv_blocks_free=90, running=10),
-        View(kv_blocks_free=200, running=8, waiting=1, waiting_tokens=1600),
-    ]
-    assert LlumnixRouter().route(arrival(), instances) == 2
-    assert LlumnixRouter().route(arrival(), instances[:2]) == 0
+def told(*steps: float) -> LlumnixRouter:
+    """A router that has heard of these remaining steps."""
+    router = LlumnixRouter(len(steps))
+    router.receive(COORDINATOR, Loads(dict(enumerate(steps))), 0.06)
+    return router
 
 
-def test_dispatch_takes_the_first_idle_instance():
-    instances = [View(running=1, kv_blocks_free=10**6), View(kv_blocks_free=10), View(kv_blocks_free=20)]
-    assert LlumnixRouter().route(arrival(), instances) == 1
+def test_dispatch_takes_the_most_remaining_steps_and_the_first_of_equals():
+    assert told(10, 9, 11.1).route(arrival(), views(0, 0, 0)) == 2
+    assert told(-4, math.inf, math.inf).route(arrival(), views(0, 0, 0)) == 1
 
 
 def test_between_polls_dispatch_keeps_to_what_it_has_heard():
-    router = LlumnixRouter()
-    assert router.route(arrival(), [View(running=0, as_of_s=1.0), View(running=1, as_of_s=1.0)]) == 0
-    changed = [View(running=9, as_of_s=1.049), View(running=1, as_of_s=1.049)]
-    assert router.route(arrival(), changed) == 0
-    assert router.route(arrival(), [View(running=9, as_of_s=1.051), View(running=1, as_of_s=1.051)]) == 1
-    fresh = LlumnixRouter(polling_interval_s=0)
-    assert fresh.route(arrival(), [View(running=0, as_of_s=1.0), View(running=1, as_of_s=1.0)]) == 0
-    assert fresh.route(arrival(), changed) == 1
+    router = told(10, 9, 8)
+    assert [router.route(arrival(), views(running, 0, 0)) for running in (0, 500, 900)] == [0, 0, 0]
+    router.receive(COORDINATOR, Loads({0: 2}), 0.11)
+    assert router.route(arrival(), views(0, 0, 0)) == 1, "instance 1 is what it was"
+
+
+def test_before_the_first_poll_all_instances_pass_for_idle():
+    assert LlumnixRouter(3).route(arrival(), views(5, 0, 0)) == 0
 
 
 # Pairs.
@@ -140,19 +138,19 @@ def test_an_agent_migrates_its_shortest_request_one_at_a_time():
     own = View(running=3, batch=(DecodingRequest(7, 500), DecodingRequest(8, 90), DecodingRequest(9, 91)))
     assert agent.handle(Received(COORDINATOR, MoveOne(5)), own, 1.0) == (Migrate(8, 5, "rebalance"),)
     assert agent.handle(Received(COORDINATOR, MoveOne(6)), own, 1.1) == ()
-    (told,) = sent(agent.handle(TimerFired("report"), own, 1.2))
-    assert told.message.sending_to == 5
+    (answer,) = sent(agent.handle(TimerFired("report"), own, 1.2))
+    assert answer.message.sending_to == 5
     agent.handle(MigrationEnded(8, 5, False, "the destination has no room"), own, 1.3)
-    (told,) = sent(agent.handle(TimerFired("report"), own, 1.4))
-    assert told.message.sending_to is None
+    (answer,) = sent(agent.handle(TimerFired("report"), own, 1.4))
+    assert answer.message.sending_to is None
     assert agent.handle(Received(COORDINATOR, MoveOne(6)), own, 1.5) == (Migrate(8, 6, "rebalance"),)
 
 
 def test_an_agent_with_nothing_decoding_migrates_nothing():
     agent = LlumnixAgent()
     assert agent.handle(Received(COORDINATOR, MoveOne(5)), View(running=1), 1.0) == ()
-    (told,) = sent(agent.handle(TimerFired("report"), View(running=1), 1.2))
-    assert told.message.sending_to is None
+    (answer,) = sent(agent.handle(TimerFired("report"), View(running=1), 1.2))
+    assert answer.message.sending_to is None
 
 
 def test_the_coordinator_acts_10_ms_after_the_reports_and_forgets_them():
@@ -161,7 +159,8 @@ def test_the_coordinator_acts_10_ms_after_the_reports_and_forgets_them():
     coordinator.handle(Received(0, report(1)), 0.0505)
     coordinator.handle(Received(1, report(90)), 0.0505)
     instructions = coordinator.handle(TimerFired("round"), 0.06)
-    assert sent(instructions) == [Send(0, MoveOne(1))]
+    assert sent(instructions) == [Send(FRONT_END, Loads({0: 1, 1: 90})), Send(0, MoveOne(1))]
     assert timers(instructions) == [0.05]
     coordinator.handle(Received(0, report(1)), 0.1005)
-    assert sent(coordinator.handle(TimerFired("round"), 0.11)) == [], "instance 1 has not reported since"
+    alone = coordinator.handle(TimerFired("round"), 0.11)
+    assert sent(alone) == [Send(FRONT_END, Loads({0: 1}))], "instance 1 has not reported since"
