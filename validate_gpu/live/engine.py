@@ -47,22 +47,36 @@ class DeviceEngine:
     def __init__(
         self, transformer: Transformer, config: EngineConfig, instances: int, kernels: Kernels, sequences: Sequences
     ) -> None:
+        """``sequences`` are the run's, shared by all its engines.
+
+        Raises:
+            InputError: the instances are to cache prefixes, which is not done here.
+        """
         if config.prefix_caching:
             raise InputError("a live run has no prefix cache: accepted is --no-prefix-caching")
         pages = config.kv_blocks * instances
         self.kv = KvMemory(transformer.model, pages, config.block_tokens, transformer.device, transformer.dtype)
-        self.pools = [
-            PagedPool(config.kv_blocks, config.block_tokens, first_page=number * config.kv_blocks)
-            for number in range(instances)
-        ]
+        self.pools: list[PagedPool] = []
         """One per instance, each with its own part of the memory."""
         self.sequences = sequences
+        self._config = config
+        self._instances = instances
         self._transformer = transformer
         self._attention = kernels.attention
         self._graphs: DecodeGraphs | None = None
         if kernels.capture is not None:
             with torch.inference_mode():
                 self._graphs = DecodeGraphs(transformer, self.kv, kernels.by_size, kernels.capture)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all requests, for the next run."""
+        config = self._config
+        self.pools = [
+            PagedPool(config.kv_blocks, config.block_tokens, first_page=number * config.kv_blocks)
+            for number in range(self._instances)
+        ]
+        self.sequences.sampled.clear()
 
     def step(self, number: int, step: Step, decoding: Sequence[Request]) -> float:
         """Carry out one iteration of instance ``number``; returns its seconds.
@@ -74,8 +88,8 @@ class DeviceEngine:
         start_s = time.perf_counter()
         sampled = self.logits(inputs).argmax(dim=-1).tolist()
         seconds = time.perf_counter() - start_s
-        for request, token in zip(inputs.samplers, sampled, strict=True):
-            self.sequences.sampled[request].append(token)
+        for (request, before), token in zip(inputs.samplers, sampled, strict=True):
+            self.sequences.append(request, before, token)
         return seconds
 
     def logits(self, inputs: StepInputs) -> Tensor:

@@ -49,8 +49,8 @@ class StepInputs:
     """Shape ``[t]``: where each token's KV goes: page x page size + offset."""
     sample_rows: Int64Array
     """Rows whose next token is sampled, in the order of ``samplers``."""
-    samplers: tuple[int, ...]
-    """The requests that sample a token, by number."""
+    samplers: tuple[tuple[int, int], ...]
+    """The requests that sample a token, by number, and how many each has sampled before."""
     table: PageTable
 
 
@@ -80,7 +80,11 @@ def build_inputs(step: Step, decoding: Sequence[Request], pool: PagedPool, seque
         positions=np.concatenate(positions),
         slots=np.concatenate(slots),
         sample_rows=query_indptr[1:][samples].astype(np.int64) - 1,
-        samplers=tuple(request.index for (request, _, _), sample in zip(rows, samples, strict=True) if sample),
+        samplers=tuple(
+            (request.index, end - request.prompt_tokens)
+            for (request, _, end), sample in zip(rows, samples, strict=True)
+            if sample
+        ),
         table=table,
     )
 

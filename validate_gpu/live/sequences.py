@@ -28,6 +28,12 @@ class Sequences:
         sampled = self.sampled[request][max(start - prompt_tokens, 0) : end - prompt_tokens]
         return np.concatenate([prompt, np.frombuffer(sampled, dtype=np.int64)])
 
+    def append(self, request: int, position: int, token: int) -> None:
+        """Note the ``position``-th sampled token, from 0; what an instance sampled as it died is overwritten."""
+        sampled = self.sampled[request]
+        del sampled[position:]
+        sampled.append(token)
+
 
 def prompt_ids(request: int, start: int, end: int, vocab: int, seed: int) -> TokenIds:
     """Ids of a prompt's tokens ``[start, end)``: a hash of seed, request and position, so that none need be kept.

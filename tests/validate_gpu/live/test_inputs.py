@@ -43,7 +43,7 @@ def test_a_decode_and_a_chunk_of_a_prompt():
 def test_only_decodes_and_prompts_that_end_sample():
     inputs, _, _ = mixed_step()
     np.testing.assert_array_equal(inputs.sample_rows, [0])
-    assert inputs.samplers == (0,)
+    assert inputs.samplers == ((0, 1),)
 
 
 def test_padding_adds_one_token_contexts_on_the_scratch_page():
@@ -63,5 +63,5 @@ def test_padding_adds_one_token_contexts_on_the_scratch_page():
     np.testing.assert_array_equal(padded.table.page_indptr, [0, 2, 3, 4])
     np.testing.assert_array_equal(padded.table.context_tokens, [5, 1, 1])
     np.testing.assert_array_equal(padded.table.last_page_tokens, [1, 1, 1])
-    assert padded.samplers == (0,)
+    assert padded.samplers == ((0, 1),)
     assert padded.table.pages.dtype == padded.table.page_indptr.dtype == np.int32

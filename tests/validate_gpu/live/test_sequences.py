@@ -29,3 +29,10 @@ def test_sampled_tokens_follow_the_prompt():
     assert sequences.tokens(3, 4, 0, 4).tolist() == prompt
     assert sequences.tokens(3, 4, 2, 6).tolist() == [*prompt[2:], 11, 12]
     assert sequences.tokens(3, 4, 6, 7).tolist() == [13]
+
+
+def test_a_token_that_was_sampled_and_lost_is_overwritten():
+    sequences = Sequences(50, seed=0)
+    for position, token in ((0, 11), (1, 12), (1, 22), (2, 23)):
+        sequences.append(3, position, token)
+    assert sequences.sampled[3].tolist() == [11, 22, 23]
