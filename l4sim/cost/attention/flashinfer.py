@@ -1,7 +1,8 @@
 """Seconds of FlashInfer's three decode kernels, and of its prefill as a launch of its own beside them.
 
 No measurement stands behind the figures yet: ``assumed`` derives them from a datasheet, with the fractions of peak that
-FlashAttention-3 was measured to reach on H200.
+FlashAttention-3 was measured to reach on H200. What one block streams alone is a guess at its bytes in flight:
+calibrate it first.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class FlashInferCoefficients:
     """One launch, under CUDA graphs."""
     block_start_s: float
     """Start and end of a thread block, or of a work item of the persistent kernel."""
-    sm_bytes_per_s: float
-    """What one SM streams when the others leave memory to it."""
+    block_bytes_per_s: float
+    """What one thread block streams when the others leave memory to it: what it keeps in flight over the latency."""
     dram_bytes_per_s: float
     """Bandwidth after the first 128 MB."""
     ramp_bytes_per_s: float
@@ -65,7 +66,7 @@ def assumed(gpu: GPU) -> FlashInferCoefficients:
     return FlashInferCoefficients(
         launch_s=5e-6,
         block_start_s=2e-6,
-        sm_bytes_per_s=1.4 * peak / gpu.sms,
+        block_bytes_per_s=0.8 * peak / gpu.sms,
         dram_bytes_per_s=0.92 * peak,
         ramp_bytes_per_s=0.78 * peak,
         exposed_start=0.7,
@@ -126,13 +127,13 @@ class FlashInferAttention:
     def _chunked_s(
         self, contexts: IntArray, chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
     ) -> float:
-        """Blocks of ``chunk_tokens``, read in tiles, in request order; several share an SM's rate."""
+        """Blocks of ``chunk_tokens``, read in tiles, in request order."""
         c, shape = self.c, self.shape
         whole = (contexts - 1) // chunk_tokens
         last = contexts - whole * chunk_tokens
         tokens = np.array((np.full_like(last, chunk_tokens), last)).T.ravel()
         tiled = -(-tokens // tile_tokens) * tile_tokens
-        loads = c.block_start_s + tiled * self._token_s * blocks_per_sm
+        loads = c.block_start_s + tiled * self._token_s
         return c.launch_s + issued_s(
             loads,
             np.array((whole, np.ones_like(whole))).T.ravel(),
@@ -150,7 +151,7 @@ class FlashInferAttention:
         )
         clusters = len(plan.cluster_tokens)
         loads: FloatArray = plan.cluster_items * c.block_start_s
-        loads = np.sort(loads + plan.cluster_tokens * self._token_s * (clusters / shape.sms))
+        loads = np.sort(loads + plan.cluster_tokens * self._token_s)
         exposed_s = c.exposed_start * c.block_start_s * plan.work_items
         pressure = (exposed_s + memory_s * np.arange(clusters, 0, -1)) / loads.sum()
         split = plan.work_items > len(contexts) * shape.kv_heads
@@ -182,8 +183,8 @@ class FlashInferAttention:
 
     @property
     def _token_s(self) -> float:
-        """One token of one KV head on an SM of its own."""
-        return 4 * self.shape.head_dim / self.c.sm_bytes_per_s
+        """One token of one KV head in a block that memory does not hold up."""
+        return 4 * self.shape.head_dim / self.c.block_bytes_per_s
 
 
 def flashinfer_attention(kernel: str, shape: Shape, c: FlashInferCoefficients) -> FlashInferAttention:

@@ -1,0 +1,64 @@
+"""Blocks on slots and shared bandwidth, on cases small enough to work by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from l4sim.cost.attention.fluid import drain_s, issued_s, levels
+
+
+def level_list(loads: list[float], counts: list[int], slots: int, together: int) -> tuple[list[float], list[int]]:
+    steps, active = levels(np.array(loads), np.array(counts), slots, together)
+    return steps.tolist(), active.tolist()
+
+
+def test_blocks_within_the_slots_run_empty_one_by_one() -> None:
+    # Loads 5, 1, 3: all three work until 1, two until 3, one until 5.
+    assert level_list([5.0, 1.0, 3.0], [1, 1, 1], slots=4, together=1) == ([1.0, 2.0, 2.0], [3, 2, 1])
+
+
+def test_heads_of_a_block_take_as_many_slots() -> None:
+    assert level_list([5.0, 1.0], [1, 2], slots=8, together=2) == ([1.0, 4.0], [6, 2])
+
+
+def test_blocks_beyond_the_slots_wait_in_order() -> None:
+    # Two slots: 4 and 1 start; 1 ends first and takes 2 (3 in all), then 3 joins it at 3 (6 in all).
+    assert level_list([4.0, 1.0, 2.0, 3.0], [1, 1, 1, 1], slots=2, together=1) == ([4.0, 2.0], [2, 1])
+
+
+def test_the_longest_block_costs_most_when_it_is_issued_last() -> None:
+    first, _ = level_list([9.0, 1.0, 1.0, 1.0], [1, 1, 1, 1], slots=2, together=1)
+    last, _ = level_list([1.0, 1.0, 1.0, 9.0], [1, 1, 1, 1], slots=2, together=1)
+    assert sum(first) == 9.0
+    assert sum(last) == 10.0
+
+
+def test_grouped_slots_schedule_as_single_ones_do() -> None:
+    rng = np.random.default_rng(0)
+    loads, counts = rng.uniform(1, 9, 40), rng.integers(0, 4, 40)
+    single, _ = levels(loads.repeat(counts * 8), np.ones(counts.sum() * 8, np.int64), 132, 1)
+    grouped, active = levels(loads, counts, 132, 8)
+    assert grouped.sum() == pytest.approx(single.sum())
+    assert active[0] == 132
+
+
+def test_latency_rules_where_memory_is_idle() -> None:
+    assert drain_s(np.array([2.0, 3.0]), np.zeros(2), sharpness=4.0) == pytest.approx(5.0)
+
+
+def test_memory_rules_where_all_slots_press() -> None:
+    # 10 slots of load 1, 4 s of memory at full bandwidth: 10 * (4 / 10) = 4 times slower than the latency load.
+    seconds = issued_s(
+        np.array([1.0]), np.array([10]), slots=10, together=1, exposed_s=0.0, memory_s=4.0, sharpness=100.0
+    )
+    assert seconds == pytest.approx(4.0)
+
+
+def test_a_lone_long_block_is_not_held_up_by_memory() -> None:
+    # Nine slots of load 1 and one of load 11, 4 s of memory for 20 of load: the first step is held up twofold by ten
+    # slots (4 * 10 / 20), the last 10 by one slot not at all (4 / 20).
+    seconds = issued_s(
+        np.array([1.0, 11.0]), np.array([9, 1]), slots=10, together=1, exposed_s=0.0, memory_s=4.0, sharpness=100.0
+    )
+    assert seconds == pytest.approx(1 * 2 + 10 * 1, rel=1e-2)
