@@ -56,7 +56,7 @@ def list_command(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     _print_table(
-        ("profile", "basis", "GiB", "TB/s", "TFLOP/s", "kernels, default first"),
+        ("profile", "basis", "GiB", "TB/s", "TFLOP/s", "kernel"),
         [
             (
                 entry.name,
@@ -64,7 +64,7 @@ def list_command(as_json: bool) -> None:
                 f"{entry.gpu.memory_bytes / 2**30:.1f}",
                 f"{entry.gpu.memory_bytes_per_s / 1e12:.2f}",
                 f"{entry.gpu.bf16_flops / 1e12:.0f}",
-                ", ".join(dict.fromkeys((entry.default_kernel, *entry.kernels))),
+                entry.default_kernel,
             )
             for entry in profiles
         ],
@@ -192,6 +192,7 @@ def _report(shown: Profile, model: Model, tensor_parallel: int, kernel: str, cos
         "model": model.name,
         "tensor_parallel": tensor_parallel,
         "kernel": kernel,
+        "kernel_basis": shown.kernel_basis(kernel),
         "cost_model": cost_model,
     }
 
@@ -216,7 +217,7 @@ def _print_report(report: dict[str, Any], iterations: list[dict[str, Any]]) -> N
     _print_errors(report["errors"])
     click.echo(
         f"\n{report['model']}, tensor parallel {report['tensor_parallel']}, kernel {report['kernel']}, "
-        f"cost model {report['cost_model']}: seconds of an iteration ({report['basis']})"
+        f"cost model {report['cost_model']}: seconds of an iteration ({report['kernel_basis']})"
     )
     _print_table(
         ("decoding requests", "context tokens each", "prefill tokens", "ms"),
@@ -236,16 +237,12 @@ def _print_errors(errors: dict[str, Any]) -> None:
     if not errors:
         click.echo("\nNothing measured, no errors to report.")
         return
-    columns = dict.fromkeys(field for row in errors.values() for field in row)
-    click.echo("\nErrors on held-out points")
-    _print_table(
-        ("operator", *columns),
-        [(name, *(_cell(row.get(field)) for field in columns)) for name, row in errors.items()],
-    )
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    click.echo("\nErrors on held-out points, %")
+    for columns in dict.fromkeys(tuple(row) for row in errors.values()):
+        rows = [
+            (name, *(f"{value:g}" for value in row.values())) for name, row in errors.items() if tuple(row) == columns
+        ]
+        _print_table(("operator", *(column.removesuffix("_pct") for column in columns)), rows)
 
 
 def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -10,16 +10,12 @@ from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
 from l4sim.cost.iteration import IterationCost
 from l4sim.cost.linear import layer_linear_s, lm_head_s
-from l4sim.cost.model import AttentionModel, CostModel
+from l4sim.cost.model import CostModel
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile import Profile
-from l4sim.cost.roofline import RooflineAttention
 from l4sim.errors import InputError
-from l4sim.specs.fields import Fields
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
-
-_ROOFLINE = "roofline"
 
 COST_MODELS = (*MODELS, "affine")
 
@@ -50,7 +46,15 @@ def build_cost(
         raise InputError(f"no cost model '{cost_model}': accepted are {', '.join(COST_MODELS)}")
     check_tensor_parallel(model, tensor_parallel)
     cost = IterationCost(
-        attention=_attention(profile, model, tensor_parallel, kernel, "tile" if cost_model == "affine" else cost_model),
+        attention=build_attention(
+            kernel,
+            profile.kernels[kernel].coefficients,
+            heads=model.heads // tensor_parallel,
+            kv_heads=max(1, model.kv_heads // tensor_parallel),
+            head_dim=model.head_dim,
+            sms=profile.gpu.sms,
+            model="tile" if cost_model == "affine" else cost_model,
+        ),
         layers=model.layers,
         tokens_s=_tokens_s(profile, model, tensor_parallel, max(max_num_batched_tokens, max_num_seqs)),
         sampled_s=_sampled_s(profile, model, tensor_parallel, max_num_seqs),
@@ -63,38 +67,6 @@ def build_cost(
         max_sequences=max_num_seqs,
         max_tokens=max_num_batched_tokens,
         max_context_tokens=model.max_model_len,
-    )
-
-
-def _attention(
-    profile: Profile, model: Model, tensor_parallel: int, kernel: str, attention_model: str
-) -> AttentionModel:
-    coefficients = profile.kernels[kernel].coefficients
-    heads, kv_heads = model.heads // tensor_parallel, max(1, model.kv_heads // tensor_parallel)
-    if kernel != _ROOFLINE:
-        return build_attention(
-            kernel,
-            coefficients,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_dim=model.head_dim,
-            sms=profile.gpu.sms,
-            model=attention_model,
-        )
-    if attention_model != "tile":
-        raise InputError(
-            f"profile {profile.name}: kernel roofline sees sums of lengths alone, cost models accepted are tile, affine"
-        )
-    assumed = Fields(coefficients, f"profile {profile.name}: kernel roofline")
-    assumed.only("bandwidth_fraction", "tensor_core_fraction", "launch_s")
-    return RooflineAttention(
-        gpu=profile.gpu,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=model.head_dim,
-        bandwidth_fraction=assumed.positive("bandwidth_fraction"),
-        tensor_core_fraction=assumed.positive("tensor_core_fraction"),
-        launch_s=assumed.number("launch_s"),
     )
 
 

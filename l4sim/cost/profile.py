@@ -77,6 +77,12 @@ class Profile:
         """``measured`` or ``roofline, not measured``."""
         return "measured" if self.measured else "roofline, not measured"
 
+    def kernel_basis(self, kernel: str) -> str:
+        """The basis of figures with one of the kernels: a measured profile may hold some that were not."""
+        if self.measured and not self.kernels[kernel].errors:
+            return f"measured, but for {kernel}: not measured"
+        return self.basis
+
 
 def list_profiles() -> tuple[str, ...]:
     """Names of the bundled profiles, sorted."""

@@ -15,8 +15,7 @@ from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
-from l4sim.cost.profile import load_profile
-from l4sim.cost.scaling import scaled_fa3
+from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json, scaled_kernels
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
@@ -32,16 +31,6 @@ _ROOFLINE_GEMM = GemmCoefficients(
     split_k_s=2.6e-6,
     overlap_exponent=2.8,
 )
-# GPUs without measurements whose kernels are known from a GPU of the same architecture.
-_SCALED_FROM = {"h20-141gb": "h200-sxm", "h800": "h100-sxm"}
-
-ROOFLINE_KERNEL: dict[str, Any] = {
-    "coefficients": {"bandwidth_fraction": 0.8, "tensor_core_fraction": 0.6, "launch_s": 5e-6},
-    "errors": {},
-    "source": _ASSUMED,
-}
-"""Attention where nothing was measured, as ``profile.json`` holds it."""
-
 # The smallest measured GEMM takes as long, and so do the smallest norms and activations on an RTX PRO 6000.
 _ELEMENTWISE = ElementwiseCoefficients(kernel_s=2.5e-6, bandwidth_fraction=0.8)
 _ELEMENTWISE_SOURCE = (
@@ -75,11 +64,12 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
         "provenance": _provenance(_AICONFIGURATOR, "Apache-2.0 (measurements)", kernels="vLLM 0.24"),
         "default_kernel": "fa3",
         "kernels": {
-            "fa3": {
-                "coefficients": attention,
-                "errors": attention_report.to_json(),
-                "source": f"{_AICONFIGURATOR}: FlashAttention-3, uniform batches, head_dim 128",
-            }
+            "fa3": kernel_json(
+                attention,
+                attention_report.to_json(),
+                f"{_AICONFIGURATOR}: FlashAttention-3, uniform batches, head_dim 128",
+            ),
+            **flashinfer_kernels(gpu),
         },
         "linear": {
             "coefficients": asdict(gemm),
@@ -99,15 +89,7 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
 
 def roofline_profile(gpu: GPU) -> dict[str, Any]:
     """What ``profile.json`` holds for a GPU of which only the datasheet is known."""
-    kernels = {"roofline": ROOFLINE_KERNEL}
-    if gpu.name in _SCALED_FROM:
-        measured = load_profile(_SCALED_FROM[gpu.name])
-        scaled = {
-            "coefficients": scaled_fa3(measured.kernels["fa3"].coefficients, measured.gpu, gpu),
-            "errors": {},
-            "source": f"scaled from {measured.name} by SM speed and bandwidth; not measured",
-        }
-        kernels = {"fa3": scaled, **kernels}
+    kernels = {**scaled_kernels(gpu), **flashinfer_kernels(gpu)}
     all_reduce = {
         str(gpus): curve_json(roofline_all_reduce(gpu.link_bytes_per_s, gpus), "size_bytes") for gpus in (2, 4, 8)
     }

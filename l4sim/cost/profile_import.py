@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.cost.attention import fit_profiled_attention
+from l4sim.cost.attention.points import read_mixed_points, read_skew_points
 from l4sim.cost.communication import roofline_all_reduce
 from l4sim.cost.curve import Curve, thinned_curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm_fit import GemmPoints, fit_gemm
 from l4sim.cost.linear import layer_shapes
+from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.points import distinct, read_points
-from l4sim.cost.profile_fit import ROOFLINE_KERNEL, curve_json
+from l4sim.cost.profile_fit import curve_json
+from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 from l4sim.specs.memory import check_tensor_parallel
@@ -41,29 +45,31 @@ _BANDWIDTH_FRACTION = 0.8
 def import_profile(
     folder: Path, gpu: GPU, model: Model, *, tensor_parallel: int = 1, host_overhead_s: float = 1e-3
 ) -> dict[str, Any]:
-    """Turn ``dense.csv``, ``per_sequence.csv`` and ``meta.yaml`` (CSVs plain or gzipped) into a profile.
+    """Turn ``dense.csv``, ``per_sequence.csv``, ``attention.csv``, ``skew.csv`` and ``meta.yaml`` into a profile.
 
-    The folder's times are those of one rank of ``model`` at ``tensor_parallel``: for them the operators are kept as
-    curves within 1 % of every point; for other models the products' physical coefficients are fitted to them.
-    The host's default millisecond per iteration is what vLLM 0.19 runs on an RTX PRO 6000 show beside such times.
+    The CSVs may be gzipped; attention is taken to be FlashAttention-2. The folder's times are those of one rank of
+    ``model`` at ``tensor_parallel``: for them the operators are kept as curves within 1 % of every point; for other
+    models the products' physical coefficients are fitted to them. The host's default millisecond per iteration is what
+    vLLM 0.19 on an RTX PRO 6000 shows beside such times.
 
     Raises:
         InputError: a missing file, an operator that is missing or unknown, or a value that is not a number above 0.
     """
     check_tensor_parallel(model, tensor_parallel)
     dense, per_sequence = _find(folder, "dense.csv"), _find(folder, "per_sequence.csv")
-    _refuse_unknown(dense, {**_LAYER, **_LAYER_OPTIONAL, **_ONCE})
-    _refuse_unknown(per_sequence, {**_SAMPLED, **_SAMPLED_OPTIONAL})
+    operators = read_operators(dense, per_sequence, model, tensor_parallel)
+    attention, attention_report = fit_profiled_attention(
+        "fa2",
+        read_mixed_points(_find(folder, "attention.csv")),
+        read_skew_points(_find(folder, "skew.csv")),
+        gpu,
+        heads=model.heads // tensor_parallel,
+        kv_heads=max(1, model.kv_heads // tensor_parallel),
+        head_dim=model.head_dim,
+    )
     meta = _meta(folder)
     points = _product_points(dense, per_sequence, model, tensor_parallel)
     linear, linear_errors = fit_gemm(points, gpu, corrected=False)
-    sizes = ("hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab")
-    operators = {size: getattr(model, size) for size in sizes} | {
-        "tensor_parallel": tensor_parallel,
-        "layer": curve_json(_sum(dense, "tokens", _LAYER, _LAYER_OPTIONAL), "tokens"),
-        "once": curve_json(_sum(dense, "tokens", _ONCE, {}), "tokens"),
-        "sampled": curve_json(_sum(per_sequence, "sequences", _SAMPLED, _SAMPLED_OPTIONAL), "sequences"),
-    }
     smallest_s = float(np.mean([_read(dense, "tokens", name)[1][0] for name in ("layernorm", "rotary_emb", "act_fn")]))
     return {
         "name": gpu.name,
@@ -79,8 +85,15 @@ def import_profile(
             "licence": "MIT (casys-kaist/LLMServingSim)",
             "kernels": f"vLLM {meta['vllm_version']}" if "vllm_version" in meta else None,
         },
-        "default_kernel": "roofline",
-        "kernels": {"roofline": ROOFLINE_KERNEL},
+        "default_kernel": "fa2",
+        "kernels": {
+            "fa2": kernel_json(
+                attention,
+                attention_report.to_json(),
+                f"{_SOURCE}: FlashAttention-2 with {model.name}'s heads; errors of skew are those of t_skew / t_mean",
+            ),
+            **flashinfer_kernels(gpu),
+        },
         "linear": {
             "coefficients": asdict(linear),
             "errors": linear_errors.to_json(),
@@ -90,7 +103,7 @@ def import_profile(
             "coefficients": asdict(ElementwiseCoefficients(smallest_s, _BANDWIDTH_FRACTION)),
             "source": f"{_SOURCE}: the smallest norms, rotary embeddings and activations; bandwidth not measured",
         },
-        "operators": {"models": [operators], "source": f"{_SOURCE}, within 1 % of every point"},
+        "operators": {"models": [_operators_json(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
         "all_reduce": {
             "gpus": {
                 str(gpus): curve_json(roofline_all_reduce(gpu.link_bytes_per_s, gpus), "size_bytes")
@@ -104,6 +117,33 @@ def import_profile(
             "source": "ours: about what vLLM 0.19 on an RTX PRO 6000 adds per iteration; not measured",
         },
     }
+
+
+def read_operators(dense: Path, per_sequence: Path, model: Model, tensor_parallel: int) -> MeasuredOperators:
+    """One rank's operators of ``model``, from tables ``layer,tokens,time_us`` and ``layer,sequences,time_us``.
+
+    Raises:
+        InputError: an operator that is missing or unknown, or a value that is not a number above 0.
+    """
+    _refuse_unknown(dense, {**_LAYER, **_LAYER_OPTIONAL, **_ONCE})
+    _refuse_unknown(per_sequence, {**_SAMPLED, **_SAMPLED_OPTIONAL})
+    return MeasuredOperators(
+        hidden=model.hidden,
+        intermediate=model.intermediate,
+        heads=model.heads,
+        kv_heads=model.kv_heads,
+        head_dim=model.head_dim,
+        vocab=model.vocab,
+        tensor_parallel=tensor_parallel,
+        layer=_sum(dense, "tokens", _LAYER, _LAYER_OPTIONAL),
+        once=_sum(dense, "tokens", _ONCE, {}),
+        sampled=_sum(per_sequence, "sequences", _SAMPLED, _SAMPLED_OPTIONAL),
+    )
+
+
+def _operators_json(operators: MeasuredOperators) -> dict[str, Any]:
+    curves = {"layer": "tokens", "once": "tokens", "sampled": "sequences"}
+    return asdict(operators) | {name: curve_json(getattr(operators, name), size) for name, size in curves.items()}
 
 
 def _product_points(dense: Path, per_sequence: Path, model: Model, tensor_parallel: int) -> GemmPoints:

@@ -84,6 +84,7 @@ def test_fit_from_the_datasheet(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "a800 (roofline, not measured)" in run(capsys, "show", str(tmp_path))[1]
 
 
+@pytest.mark.slow
 def test_import_writes_a_profile_of_a_vllm_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = SHARED / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
     if not folder.is_dir():

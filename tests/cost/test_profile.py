@@ -33,6 +33,13 @@ def test_measured_profiles_carry_their_source_and_their_errors(name: str) -> Non
     assert profile.gpu == GPUS[name]
 
 
+def test_a_measured_profile_says_which_kernel_was_not() -> None:
+    profile = load_profile("h200-sxm")
+    assert profile.kernel_basis("fa3") == "measured"
+    assert profile.kernel_basis("flashinfer-batch") == "measured, but for flashinfer-batch: not measured"
+    assert load_profile("l40-48gb").kernel_basis("fa2") == "roofline, not measured"
+
+
 def test_a_profile_loads_from_any_folder_and_its_hash_tells_its_content(tmp_path: Path) -> None:
     write_profile(roofline_profile(GPUS["l40-48gb"]), tmp_path / "a")
     write_profile(roofline_profile(GPUS["l40-48gb"]) | {"name": "other"}, tmp_path / "b")

@@ -1,6 +1,7 @@
 """LLMServingSim folders: operators add up as vLLM runs them, and nothing in a folder is passed over."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from l4sim.cost.batch import Batch
 from l4sim.cost.build import build_cost
+from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.points import read_points
-from l4sim.cost.profile import Profile, load_profile
+from l4sim.cost.profile import load_profile
 from l4sim.cost.profile_fit import write_profile
-from l4sim.cost.profile_import import import_profile
+from l4sim.cost.profile_import import import_profile, read_operators
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.model import load_model
@@ -54,29 +56,29 @@ def write_folder(
     return folder
 
 
-def load(folder: Path, out: Path) -> Profile:
-    write_profile(import_profile(folder, RTX, LLAMA_8B), out)
-    return load_profile(str(out))
+def operators_of(folder: Path) -> MeasuredOperators:
+    return read_operators(folder / "dense.csv", folder / "per_sequence.csv", LLAMA_8B, 1)
 
 
 def test_a_layer_has_two_norms_and_each_other_operator_once(tmp_path: Path) -> None:
-    operators = load(write_folder(tmp_path, DENSE), tmp_path / "out").operators[0]
+    operators = operators_of(write_folder(tmp_path, DENSE))
     assert float(operators.layer.at(1)) == pytest.approx((36 + 26 + 159 + 86 + 3 + 3 + 2 * 2) * 1e-6)
     assert float(operators.once.at(2048)) == pytest.approx(28e-6)
     assert float(operators.sampled.at(256)) == pytest.approx(990e-6)
 
 
 def test_qwen3s_norms_of_queries_and_keys_count_where_they_are(tmp_path: Path) -> None:
-    operators = load(write_folder(tmp_path, DENSE | {"qk_norm": (5, 50)}), tmp_path / "out").operators[0]
+    operators = operators_of(write_folder(tmp_path, DENSE | {"qk_norm": (5, 50)}))
     assert float(operators.layer.at(1)) == pytest.approx((317 + 5) * 1e-6)
 
 
 def test_the_measured_model_uses_its_own_operators_and_others_the_fit(
     tmp_path: Path, batch: Callable[..., Batch]
 ) -> None:
-    profile = load(write_folder(tmp_path, DENSE), tmp_path / "out")
-    cost = build_cost(profile, LLAMA_8B, max_num_seqs=8)
-    attention_s = build_cost(profile, LLAMA_8B).attention.attention_s(batch([1]))  # type: ignore[attr-defined]
+    operators = operators_of(write_folder(tmp_path, DENSE))
+    profile = replace(load_profile("rtx-pro-6000"), operators=(operators,))
+    cost = build_cost(profile, LLAMA_8B)
+    attention_s = cost.attention.attention_s(batch([1]))  # type: ignore[attr-defined]
     expected_s = 32 * (317e-6 + attention_s) + 5e-6 + 725e-6 + 1e-3
     assert cost.iteration_s(batch([1])) == pytest.approx(expected_s)
     other = load_model("qwen3-32b")
@@ -94,7 +96,7 @@ def test_the_measured_model_uses_its_own_operators_and_others_the_fit(
 )
 def test_what_is_missing_or_unknown_is_named(tmp_path: Path, dense: Times, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        import_profile(write_folder(tmp_path, dense), RTX, LLAMA_8B)
+        operators_of(write_folder(tmp_path, dense))
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
@@ -102,22 +104,26 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         import_profile(tmp_path, RTX, LLAMA_8B)
 
 
-def test_provenance_comes_from_meta_yaml(tmp_path: Path) -> None:
-    (tmp_path / "meta.yaml").write_text(
-        "vllm_version: 0.19.0\ncuda_version: '13.0'\nengine_effective:\n  gpu: not this one\ngpu: RTX\n"
-    )
-    provenance = load(write_folder(tmp_path, DENSE), tmp_path / "out").provenance
-    assert (provenance.kernels, provenance.cuda) == ("vLLM 0.19.0", "13.0")
-    assert provenance.source.endswith("on RTX")
-    assert provenance.driver is None
+@pytest.fixture(scope="module")
+def real_folder(measurements: Path) -> Path:
+    return measurements.parent / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
 
 
-def test_a_real_folder_is_kept_within_a_percent_and_fits_unseen_shapes(measurements: Path, tmp_path: Path) -> None:
-    folder = measurements.parent / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
-    profile = load(folder, tmp_path)
-    tokens = read_points(folder / "dense.csv.gz", ("tokens",), only={"layer": "o_proj"})["tokens"]
+def test_the_bundled_curves_keep_a_real_folder_within_a_percent(real_folder: Path) -> None:
+    bundled = load_profile("rtx-pro-6000").operators[0]
+    tokens = read_points(real_folder / "dense.csv.gz", ("tokens",), only={"layer": "o_proj"})["tokens"]
     layer_s = np.zeros(len(tokens))
     for operator in (*(name for name in DENSE if name not in ("embedding", "final_layernorm")), "layernorm"):
-        layer_s += read_points(folder / "dense.csv.gz", ("time_us",), only={"layer": operator})["time_us"] * 1e-6
-    assert np.abs(profile.operators[0].layer.at(tokens) / layer_s - 1).max() <= 0.0101
-    assert profile.errors["linear"]["mape_pct"] <= 10
+        layer_s += read_points(real_folder / "dense.csv.gz", ("time_us",), only={"layer": operator})["time_us"] * 1e-6
+    assert np.abs(bundled.layer.at(tokens) / layer_s - 1).max() <= 0.0101
+
+
+@pytest.mark.slow
+def test_a_real_folder_becomes_the_bundled_profile(real_folder: Path, tmp_path: Path) -> None:
+    write_profile(import_profile(real_folder, RTX, LLAMA_8B), tmp_path)
+    imported, bundled = load_profile(str(tmp_path)), load_profile("rtx-pro-6000")
+    assert imported.provenance == bundled.provenance
+    assert (imported.provenance.kernels, imported.provenance.cuda) == ("vLLM 0.19.0", "13.0")
+    assert imported.operators == bundled.operators
+    assert imported.errors["linear"]["mape_pct"] <= 10
+    assert imported.kernels["fa2"].errors["prefill"]["mape_pct"] <= 8

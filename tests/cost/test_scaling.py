@@ -7,7 +7,7 @@ import pytest
 from l4sim.cost.batch import Batch
 from l4sim.cost.build import build_cost
 from l4sim.cost.profile import load_profile
-from l4sim.cost.scaling import scaled_fa3
+from l4sim.cost.scaling import scaled_fa2, scaled_fa3
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.model import load_model
 
@@ -41,3 +41,19 @@ def test_decode_on_h20_is_bound_by_its_few_sms_not_by_its_memory(batch: Callable
         rates[name] = kv_bytes / cost.attention.attention_s(decode)  # type: ignore[attr-defined]
     assert rates["h200-sxm"] > 4e12
     assert 1.2e12 < rates["h20-141gb"] < 2.4e12
+
+
+def test_fa2_on_the_same_gpu_keeps_its_coefficients() -> None:
+    bundled = load_profile("rtx-pro-6000")
+    fa2 = bundled.kernels["fa2"].coefficients
+    assert scaled_fa2(fa2, bundled.gpu, bundled.gpu) == pytest.approx(fa2)
+
+
+def test_fa2_computes_a_tile_slower_on_an_l40_and_keeps_less_in_its_cache() -> None:
+    # One SM of an RTX PRO 6000 computes 2.68 TFLOP/s, one of an L40 1.27; L2 of 128 and 96 MiB.
+    bundled, l40 = load_profile("rtx-pro-6000"), GPUS["l40-48gb"]
+    fa2 = bundled.kernels["fa2"].coefficients
+    scaled = scaled_fa2(fa2, bundled.gpu, l40)
+    assert scaled["tile_kv_block_s"] / fa2["tile_kv_block_s"] == pytest.approx(2.102, abs=0.001)
+    assert scaled["drift_bytes"] / fa2["drift_bytes"] == pytest.approx(0.75)
+    assert scaled["dram_bytes_per_s"] < l40.memory_bytes_per_s
