@@ -126,7 +126,7 @@ def test_an_order_to_a_llumnix_agent(benchmark, busy):
 @pytest.mark.parametrize("instances", CLUSTERS)
 def test_a_round_of_the_llumnix_coordinator(benchmark, instances):
     rng = np.random.default_rng(0)
-    reports = [Report(float(blocks), 100, 30.0, None) for blocks in rng.integers(-500, 5000, instances)]
+    reports = [Report(float(steps), steps + 1.0, steps - 1.0, None) for steps in rng.integers(-5, 50, instances)]
 
     def setup():
         coordinator = LlumnixCoordinator()

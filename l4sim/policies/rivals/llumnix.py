@@ -59,19 +59,14 @@ _MIGRATE_OUT_STEPS = 3.0
 class Report(NamedTuple):
     """What an instance's agent tells the coordinator."""
 
-    free_blocks: float
-    """Less those that all waiting requests will take; may be negative."""
-    requests: int
-    """Running and waiting."""
-    mean_blocks: float
-    """Of a running request."""
+    steps: float
+    """Remaining steps."""
+    steps_after_out: float
+    """Those that there would be with one request less."""
+    steps_after_in: float
+    """Those that there would be with one request more."""
     sending_to: int | None
     """The destination of the migration that the instance is the source of."""
-
-    @property
-    def steps(self) -> float:
-        """Remaining steps."""
-        return remaining_steps(self.free_blocks, self.requests)
 
 
 class MoveOne(NamedTuple):
@@ -89,7 +84,7 @@ class Loads(NamedTuple):
 
 def remaining_steps(free_blocks: float, requests: int) -> float:
     """Blocks that each request may still grow by; infinite without requests (`RemainingStepsLoad`)."""
-    return free_blocks / requests if requests else math.inf
+    return free_blocks / requests if requests > 0 else math.inf
 
 
 def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]]:
@@ -110,12 +105,10 @@ def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]
 
 
 def _balances(source: Report, destination: Report) -> bool:
-    here_after = remaining_steps(source.free_blocks + source.mean_blocks, source.requests - 1)
-    there_after = remaining_steps(destination.free_blocks - destination.mean_blocks, destination.requests + 1)
-    if there_after < _MIGRATE_OUT_STEPS:
+    if destination.steps_after_in < _MIGRATE_OUT_STEPS:
         return False
-    gap = destination.steps - source.steps
-    return 0 < there_after - here_after < gap or destination.steps == math.inf
+    gap, gap_after = destination.steps - source.steps, destination.steps_after_in - source.steps_after_out
+    return 0 < gap_after < gap or destination.steps == math.inf
 
 
 class LlumnixRouter:
@@ -158,8 +151,14 @@ class LlumnixAgent:
 
     def _report(self, own: OwnView) -> Report:
         free_blocks = own.kv_blocks_free - own.waiting_tokens / own.kv_block_tokens
+        requests = own.running + own.waiting
         mean_blocks = own.context_tokens / max(own.running, 1) / own.kv_block_tokens
-        return Report(free_blocks, own.running + own.waiting, mean_blocks, self._sending_to)
+        return Report(
+            remaining_steps(free_blocks, requests),
+            remaining_steps(free_blocks + mean_blocks, requests - 1),
+            remaining_steps(free_blocks - mean_blocks, requests + 1),
+            self._sending_to,
+        )
 
     def _migrate(self, own: OwnView, destination: int) -> Sequence[Instruction]:
         decoding = own.decoding()

@@ -33,13 +33,10 @@ from l4sim.policies.views import DecodingRequest
 from tests.policies.conftest import View, arrival, views
 
 
-def idle(free_blocks: float = 1000) -> Report:
-    return Report(free_blocks, requests=0, mean_blocks=0, sending_to=None)
-
-
-def report(steps: float, requests: int = 10, mean_blocks: float = 20, sending_to: int | None = None) -> Report:
-    """An instance with this many remaining steps."""
-    return Report(steps * requests, requests, mean_blocks, sending_to)
+def report(
+    steps: float, *, after_out: float = math.nan, after_in: float = math.nan, sending_to: int | None = None
+) -> Report:
+    return Report(steps, after_out, after_in, sending_to)
 
 
 def timers(instructions: Sequence[Instruction]) -> list[float]:
@@ -85,7 +82,7 @@ def test_before_the_first_poll_all_instances_pass_for_idle():
 
 
 def test_the_most_loaded_source_is_paired_with_the_least_loaded_destination():
-    reports = {0: report(2), 1: report(50), 2: report(-4), 3: idle(), 4: report(7)}
+    reports = {0: report(2), 1: report(50), 2: report(-4), 3: report(math.inf), 4: report(7)}
     assert pair(reports, "defrag") == [(2, 3), (0, 1)]
 
 
@@ -101,23 +98,24 @@ def test_an_instance_that_migrates_is_passed_over_at_both_ends():
     assert pair(reports, "defrag") == [], "2 is receiving"
 
 
-def test_balanced_wants_three_steps_left_at_the_destination():
-    # After a request of 20 blocks has come: (95 - 20) / (19 + 1) = 3.75 against (75 - 20) / (24 + 1) = 2.2.
-    assert pair({0: report(-10), 1: Report(95, 19, 20, None)}, "balanced") == [(0, 1)]
-    assert pair({0: report(-10), 1: Report(75, 24, 20, None)}, "balanced") == []
-    assert pair({0: report(-10), 1: Report(75, 24, 20, None)}, "defrag") == [(0, 1)]
-
-
-def test_balanced_wants_the_gap_to_shrink_and_not_to_turn_round():
-    # Source 20 / 10 = 2 steps, afterwards (20 + 20) / 9 = 4.4. Destination 50 / 10 = 5, afterwards 45 / 11 = 4.09.
-    assert pair({0: report(2), 1: report(5, mean_blocks=5)}, "balanced") == []
-    # Destination 80 / 10 = 8, afterwards 75 / 11 = 6.8: the gap of 6 becomes 2.4.
-    assert pair({0: report(2), 1: report(8, mean_blocks=5)}, "balanced") == [(0, 1)]
-
-
-def test_balanced_always_takes_an_idle_destination():
-    # The source's only request goes: infinitely many steps are left there, which would turn the gap round.
-    assert pair({0: report(1, requests=1), 1: idle()}, "balanced") == [(0, 1)]
+@pytest.mark.parametrize(
+    ("source_after", "destination", "destination_after", "paired"),
+    [
+        (1.5, 8.0, 3.0, True),
+        (1.5, 8.0, 2.9, False),  # The destination would be short of blocks itself.
+        (4.4, 5.0, 4.1, False),  # The gap of 4 would turn round.
+        (1.1, 6.0, 6.2, False),  # The gap of 5 would widen.
+        (math.inf, 8.0, 6.0, False),  # The source's only request would wander off to a worse place.
+        (math.inf, math.inf, 60.0, True),  # An idle destination is always taken, ...
+        (math.inf, math.inf, 2.9, False),  # ... unless the request would fill it up.
+    ],
+)
+def test_balanced_narrows_the_gap_and_leaves_the_destination_three_steps(
+    source_after: float, destination: float, destination_after: float, paired: bool
+):
+    reports = {0: report(1, after_out=source_after), 1: report(destination, after_in=destination_after)}
+    assert pair(reports, "balanced") == [(0, 1)] * paired
+    assert pair(reports, "defrag") == [(0, 1)]
 
 
 # Messages.
@@ -128,9 +126,14 @@ def test_an_agent_reports_every_50_ms():
     own = View(kv_blocks_free=100, running=4, waiting=1, waiting_tokens=320, context_tokens=640)
     assert timers(agent.handle(Started(), own, 0.0)) == [0.05]
     instructions = agent.handle(TimerFired("report"), own, 0.05)
-    # 100 - 320 / 16 blocks; 640 tokens of 4 requests are 10 blocks each.
-    assert sent(instructions) == [Send(COORDINATOR, Report(80, 5, 10, None))]
+    # 100 - 320 / 16 = 80 blocks for 4 + 1 requests; of the 640 tokens, each of the 4 running has 10 blocks.
+    assert sent(instructions) == [Send(COORDINATOR, Report(80 / 5, 90 / 4, 70 / 6, None))]
     assert timers(instructions) == [0.05]
+
+
+def test_an_idle_instance_reports_infinitely_many_steps():
+    (answer,) = sent(LlumnixAgent().handle(TimerFired("report"), View(kv_blocks_free=100), 0.05))
+    assert answer.message == Report(math.inf, math.inf, 100, None)
 
 
 def test_an_agent_migrates_its_shortest_request_one_at_a_time():
