@@ -293,8 +293,16 @@ def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> 
     )
 
 
-def compare(trace: Trace, policies: Sequence[str], setup: Setup, progress: Progress | None = None) -> list[Run]:
+def compare(
+    trace: Trace,
+    policies: Sequence[str],
+    setup: Setup,
+    progress: Progress | None = None,
+    executor: Callable[[str], Executor] | None = None,
+) -> list[Run]:
     """Replay the trace under each policy in turn; the plan, where one is needed, is made once.
+
+    ``executor`` gives each policy's run what stands in for the cost model, if anything does.
 
     Raises:
         InputError: an unknown policy or one named twice, or the trace does not suit the engine.
@@ -310,7 +318,10 @@ def compare(trace: Trace, policies: Sequence[str], setup: Setup, progress: Progr
             made.append(plan(sample_demand(trace, setup), setup))
         return made[0]
 
-    return [run_policy(name, trace, setup, planned, progress) for name in policies]
+    return [
+        run_policy(name, trace, setup, planned, progress, None if executor is None else executor(name))
+        for name in policies
+    ]
 
 
 def timed_plan(

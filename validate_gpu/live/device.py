@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 import torch
@@ -52,16 +53,17 @@ def load_flashinfer() -> ModuleType:
 
 
 def check_room(model: Model, config: EngineConfig, instances: int, device: torch.device, dtype: torch.dtype) -> None:
-    """Check that a GPU is free and that weights, activations and all instances' KV fit it.
+    """Check that a GPU is free, and that weights, activations and all instances' KV fit the device.
 
     Raises:
         InputError: someone else uses it, or how much is missing and how many KV blocks would fit.
     """
-    if device.type != "cuda":
-        return
-    free, total = torch.cuda.mem_get_info(device)
-    check_idle(total - free - torch.cuda.memory_reserved(device), device)
-    check_fits(model, config, instances, free, dtype.itemsize)
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        check_idle(total - free - torch.cuda.memory_reserved(device), device)
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    check_fits(model, config, instances, free, dtype.itemsize, device)
 
 
 def check_idle(others_bytes: int, device: torch.device) -> None:
@@ -77,7 +79,9 @@ def check_idle(others_bytes: int, device: torch.device) -> None:
         )
 
 
-def check_fits(model: Model, config: EngineConfig, instances: int, free_bytes: int, item_bytes: int) -> None:
+def check_fits(
+    model: Model, config: EngineConfig, instances: int, free_bytes: int, item_bytes: int, device: torch.device
+) -> None:
     """Check that weights, activations and the KV of ``instances`` instances fit ``free_bytes``.
 
     Raises:
@@ -90,7 +94,9 @@ def check_fits(model: Model, config: EngineConfig, instances: int, free_bytes: i
     block = 2 * model.layers * model.kv_heads * model.head_dim * config.block_tokens * item_bytes
     most = int((free_bytes - weights - others - tables) / (block * instances))
     if config.kv_blocks > most:
+        where = "the CPU (no GPU was asked for, or none is visible)" if device.type == "cpu" else str(device)
+        accepted = f"--kv-blocks {most} or fewer" if most > 0 else "a smaller model, such as --model tiny"
         raise InputError(
             f"{instances} instances of {config.kv_blocks} KV blocks each and {model.name}'s weights do not fit the "
-            f"{free_bytes / _GIB:.1f} GiB free: accepted is --kv-blocks {max(most, 0)} or fewer"
+            f"{free_bytes / _GIB:.1f} GiB free on {where}: accepted is {accepted}"
         )

@@ -69,6 +69,11 @@ class DeviceEngine:
                 self._graphs = DecodeGraphs(transformer, self.kv, kernels.by_size, kernels.capture)
         self.reset()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self._transformer.device
+
     def reset(self) -> None:
         """Forget all requests, for the next run."""
         config = self._config
