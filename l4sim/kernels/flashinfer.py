@@ -189,9 +189,7 @@ def plan_batch_attention(
         tile_q = 128 if rows > 16 else 16
         tiles = -(-rows // tile_q)
         tasks[tile_q] += [_visible(length, query, tile, tile_q, group_size) for tile in reversed(range(tiles))]
-    total = kv_heads * sum(map(sum, tasks.values()))
-    share = -(-total // clusters)
-    limit = 128 if share <= 128 else -(-share // 256) * 256
+    limit = batch_attention_chunk_tokens(kv_heads * sum(map(sum, tasks.values())), clusters)
     limits = {128: limit // min(kv_heads, 2), 16: limit}
 
     heap = [_Cluster(0.0, index) for index in range(clusters)]
@@ -214,6 +212,12 @@ def plan_batch_attention(
         cluster_tokens=np.array(tokens, np.int64),
         cluster_items=np.array(items, np.int64),
     )
+
+
+def batch_attention_chunk_tokens(total_tokens: int, clusters: int) -> int:
+    """BatchAttention's longest chunk of a decode, for KV tokens summed over requests, query tiles and KV heads."""
+    share = -(-total_tokens // clusters)
+    return 128 if share <= 128 else -(-share // 256) * 256
 
 
 def plan_fa3_prefill(

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from l4sim.cost.attention.fluid import FloatArray, IntArray, drain_s, issued_s
+from l4sim.cost.attention.fluid import IntArray, issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.errors import InputError
 from l4sim.kernels.flashinfer import (
     CUDA_CORE_BLOCKS_PER_SM,
-    plan_batch_attention,
+    batch_attention_chunk_tokens,
     plan_cuda_core,
     plan_tensor_core,
 )
@@ -145,18 +145,13 @@ class FlashInferAttention:
         )
 
     def _balanced_s(self, contexts: IntArray, memory_s: float) -> float:
-        c, shape = self.c, self.shape
-        plan = plan_batch_attention(
-            contexts, kv_heads=shape.kv_heads, group_size=shape.group_size, head_dim=shape.head_dim, sms=shape.sms
-        )
-        clusters = len(plan.cluster_tokens)
-        loads: FloatArray = plan.cluster_items * c.block_start_s
-        loads = np.sort(loads + plan.cluster_tokens * self._token_s)
-        exposed_s = c.exposed_start * c.block_start_s * plan.work_items
-        pressure = (exposed_s + memory_s * np.arange(clusters, 0, -1)) / loads.sum()
-        split = plan.work_items > len(contexts) * shape.kv_heads
-        body_s = drain_s(np.diff(loads, prepend=0.0), pressure, c.sharpness)
-        return c.launch_s + float(body_s) + self._merge_s(split, plan.work_items // shape.kv_heads)
+        """Chunks to the cluster that is free first: what the planner's balancing of costs comes to."""
+        shape = self.shape
+        slots = 2 * shape.sms if shape.head_dim < 256 else shape.sms
+        chunk = batch_attention_chunk_tokens(shape.kv_heads * int(contexts.sum()), slots)
+        chunks = int((-(-contexts // chunk)).sum())
+        seconds = self._chunked_s(contexts, chunk, 1, slots // shape.sms, memory_s)
+        return seconds + self._merge_s(chunks > len(contexts), chunks)
 
     def _merge_s(self, split: bool, chunks: int) -> float:
         """The second kernel that reads ``chunks`` partial results of all heads."""
