@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from l4sim.replay import Options, plan, resolve, run_policy, sample_demand
+from l4sim.experiment import Options, plan, resolve, run_policy, sample_demand
 from l4sim.workload.arrange import scale_rate
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth import synthesize

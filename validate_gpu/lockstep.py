@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from l4sim.errors import InputError
-from l4sim.replay import Progress, Setup, compare
+from l4sim.experiment import Progress, Setup, compare
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device
@@ -61,7 +61,7 @@ def repeat(trace: Trace, policies: Sequence[str], setup: Setup, seconds: Seconds
     """Simulate with a live run's own iteration times: the schedules are the same, or the simulator is wrong.
 
     Raises:
-        InputError: as `l4sim.replay.compare`.
+        InputError: as `l4sim.experiment.compare`.
     """
     return compare(trace, policies, stepwise(setup), executor=lambda policy: RecordedExecutor(seconds[policy]))
 

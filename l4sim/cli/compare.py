@@ -12,7 +12,7 @@ from l4sim.cli.run_options import load_from_options, run_options, setup_from_opt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from l4sim.replay import Setup
+    from l4sim.experiment import Setup
     from l4sim.workload.trace import Trace
 
 DEFAULT_POLICIES = "round-robin,least-outstanding,l4"
@@ -63,7 +63,7 @@ def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
     trace = load_from_options(values)
     setup = setup_from_options(values)
 
-    from l4sim.replay import compare as compare_policies
+    from l4sim.experiment import compare as compare_policies
     from l4sim.results.metrics import summarise
 
     with _Progress(len(policies), len(trace)) as progress:

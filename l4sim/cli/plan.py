@@ -13,7 +13,7 @@ from l4sim.cli.run_options import load_from_options, run_options, setup_from_opt
 if TYPE_CHECKING:
     from l4sim.policies.l4.demand import Demand
     from l4sim.policies.l4.partition import Partition
-    from l4sim.replay import Setup
+    from l4sim.experiment import Setup
 
 _FROM_TRACE = ("trace", "dejitter", "rate", "rate_scale", "limit", "duration")
 
@@ -39,7 +39,7 @@ def plan(
     Without a TRACE or a --plan-histogram, a bundled long-context example.
     """
     from l4sim.policies.l4.objective import Objective
-    from l4sim.replay import plan_runner_ups, timed_plan
+    from l4sim.experiment import plan_runner_ups, timed_plan
 
     wanted = Objective(objective, ttft_slo, tpot_slo)
     demand, setup = _demand_and_setup(values)
@@ -61,7 +61,7 @@ def plan(
 
 def _demand_and_setup(values: dict[str, Any]) -> tuple[Demand, Setup]:
     from l4sim.errors import InputError
-    from l4sim.replay import histogram_demand, sample_demand
+    from l4sim.experiment import histogram_demand, sample_demand
 
     if values["plan_histogram"] is None:
         trace = load_from_options(values)

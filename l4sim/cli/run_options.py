@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from l4sim.replay import Setup
+    from l4sim.experiment import Setup
     from l4sim.workload.trace import Trace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -119,6 +119,6 @@ def setup_from_options(values: dict[str, Any]) -> Setup:
     Raises:
         InputError: an unknown name or a value out of range.
     """
-    from l4sim.replay import Options, resolve
+    from l4sim.experiment import Options, resolve
 
     return resolve(Options(**{field.name: values[field.name] for field in fields(Options)}))

@@ -20,7 +20,7 @@ from l4sim.simulator.executor import ExecutionError, Executor, Modelled
 from l4sim.simulator.messages import AgentHost, Network
 from l4sim.simulator.migration import MigrationRules, Migrations
 from l4sim.simulator.server import Listener, Server
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.workload.trace import Trace
 
 REQUEST_STATUSES = ("finished", "rejected", "failed")
@@ -69,7 +69,7 @@ def simulate(
     router: Router,
     agents: Sequence[Agent] = (),
     coordinator: Coordinator | None = None,
-    cluster: Cluster,
+    cluster: Placement,
     engine: EngineConfig,
     cost: CostModel,
     kv_bytes_per_token: int,
@@ -153,7 +153,7 @@ class _Simulation(Listener):
         router: Router,
         agents: Sequence[Agent],
         coordinator: Coordinator | None,
-        cluster: Cluster,
+        cluster: Placement,
         engine: EngineConfig,
         executor: Executor,
         kv_bytes_per_token: int,

@@ -17,7 +17,7 @@ from l4sim.engine.request import Request
 from l4sim.simulator.clock import Action, Clock, Moment
 from l4sim.simulator.executor import Executor
 from l4sim.simulator.server import Server
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 
 KINDS = ("handover", "rebalance")
 STATUSES = ("done", "refused", "aborted")
@@ -95,7 +95,7 @@ class Migrations:
     def __init__(
         self,
         clock: Clock,
-        cluster: Cluster,
+        cluster: Placement,
         kv_bytes_per_token: int,
         rules: MigrationRules,
         executor: Executor,

@@ -17,7 +17,7 @@ from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, R
 from l4sim.results.run import ITERATIONS, MIGRATIONS, REQUESTS
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.migration import MigrationRules
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.specs.link import Link
 from l4sim.workload.trace import PrefixBlocks, Trace
 
@@ -75,7 +75,7 @@ class Case:
             self.trace,
             router=router,
             agents=agents,
-            cluster=Cluster(self.instances, gpus_per_node=2, intra=SLOW, inter=SLOW),
+            cluster=Placement(self.instances, gpus_per_node=2, intra=SLOW, inter=SLOW),
             engine=self.engine,
             cost=COST,
             kv_bytes_per_token=KV_BYTES_PER_TOKEN,

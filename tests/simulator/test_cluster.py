@@ -12,7 +12,7 @@ from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTime
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
 from l4sim.simulator.messages import Network
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks
 from tests.simulator.conftest import make_trace, requests
 
@@ -26,7 +26,7 @@ def run(trace, *, router=None, instances=2, agents=(), coordinator=None, rules=N
         router=router or RoundRobin(),
         agents=agents,
         coordinator=coordinator,
-        cluster=Cluster(instances),
+        cluster=Placement(instances),
         engine=EngineConfig(**options),
         cost=COST,
         kv_bytes_per_token=1,
@@ -130,7 +130,7 @@ def test_progress_is_told_now_and_then():
     simulate(
         make_trace(np.linspace(0, 1, 1200), [10] * 1200, [2] * 1200),
         router=RoundRobin(),
-        cluster=Cluster(2),
+        cluster=Placement(2),
         engine=EngineConfig(kv_blocks=1000, max_model_len=100),
         cost=COST,
         kv_bytes_per_token=1,

@@ -10,7 +10,7 @@ from l4sim.engine.config import EngineConfig
 from l4sim.policies.agent import Crossed, Migrate, MigrationEnded, Started, Watch
 from l4sim.simulator import Rules, simulate
 from l4sim.simulator.migration import REASONS, STATUSES, MigrationRules
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.specs.link import Link
 from tests.simulator.conftest import make_trace, migrations, requests
 
@@ -52,7 +52,7 @@ def run(trace, *, bytes_per_s, boundary_tokens=50, rules=None, to=1, instances=2
         trace,
         router=FirstInstance(),
         agents=agents,
-        cluster=Cluster(instances, intra=link, inter=link),
+        cluster=Placement(instances, intra=link, inter=link),
         engine=EngineConfig(**options),
         cost=COST,
         kv_bytes_per_token=BYTES_PER_TOKEN,
@@ -116,7 +116,7 @@ def test_a_destination_without_room_refuses():
         trace,
         router=FirstThenSecond(),
         agents=[mover, Mover(None, 0)],
-        cluster=Cluster(2, intra=link, inter=link),
+        cluster=Placement(2, intra=link, inter=link),
         engine=EngineConfig(kv_blocks=5, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64),
         cost=COST,
         kv_bytes_per_token=BYTES_PER_TOKEN,
@@ -151,7 +151,7 @@ def test_tensor_parallel_ranks_send_their_shares_at_once():
         make_trace([0.0], [40], [30]),
         router=FirstInstance(),
         agents=[mover, Mover(None, 0)],
-        cluster=Cluster(2, tensor_parallel=2, intra=link, inter=link),
+        cluster=Placement(2, tensor_parallel=2, intra=link, inter=link),
         engine=EngineConfig(
             kv_blocks=40, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, async_scheduling=False
         ),

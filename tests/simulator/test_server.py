@@ -8,7 +8,7 @@ from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from tests.simulator.conftest import iterations, make_trace, requests
 
 # Every iteration takes 10 ms, and a prompt token 1 ms on top.
@@ -22,7 +22,7 @@ def run(trace, cost=COST, **engine):
     return simulate(
         trace,
         router=RoundRobin(),
-        cluster=Cluster(1),
+        cluster=Placement(1),
         engine=EngineConfig(**options),
         cost=cost,
         kv_bytes_per_token=1,

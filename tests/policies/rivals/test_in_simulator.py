@@ -11,7 +11,7 @@ import pytest
 from l4sim.engine.config import EngineConfig
 from l4sim.policies.registry import POLICIES, Setting, build_policy
 from l4sim.simulator import SimulationResult, simulate
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace
 from tests.simulator.conftest import COST, KV_BYTES_PER_TOKEN, SLOW, make_trace, migrations, requests
 
@@ -55,7 +55,7 @@ def run(name: str, trace: Trace, seed: int = 0) -> SimulationResult:
         router=policy.router,
         agents=policy.agents,
         coordinator=policy.coordinator,
-        cluster=Cluster(INSTANCES, gpus_per_node=2, intra=SLOW, inter=SLOW),
+        cluster=Placement(INSTANCES, gpus_per_node=2, intra=SLOW, inter=SLOW),
         engine=ENGINE,
         cost=COST,
         kv_bytes_per_token=KV_BYTES_PER_TOKEN,

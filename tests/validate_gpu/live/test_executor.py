@@ -4,7 +4,7 @@ import torch
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
 from l4sim.simulator.migration import MigrationRules
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from tests.simulator.conftest import iterations, migrations, requests
 from tests.validate_gpu.live.live_runs import COST, KV_BYTES_PER_TOKEN, SLOW, ImposedTimes, MoveAt
 from tests.validate_gpu.live.small import MODEL, device_engine, engine_config, make_trace, transformer
@@ -39,7 +39,7 @@ def run(trace, executor, config, *, boundary=None, instances=2, rules=None):
         trace,
         router=RoundRobin(),
         agents=[MoveAt(boundary if number == 0 else None, instances - 1) for number in range(instances)],
-        cluster=Cluster(instances, intra=SLOW, inter=SLOW),
+        cluster=Placement(instances, intra=SLOW, inter=SLOW),
         engine=config,
         cost=COST,
         kv_bytes_per_token=KV_BYTES_PER_TOKEN,

@@ -5,7 +5,7 @@ import torch
 
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from tests.validate_gpu.live.live_runs import COST, ImposedTimes
 from tests.validate_gpu.live.small import CPU, MODEL, device_engine, engine_config, make_trace
 from tests.validate_gpu.live.stub_flashinfer import stub_module
@@ -47,7 +47,7 @@ def serve(engine, config, trace):
     simulate(
         trace,
         router=RoundRobin(),
-        cluster=Cluster(1),
+        cluster=Placement(1),
         engine=config,
         cost=COST,
         kv_bytes_per_token=1,

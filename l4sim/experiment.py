@@ -27,7 +27,7 @@ from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
 from l4sim.simulator.executor import Executor
 from l4sim.simulator.migration import KINDS, REASONS, STATUSES
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks
@@ -78,7 +78,7 @@ class Setup:
     options: Options
     model: Model
     profile: Profile
-    cluster: Cluster
+    cluster: Placement
     engine: EngineConfig
     cost: CostModel
 
@@ -145,7 +145,7 @@ def resolve(options: Options) -> Setup:
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
     )
-    cluster = Cluster(
+    cluster = Placement(
         options.instances,
         options.tensor_parallel,
         options.gpus_per_node,

@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.specs.cluster import Cluster
+from l4sim.specs.placement import Placement
 from l4sim.specs.link import LINKS, load_link
 
 
 def test_eight_single_gpu_instances_share_a_node() -> None:
-    cluster = Cluster(instances=16)
+    cluster = Placement(instances=16)
     assert cluster.link(0, 7) is cluster.intra
     assert cluster.link(7, 8) is cluster.inter
     assert cluster.link(8, 15) is cluster.intra
 
 
 def test_tensor_parallel_instances_take_their_gpus_in_order() -> None:
-    cluster = Cluster(instances=4, tensor_parallel=4)
+    cluster = Placement(instances=4, tensor_parallel=4)
     assert [cluster.node(instance) for instance in range(4)] == [0, 0, 1, 1]
 
 
@@ -32,18 +32,18 @@ def test_links_from_slow_to_fast() -> None:
 
 def test_an_instance_may_not_span_nodes() -> None:
     with pytest.raises(InputError, match="tensor_parallel 3 does not divide gpus_per_node 8"):
-        Cluster(instances=2, tensor_parallel=3)
+        Placement(instances=2, tensor_parallel=3)
 
 
 @pytest.mark.parametrize("field", ["instances", "tensor_parallel", "gpus_per_node"])
 def test_counts_below_one_are_refused_by_name(field: str) -> None:
     with pytest.raises(InputError, match=f"{field} is 0"):
-        replace(Cluster(instances=1), **{field: 0})  # type: ignore[arg-type]
+        replace(Placement(instances=1), **{field: 0})  # type: ignore[arg-type]
 
 
 def test_an_instance_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="no instance 2, accepted are 0 to 1"):
-        Cluster(instances=2).link(0, 2)
+        Placement(instances=2).link(0, 2)
 
 
 def test_an_unknown_link_is_answered_with_the_known_ones() -> None:
