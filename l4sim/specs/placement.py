@@ -1,4 +1,4 @@
-"""Clusters: equal instances, placed on nodes in order."""
+"""Where instances are: equal ones, placed on nodes in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from l4sim.specs.link import LINKS, Link
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class Placement:
     """Instances of one model on equal GPUs; instance ``i`` takes GPUs ``[i * tensor_parallel, ...)``.
 
     Raises:
