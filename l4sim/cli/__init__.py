@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from l4sim import __version__
 from l4sim.errors import InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 # Name -> (module, help). The help stands here so that `l4sim --help` imports no command.
 COMMANDS = {
@@ -21,22 +24,39 @@ COMMANDS = {
 }
 
 
+EXTENSIONS = "l4sim.commands"
+"""The entry-point group that other packages' commands stand in."""
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported only when they are called (start-up stays fast)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *_extensions()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        command: click.Command
+        if cmd_name in COMMANDS:
+            command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+            return command
+        extension = _extensions().get(cmd_name)
+        if extension is None:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name)
+        command = extension.load()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, text) for name, (_, text) in COMMANDS.items()]
+        rows += [(name, entry.load().get_short_help_str(80)) for name, entry in _extensions().items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(rows)
+
+
+def _extensions() -> dict[str, EntryPoint]:
+    """Commands of other packages, by entry point; their modules must import fast."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=EXTENSIONS)}
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
