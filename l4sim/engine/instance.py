@@ -198,13 +198,15 @@ class Instance:
         partial = () if self._partial is None else (self._partial,)
         for chunk in (*chunks, *partial):
             held[chunk.request.index] = chunk.request
-        for request in (*self.departed, *(request for _, request, _ in self._attaching), *self.waiting):
+        for request in (*self.departed, *(request for _, request, _ in self._attaching)):
             held[request.index] = request
         for request in held.values():
+            # As a preemption does, a death makes it start over.
+            request.preemptions += 1
+        for request in (*held.values(), *self.waiting):
             request.held_ids.clear()
             request.own_blocks_key = 0
-            request.preemptions += request.has_begun
-        return list(held.values())
+        return [*held.values(), *self.waiting]
 
     # The loop.
 

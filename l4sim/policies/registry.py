@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 from l4sim.policies.agent import Agent, Coordinator
-from l4sim.policies.l4.agent import L4Agent
+from l4sim.policies.l4.agent import LEVELS, L4Agent, Parts
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, LlumnixRouter
@@ -50,10 +51,14 @@ class Policy:
     partition: Partition | None = None
 
 
-def _l4(setting: Setting) -> Policy:
+def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
     partition = setting.partition()
-    agents = tuple(L4Agent(instance, partition.plan) for instance in range(setting.instances))
-    return Policy(L4Router(partition.plan), agents, partition=partition)
+    plan = partition.plan
+    batches = [forecast.batch for forecast in partition.forecasts]
+    agents = tuple(
+        L4Agent(instance, plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
+    )
+    return Policy(L4Router(plan), agents, partition=partition)
 
 
 def _llumnix(setting: Setting) -> Policy:
@@ -73,7 +78,9 @@ POLICIES: Mapping[str, Callable[[Setting], Policy]] = {
     "two-pools": lambda setting: Policy(TwoPools(split_pools(*setting.sample_lengths(), setting.instances))),
     "oracle-length": lambda setting: Policy(OracleLength(setting.instances, setting.output_tokens())),
     "l4": _l4,
+    **{f"l4:{level}": partial(_l4, parts=parts) for level, parts in LEVELS.items()},
 }
+"""By name; `l4:plan` to `l4:across` are L4's ablations, each with one part more than the one before."""
 
 
 def check_policy(name: str) -> None:

@@ -124,7 +124,8 @@ class AgentHost:
                 self._migrate(self._servers[address], instruction)
             case Watch(boundary_tokens):
                 self._servers[address].instance.decoding.watch(boundary_tokens)
-                self._servers[address].wake()
+                # A boundary carries no time either: crossings are looked for at the end of the iteration under way.
+                self._servers[address].wake(untimed=True)
 
     def _send(self, sender: int, to: int, message: object) -> None:
         network = self._network

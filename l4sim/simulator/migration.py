@@ -168,7 +168,7 @@ class Migrations:
         migration.start_s = migration.pause_start_s = self._clock.now_s
         request.migrations += 1
         # What stood behind it in the queue may have room now.
-        migration.source.wake(freed=True)
+        migration.source.wake(untimed=True)
         migration.source.report()
         link = self._cluster.link(migration.source.number, migration.destination.number)
         self._clock.at(self._clock.now_s + link.latency_s, self._on_forwarded, (migration, request))
@@ -265,7 +265,7 @@ class Migrations:
         request.last_instance = destination.number
         destination.instance.attach(request, migration.reserved_blocks, self._clock.now_s)
         self._end(migration, "done", _DONE)
-        source.wake(freed=True)
+        source.wake(untimed=True)
         destination.wake()
 
     def on_ended(self, request: Request) -> None:
@@ -306,7 +306,7 @@ class Migrations:
         self._end(migration, "aborted", reason)
         if migration.departed is not None:
             self._restore(migration.source, migration.departed)
-        destination.wake(freed=True)
+        destination.wake(untimed=True)
 
     def _end(self, migration: _Migration, status: str, reason: int) -> None:
         migration.over = True

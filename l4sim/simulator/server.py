@@ -72,11 +72,11 @@ class Server:
         if self._step is None or not instance.admission_blocked:
             self.wake()
 
-    def wake(self, *, freed: bool = False) -> None:
+    def wake(self, *, untimed: bool = False) -> None:
         """Let the instance see, as soon as its engine would, that something has changed.
 
-        ``freed``: blocks were freed. They carry no time, so that the plan made at the end of the iteration under way
-        has them already, one iteration before anything else that happens now.
+        ``untimed``: what has changed carries no time (freed blocks, a boundary), so that the end of the iteration under
+        way feels it already, one iteration before anything else that happens now.
         """
         if not self.alive:
             return
@@ -86,7 +86,7 @@ class Server:
                 self._run(step)
             self.report()
         elif self._iterations > 1:
-            felt = self._iterations_until(self._clock.now_s) + (0 if freed else self._lookahead)
+            felt = self._iterations_until(self._clock.now_s) + (0 if untimed else self._lookahead)
             felt = max(felt, 1)
             if felt < self._iterations:
                 self._iterations = felt

@@ -1,118 +1,165 @@
-"""L4's agent on one instance: hands requests over to the next stage as they outgrow this one.
-
-A request that reaches the stage's upper boundary is announced to every instance of the stage for its new length
-(`Ask`); each answers with its load (`Offer`), and the request migrates to the least loaded. Until that has worked, it
-decodes on where it is. The messages are ours **[open]**.
-"""
+"""L4's agent on one instance: handover, balance and refinement, each of which can be left out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from l4sim.policies.agent import (
     Crossed,
     Instruction,
-    Migrate,
+    Joined,
     MigrationEnded,
     OwnView,
+    PeerDied,
     Received,
-    Send,
     SetTimer,
     Started,
     Stimulus,
     TimerFired,
     Watch,
 )
+from l4sim.policies.l4 import balance, refinement
+from l4sim.policies.l4.balance import Balance, Decide
+from l4sim.policies.l4.handover import Choose, Handover, Retry
+from l4sim.policies.l4.messages import Ask, Bid, Boundary, Offer, Report, Slack, Summary
 from l4sim.policies.l4.plan import Plan
-
-_PATIENCE_S = 0.05
-"""How long offers are waited for: many times a message's way, a few iterations."""
-_RETRY_S = 1.0
-"""When to try again after a refusal; by then some requests of the next stage have ended."""
+from l4sim.policies.l4.ranges import Ranges
+from l4sim.policies.l4.refinement import Refinement
 
 
-class Ask(NamedTuple):
-    """A request of this length wants to come; what is your load?"""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of L4 beyond its plan."""
 
-    request: int
-    context_tokens: int
-
-
-class Offer(NamedTuple):
-    """The load of an instance that has room for the request."""
-
-    request: int
-    load: int
+    handover: bool = True
+    refinement: bool = True
+    within: bool = True
+    """Balance within a stage."""
+    across: bool = True
+    """Balance across stages."""
 
 
-class _Choose(NamedTuple):
-    """Timer: decide among the offers that have come."""
+LEVELS: Mapping[str, Parts] = {
+    "plan": Parts(handover=False, refinement=False, within=False, across=False),
+    "handover": Parts(refinement=False, within=False, across=False),
+    "refinement": Parts(within=False, across=False),
+    "within": Parts(across=False),
+    "across": Parts(),
+}
+"""Ablations, each adding one part to the one before."""
 
-    request: int
+
+class BidTime(NamedTuple):
+    """Timer: time to bid."""
 
 
-class _Retry(NamedTuple):
-    """Timer: announce the request again."""
-
-    request: int
+class RefineTime(NamedTuple):
+    """Timer: time to refine."""
 
 
 class L4Agent:
     """The agent of one instance."""
 
-    def __init__(self, instance: int, plan: Plan) -> None:
-        self._plan = plan
-        self._stage = next(n for n, stage in enumerate(plan.stages) if instance in stage.instances)
-        self._offers: dict[int, list[tuple[int, int]]] = {}
-        """Requests announced: (load, instance) of the offers so far."""
-        self._asked: dict[int, int] = {}
-        """Requests announced: how many were asked."""
+    def __init__(
+        self,
+        instance: int,
+        plan: Plan,
+        planned_batches: Sequence[float],
+        *,
+        parts: Parts | None = None,
+        seed: int = 0,
+    ) -> None:
+        """``planned_batches``: requests in flight per instance that the plan expects, by stage."""
+        self._parts = parts or Parts()
+        random = np.random.default_rng((seed, instance))
+        self._instance = instance
+        self._ranges = Ranges(plan)
+        self._handover = Handover(instance, self._ranges, random)
+        self._balance = Balance(instance, self._ranges, random, within=self._parts.within, across=self._parts.across)
+        self._refinement = Refinement(instance, self._ranges, planned_batches)
+        # Agents that all began a period at once would all be busy at once.
+        self._phase = float(random.random())
 
     def handle(self, stimulus: Stimulus, own: OwnView, now_s: float) -> Sequence[Instruction]:
         """React to a stimulus."""
         match stimulus:
             case Started():
-                last = self._stage == len(self._plan.stages) - 1
-                return () if last else (Watch(self._plan.stages[self._stage].hi_tokens),)
+                return self._start()
             case Crossed(request):
-                return self._announce(request.request, own)
-            case Received(sender, Ask(request, context_tokens)):
-                if own.kv_blocks_free * own.kv_block_tokens <= context_tokens:
-                    return ()
-                return (Send(sender, Offer(request, own.running + own.waiting)),)
-            case Received(sender, Offer(request, load)):
-                return self._collect(request, load, sender)
-            case TimerFired(_Choose(request)):
-                return self._choose(request)
-            case TimerFired(_Retry(request)):
-                return self._announce(request, own)
+                return self._outgrown(request.request, own, now_s)
+            case Received(sender, message):
+                return self._receive(sender, message, own, now_s)
+            case TimerFired(name):
+                return self._on_timer(name, own, now_s)
             case MigrationEnded(request, _, done, _):
-                return () if done or own.find(request) is None else (SetTimer(_RETRY_S, _Retry(request)),)
+                if self._balance.ended(request):
+                    return ()
+                return self._handover.ended(request, done)
+            case Joined(request):
+                self._handover.joined(request)
+                self._balance.joined(request, now_s)
+            case PeerDied(instance):
+                self._ranges.remove(instance)
         return ()
 
-    def _announce(self, request: int, own: OwnView) -> Sequence[Instruction]:
-        found = own.find(request)
-        if found is None or request in self._offers:
-            return ()
-        stage = self._plan.stages[self._plan.stage_of(found.context_tokens)]
-        self._offers[request] = []
-        self._asked[request] = len(stage.instances)
-        asks = [Send(instance, Ask(request, found.context_tokens)) for instance in stage.instances]
-        return (*asks, SetTimer(_PATIENCE_S, _Choose(request)))
+    def _start(self) -> Sequence[Instruction]:
+        instructions: list[Instruction] = []
+        if self._parts.handover:
+            instructions += self._watch()
+        if self._parts.within or self._parts.across:
+            instructions.append(SetTimer(self._phase * balance.PERIOD_S, BidTime()))
+        if self._parts.refinement:
+            instructions.append(SetTimer(self._phase * refinement.PERIOD_S, RefineTime()))
+        return instructions
 
-    def _collect(self, request: int, load: int, sender: int) -> Sequence[Instruction]:
-        offers = self._offers.get(request)
-        if offers is None:
-            return ()
-        offers.append((load, sender))
-        return self._choose(request) if len(offers) == self._asked[request] else ()
+    def _watch(self) -> Sequence[Instruction]:
+        stage = self._ranges.stage_of_instance(self._instance)
+        last = stage == len(self._ranges) - 1
+        return () if last else (Watch(self._ranges.range_of(stage)[1]),)
 
-    def _choose(self, request: int) -> Sequence[Instruction]:
-        offers = self._offers.pop(request, None)
-        if offers is None:
-            return ()
-        del self._asked[request]
-        if not offers:
-            return (SetTimer(_RETRY_S, _Retry(request)),)
-        return (Migrate(request, min(offers)[1], "handover"),)
+    def _outgrown(self, request: int, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        settled_in_s = self._balance.settled_in_s(request, now_s)
+        if settled_in_s > 0:
+            return (SetTimer(settled_in_s, Retry(request)),)
+        return self._handover.begin(request, own)
+
+    def _receive(self, sender: int, message: object, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        match message:
+            case Ask():
+                return self._handover.answer(sender, message, own, now_s)
+            case Offer():
+                return self._handover.collect(sender, message)
+            case Bid():
+                return self._balance.answer(sender, message, own)
+            case Slack():
+                self._balance.collect(sender, message)
+            case Report():
+                self._refinement.reported(sender, message)
+            case Summary():
+                self._refinement.summarised(message)
+            case Boundary():
+                if self._ranges.apply(message):
+                    return self._watch()
+        return ()
+
+    def _on_timer(self, name: object, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        match name:
+            case Choose(request):
+                return self._handover.choose(request)
+            case Retry(request):
+                return self._handover.begin(request, own)
+            case Decide(round_):
+                return self._balance.decide(round_, own, now_s)
+            case BidTime():
+                return (*self._balance.bid(own), SetTimer(balance.PERIOD_S, name))
+            case RefineTime():
+                self._refinement.sample(own)
+                before = self._ranges.bounds
+                instructions = self._refinement.period()
+                moved = self._watch() if self._ranges.bounds != before else ()
+                return (*instructions, *moved, SetTimer(refinement.PERIOD_S, name))
+        return ()

@@ -1,0 +1,147 @@
+"""Load balance by bids, within a stage and across stages, without a centre. **[ours: the paper's rules are open]**
+
+Now and then an agent that is loaded sends a bid with its load to a few peers of its stage. A peer with nothing waiting
+and a load so much lower that a move pays answers with its slack; the bidder moves requests to the lowest, queued ones
+first (they have no KV to copy), until half the gap is gone. If nobody of its own stage answers and requests are
+waiting, the next bid goes to the stages above and below, where the bar is higher: such a request is served out of its
+range.
+
+- *Hysteresis*: a peer answers only below `WITHIN` (`ACROSS`) of the bidder's load.
+- *Ping-pong guard*: moving closes half the gap at most, so it never turns round; and a request that has come by
+  rebalancing is not moved again, nor handed over, for `SETTLED_S`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from l4sim.policies.agent import Instruction, Migrate, OwnView, Send, SetTimer
+from l4sim.policies.l4.load import REQUEST_TOKENS, load_tokens
+from l4sim.policies.l4.messages import Bid, Slack
+from l4sim.policies.l4.ranges import Ranges
+
+PERIOD_S = 0.5
+FAN_OUT = 3
+"""Peers that a bid goes to."""
+PATIENCE_S = 0.02
+WITHIN = 0.7
+ACROSS = 0.4
+SETTLED_S = 5.0
+MOST_QUEUED = 8
+"""Queued requests moved at a time: what is not moved now can be in the next round."""
+LEAST_GAP_TOKENS = 4 * REQUEST_TOKENS
+"""Below this, moving is not worth a message."""
+
+
+class Decide(NamedTuple):
+    """Timer: decide among the answers to a bid."""
+
+    round: int
+
+
+class Balance:
+    """Both sides of bids, on one instance."""
+
+    def __init__(
+        self, instance: int, ranges: Ranges, random: np.random.Generator, *, within: bool, across: bool
+    ) -> None:
+        self._instance = instance
+        self._ranges = ranges
+        self._random = random
+        self._within = within
+        self._across = across
+        self._round = 0
+        self._answers: list[tuple[float, int]] | None = None
+        self._bid_across = False
+        self._unanswered = not within
+        """Whether the last bid within the stage brought nothing (or there is none to make)."""
+        self._settling: dict[int, float] = {}
+        """Requests that came by rebalancing: until when they stay."""
+        self._moving: set[int] = set()
+
+    def bid(self, own: OwnView) -> Sequence[Instruction]:
+        """Send a bid, if there is reason to and somebody to send it to."""
+        load = load_tokens(own)
+        if self._answers is not None or load < LEAST_GAP_TOKENS:
+            return ()
+        stage = self._ranges.stage_of_instance(self._instance)
+        self._bid_across = self._across and self._unanswered and own.waiting > 0
+        if self._bid_across:
+            peers = [m for s in (stage - 1, stage + 1) if 0 <= s < len(self._ranges) for m in self._ranges.members(s)]
+        else:
+            peers = (
+                [member for member in self._ranges.members(stage) if member != self._instance] if self._within else []
+            )
+        if not peers:
+            self._unanswered = True
+            return ()
+        if len(peers) > FAN_OUT:
+            peers = [peers[i] for i in self._random.choice(len(peers), FAN_OUT, replace=False)]
+        self._round += 1
+        self._answers = []
+        bids = [Send(peer, Bid(self._round, load, self._bid_across)) for peer in peers]
+        return (*bids, SetTimer(PATIENCE_S, Decide(self._round)))
+
+    def answer(self, sender: int, bid: Bid, own: OwnView) -> Sequence[Instruction]:
+        """Tell the slack, if there is enough of it."""
+        load = load_tokens(own)
+        bar = ACROSS if bid.across else WITHIN
+        if own.waiting or load > bar * bid.load or bid.load - load < LEAST_GAP_TOKENS:
+            return ()
+        return (Send(sender, Slack(bid.round, load)),)
+
+    def collect(self, sender: int, slack: Slack) -> None:
+        """Take an answer to the bid that is out."""
+        if self._answers is not None and slack.round == self._round:
+            self._answers.append((slack.load, sender))
+
+    def decide(self, round_: int, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        """Move requests to the one with the most slack."""
+        if self._answers is None or round_ != self._round:
+            return ()
+        answers, self._answers = self._answers, None
+        self._unanswered = not answers and not self._bid_across
+        if not answers:
+            return ()
+        load, peer = min(answers)
+        budget_tokens = (load_tokens(own) - load) / 2
+        return [Migrate(request, peer, "rebalance") for request in self._choose(own, budget_tokens, now_s)]
+
+    def _choose(self, own: OwnView, budget_tokens: float, now_s: float) -> list[int]:
+        """Queued requests from the tail, as many as fit; else the largest decoding one that does."""
+        self._settling = {request: until for request, until in self._settling.items() if until > now_s}
+        chosen: list[int] = []
+        for queued in reversed(own.queued()):
+            size = queued.prompt_tokens + REQUEST_TOKENS
+            if size <= budget_tokens and len(chosen) < MOST_QUEUED and queued.request not in self._settling:
+                chosen.append(queued.request)
+                budget_tokens -= size
+        if not chosen:
+            movable = [
+                (decoding.context_tokens, decoding.request)
+                for decoding in own.decoding()
+                if decoding.context_tokens + REQUEST_TOKENS <= budget_tokens
+                and decoding.request not in self._settling
+                and decoding.request not in self._moving
+            ]
+            chosen = [max(movable)[1]] if movable else []
+        self._moving.update(chosen)
+        return chosen
+
+    def joined(self, request: int, now_s: float) -> None:
+        """A request has migrated here: let it be for a while."""
+        self._settling[request] = now_s + SETTLED_S
+
+    def settled_in_s(self, request: int, now_s: float) -> float:
+        """Seconds until a request that has come here may be moved on."""
+        return max(self._settling.get(request, now_s) - now_s, 0.0)
+
+    def ended(self, request: int) -> bool:
+        """A migration is over; returns whether it was ours."""
+        if request not in self._moving:
+            return False
+        self._moving.remove(request)
+        return True

@@ -1,0 +1,119 @@
+"""Handover: a request that outgrows its stage moves to the next one. **[ours: messages, reservations, retries]**
+
+The source asks a few instances of the stage for the request's new length. Whoever has room keeps it for a moment and
+offers its load; the source migrates to the least loaded one. Until that has worked the request decodes on where it is.
+
+- *Reservation*: an offer counts as load and as used room until the request has come or `KEPT_S` has passed, so that two
+  sources are not promised the same blocks, and a source that dies binds nothing for long.
+- *Starvation guard*: a request that has been refused `PATIENT_TRIES` times asks every instance of the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from l4sim.policies.agent import Instruction, Migrate, OwnView, Send, SetTimer
+from l4sim.policies.l4.load import load_tokens
+from l4sim.policies.l4.messages import Ask, Offer
+from l4sim.policies.l4.ranges import Ranges
+
+FAN_OUT = 4
+"""Instances asked at first: enough for the power of choices, and no more messages in a larger stage."""
+PATIENCE_S = 0.02
+"""How long offers are waited for: many times a message's way, a few iterations."""
+KEPT_S = 1.0
+"""How long an offer stands; well over a copy's time."""
+RETRY_S = 0.5
+"""When to ask again: by then some requests of the next stage have ended."""
+PATIENT_TRIES = 3
+
+
+class Choose(NamedTuple):
+    """Timer: decide among the offers that have come."""
+
+    request: int
+
+
+class Retry(NamedTuple):
+    """Timer: ask again."""
+
+    request: int
+
+
+class Handover:
+    """Both sides of handovers, on one instance."""
+
+    def __init__(self, instance: int, ranges: Ranges, random: np.random.Generator) -> None:
+        self._instance = instance
+        self._ranges = ranges
+        self._random = random
+        self._offers: dict[int, list[tuple[float, int]]] = {}
+        self._asked: dict[int, int] = {}
+        self._tries: dict[int, int] = {}
+        self._kept: dict[int, tuple[int, float]] = {}
+        """Requests that we have offered to take: tokens, and until when."""
+
+    def begin(self, request: int, own: OwnView) -> Sequence[Instruction]:
+        """Ask for a request that decodes here, if it belongs elsewhere."""
+        found = own.find(request)
+        if found is None:
+            self._tries.pop(request, None)
+            return ()
+        stage = self._ranges.stage_for(found.context_tokens)
+        if request in self._offers or stage == self._ranges.stage_of_instance(self._instance):
+            return ()
+        peers = [member for member in self._ranges.members(stage) if member != self._instance]
+        if not peers:
+            return ()
+        tries = self._tries.get(request, 0)
+        if tries < PATIENT_TRIES and len(peers) > FAN_OUT:
+            peers = [peers[i] for i in self._random.choice(len(peers), FAN_OUT, replace=False)]
+        self._tries[request] = tries + 1
+        self._offers[request] = []
+        self._asked[request] = len(peers)
+        asks = [Send(peer, Ask(request, found.context_tokens)) for peer in peers]
+        return (*asks, SetTimer(PATIENCE_S, Choose(request)))
+
+    def answer(self, sender: int, ask: Ask, own: OwnView, now_s: float) -> Sequence[Instruction]:
+        """Offer what is free, or say nothing."""
+        self._kept = {request: kept for request, kept in self._kept.items() if kept[1] > now_s}
+        kept_tokens = sum(tokens for tokens, _ in self._kept.values())
+        # A quarter of its length to grow by, so that the request does not have to leave at once.
+        wanted_tokens = ask.context_tokens * 5 // 4
+        if own.kv_blocks_free * own.kv_block_tokens - kept_tokens < wanted_tokens:
+            return ()
+        load = load_tokens(own) + kept_tokens
+        self._kept[ask.request] = (ask.context_tokens, now_s + KEPT_S)
+        return (Send(sender, Offer(ask.request, load)),)
+
+    def joined(self, request: int) -> None:
+        """A request has come: nothing needs to be kept for it."""
+        self._kept.pop(request, None)
+
+    def collect(self, sender: int, offer: Offer) -> Sequence[Instruction]:
+        """Take an offer; the last one that can come decides."""
+        offers = self._offers.get(offer.request)
+        if offers is None:
+            return ()
+        offers.append((offer.load, sender))
+        return self.choose(offer.request) if len(offers) >= self._asked[offer.request] else ()
+
+    def choose(self, request: int) -> Sequence[Instruction]:
+        """Migrate to the least loaded of those that offered."""
+        offers = self._offers.pop(request, None)
+        if offers is None:
+            return ()
+        del self._asked[request]
+        if not offers:
+            return (SetTimer(RETRY_S, Retry(request)),)
+        return (Migrate(request, min(offers)[1], "handover"),)
+
+    def ended(self, request: int, done: bool) -> Sequence[Instruction]:
+        """A migration is over; one that failed is tried again."""
+        if done:
+            self._tries.pop(request, None)
+            return ()
+        return (SetTimer(RETRY_S, Retry(request)),)
