@@ -180,17 +180,17 @@ def sample_demand(trace: Trace, setup: Setup) -> Demand:
         return histogram_demand(setup.options.plan_histogram, setup)
     count = _sample_size(trace, setup)
     prompt, output = trace.prompt_tokens[:count], trace.output_tokens[:count]
-    duration_s = float(np.ptp(chain_arrival_s(trace)[:count]))
+    arrival_s = chain_arrival_s(trace)[:count]
+    duration_s = float(np.ptp(arrival_s))
     rates = np.full(count, 1.0 / duration_s if duration_s > 0 else np.nan)
     if trace.prefix is None or not setup.engine.prefix_caching:
-        return _demand(prompt, output, rates, setup)
+        return _demand(prompt, output, rates, setup, arrival_s=arrival_s)
     uses = prefix_uses(prompt, trace.prefix)
-    arrival_s = chain_arrival_s(trace)[:count]
     delay_s = trace.delay_s[:count]
     interval_s = np.where(np.isnan(delay_s), arrival_s - arrival_s[uses.earlier], delay_s)
     edges = geometric_edges(setup.engine.max_model_len)
     reuse = measure_reuse(uses, interval_s, prompt, rates, edges)
-    return _demand(prompt, output, rates, setup, prompt - uses.tokens, reuse)
+    return _demand(prompt, output, rates, setup, prompt - uses.tokens, arrival_s, reuse)
 
 
 def histogram_demand(path: Path, setup: Setup) -> Demand:
@@ -209,6 +209,7 @@ def _demand(
     rates: FloatArray,
     setup: Setup,
     new_prompt: IntArray | None = None,
+    arrival_s: FloatArray | None = None,
     reuse: Reuse | None = None,
 ) -> Demand:
     return measure_demand(
@@ -217,6 +218,7 @@ def _demand(
         rates,
         geometric_edges(setup.engine.max_model_len),
         new_prompt,
+        arrival_s=arrival_s,
         reuse=reuse,
         kv_tokens=_capacity(setup).kv_tokens,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,11 @@ from l4sim.policies.l4.reuse import Reuse
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+_WINDOWS = 32
+_LONGEST_WINDOW_S = 60.0
+"""Bursts are looked for in so many windows of a sample, or in more: slower changes are no bursts."""
+_FEWEST_ARRIVALS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,9 @@ class Demand:
     """Requests that grow past the bucket's upper edge."""
     crossing_weights: FloatArray
     """Per second, the sum of 1 / output tokens over these requests."""
+    dispersion: FloatArray
+    """Variance over mean of the bucket's arrivals per ``window_s``: 1 for Poisson arrivals, more for bursts."""
+    window_s: float = math.inf
     reuse: Reuse | None = None
     """How the prompt tokens that are not new come back; None if it is not known, and all of them are held."""
 
@@ -68,13 +77,15 @@ def measure_demand(
     edges_tokens: IntArray,
     new_prompt_tokens: IntArray | None = None,
     *,
+    arrival_s: FloatArray | None = None,
     reuse: Reuse | None = None,
     kv_tokens: int | None = None,
 ) -> Demand:
     """The demand of a sample of requests, each of which arrives at its own rate; shapes ``[n]``.
 
-    ``new_prompt_tokens``: what of each prompt no earlier one had (default: all of it). Requests longer than
-    the last edge, or than an instance's ``kv_tokens``, are left out: they will be rejected.
+    ``new_prompt_tokens``: what of each prompt no earlier one had (default: all of it). ``arrival_s`` tells how they
+    come in bursts (default: Poisson). Requests longer than the last edge, or than an instance's ``kv_tokens``, are left
+    out: they will be rejected.
 
     Raises:
         InputError: no request is short enough, or the rates are not positive numbers.
@@ -120,8 +131,26 @@ def measure_demand(
         tokens @ weight,
         crossing @ rates,
         crossing @ weight,
+        *_dispersion(None if arrival_s is None else arrival_s[fits], own, buckets),
         reuse,
     )
+
+
+def _dispersion(arrival_s: FloatArray | None, buckets_of: IntArray, buckets: int) -> tuple[FloatArray, float]:
+    """Variance over mean of arrivals per window, 1 where there are too few to tell or none are given; the window."""
+    dispersion = np.ones(buckets)
+    if arrival_s is None:
+        return dispersion, math.inf
+    window_s = min(float(np.ptp(arrival_s)) / _WINDOWS, _LONGEST_WINDOW_S)
+    if window_s <= 0:
+        return dispersion, math.inf
+    window_of = ((arrival_s - arrival_s.min()) / window_s).astype(np.int64)
+    for bucket in range(buckets):
+        inside = window_of[buckets_of == bucket]
+        if len(inside) >= _FEWEST_ARRIVALS:
+            counts = np.bincount(inside, minlength=int(window_of.max()))
+            dispersion[bucket] = max(counts.var() / counts.mean(), 1.0)
+    return dispersion, window_s
 
 
 def _sums(buckets_of: IntArray, values: FloatArray, buckets: int) -> FloatArray:

@@ -113,14 +113,15 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
     )
     some = np.maximum(prompts_per_s, 1e-12)
     queue_load = work_s / m
-    one_queue_s = mean_wait_s(queue_load, m, work_s / some, square_s2 / some)
-    own_queue_s = mean_wait_s(queue_load, np.ones_like(m), work_s / some, square_s2 / some)
+    bursts = dispersion(demand, ranges)
+    one_queue_s = mean_wait_s(queue_load, m, work_s / some, square_s2 / some, bursts)
+    own_queue_s = mean_wait_s(queue_load, np.ones_like(m), work_s / some, square_s2 / some, bursts)
 
     fullest_s = tokens_per_s * (iteration_s(times, slots) / slots)
     slot_load = batch / slots
     entering = prompts_per_s + entering_sums(demand.crossings_per_s, ranges)
     stay_s = tokens_per_s / np.maximum(entering, 1e-12) * tpot_s
-    slot_wait_s = mean_wait_s(slot_load, m * slots, stay_s, 2 * stay_s**2)
+    slot_wait_s = mean_wait_s(slot_load, m * slots, stay_s, 2 * stay_s**2, bursts)
 
     busy = np.minimum(batch, 1.0)
     wait_s = (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s + slot_wait_s + busy * _FELT_AFTER * tau_s
@@ -160,13 +161,18 @@ def cached_share(
     reused_per_s = prompt_per_s - range_sums(demand.arrivals_per_s * demand.new_prompt_tokens, ranges)
     tokens_per_s = range_sums(demand.decode_tokens_per_s, ranges)
     within = reuse.within(ranges)
-    held_per_s = np.zeros((len(ranges), m.shape[1]))
+    # What arrives in bursts finds more of the others there than there are on average.
+    crowding = 1 + (dispersion(demand, ranges) - 1) / np.maximum(
+        range_sums(demand.arrivals_per_s, ranges) * demand.window_s, 1e-12
+    )
+    # An empty cluster fills its caches before its queues: the fixed point is the one with much in the caches.
+    held_per_s = np.repeat(reused_per_s, m.shape[1], axis=1)
     for _ in range(_REUSE_ROUNDS):
         share = held_per_s / np.maximum(reused_per_s, 1e-12)
         busy_s = blended(demand.arrivals_per_s * prefills.added_s, ranges, share)
         in_use = (solve_batch(times, tokens_per_s, m - busy_s, slots) + np.minimum(busy_s / m, 1)) / slots
         idle_tokens = capacity.kv_tokens * np.maximum(1 - in_use, 0.0)
-        kept_s = idle_tokens * m / np.maximum(prompt_per_s - held_per_s + tokens_per_s, 1e-12)
+        kept_s = idle_tokens * m / np.maximum(crowding * (prompt_per_s - held_per_s + tokens_per_s), 1e-12)
         held_per_s = np.minimum(reuse.held_tokens_per_s(within, m, kept_s), reused_per_s)
     share = held_per_s / np.maximum(reused_per_s, 1e-12)
     at = np.clip(np.searchsorted(m[0], instances[0]), 1, m.shape[1] - 1) if m.shape[1] > 1 else np.zeros(1, dtype=int)
@@ -174,6 +180,13 @@ def cached_share(
         return share
     weight = (instances[0] - m[0, at - 1]) / (m[0, at] - m[0, at - 1])
     return np.asarray(share[:, at - 1] * (1 - weight) + share[:, at] * weight)
+
+
+def dispersion(demand: Demand, ranges: Ranges) -> FloatArray:
+    """Variance over mean of each range's arrivals, buckets taken to be independent; shape ``[p, 1]``."""
+    arrivals = range_sums(demand.arrivals_per_s, ranges)
+    varying = range_sums(demand.arrivals_per_s * demand.dispersion, ranges)
+    return np.where(arrivals > 0, varying / np.maximum(arrivals, 1e-300), 1.0)
 
 
 def range_sums(values: FloatArray, ranges: Ranges) -> FloatArray:

@@ -16,14 +16,18 @@ def waiting_probability(load: FloatArray, servers: FloatArray) -> FloatArray:
 
     Source: Sakasegawa, Ann. Inst. Stat. Math. 29 (1977): load ** (sqrt(2 (m + 1)) - 1).
     """
-    return np.asarray(np.minimum(load, _MOST_LOAD) ** (np.sqrt(2 * (servers + 1)) - 1))
+    return np.asarray(np.clip(load, 0.0, _MOST_LOAD) ** (np.sqrt(2 * (servers + 1)) - 1))
 
 
-def mean_wait_s(load: FloatArray, servers: FloatArray, mean_s: FloatArray, square_s2: FloatArray) -> FloatArray:
-    """Mean wait in an M/G/m queue with this first and second moment of the service time.
+def mean_wait_s(
+    load: FloatArray, servers: FloatArray, mean_s: FloatArray, square_s2: FloatArray, dispersion: FloatArray
+) -> FloatArray:
+    """Mean wait in a G/G/m queue with this first and second moment of the service time.
 
-    Sakasegawa's M/M/m wait times (1 + cv²) / 2 (Lee and Longton 1959). All shapes alike or broadcast.
+    ``dispersion`` is the arrivals' variance over mean, 1 for Poisson. Sakasegawa's M/M/m wait times
+    (dispersion + cv²) / 2 (Allen and Cunneen 1978, with the dispersion of counts for that of gaps). Shapes broadcast.
     """
     stable = np.minimum(load, _MOST_LOAD)
-    spread = square_s2 / np.maximum(mean_s, 1e-12) / 2
-    return np.asarray(waiting_probability(load, servers) / (servers * (1 - stable)) * spread)
+    mean = np.maximum(mean_s, 1e-12)
+    spread = (dispersion + square_s2 / mean**2 - 1) / 2
+    return np.asarray(waiting_probability(load, servers) / (servers * (1 - stable)) * mean * spread)
