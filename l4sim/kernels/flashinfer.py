@@ -290,6 +290,11 @@ def _smallest(cost: Callable[[int], int], low: int, high: int, cap: int) -> int:
 
 def _checked(lengths: Sequence[int] | IntArray) -> IntArray:
     array = np.asarray(lengths, np.int64)
-    if array.ndim != 1 or not len(array) or int(array.min()) < 1:
-        raise InputError(f"a batch to split needs one length >= 1 per request, got {array.tolist()}")
+    if not len(array):
+        raise InputError("a batch to split has no requests, accepted is one length >= 1 per request")
+    if int(array.min()) < 1:
+        row = int(array.argmin())
+        raise InputError(
+            f"request {row} of a batch to split has {array[row]} tokens, accepted is one length >= 1 per request"
+        )
     return array

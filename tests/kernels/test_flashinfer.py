@@ -101,11 +101,11 @@ def test_fa3_prefill_repeats_one_schedule_above_4096_tiles() -> None:
     assert (short.same_for_all_heads, short.tiles) == (False, 2 * 4096)
 
 
-@pytest.mark.parametrize("contexts", [[], [128, 0]])
-def test_empty_batches_and_lengths_are_refused(contexts: list[int]) -> None:
-    with pytest.raises(InputError, match="one length >= 1 per request"):
+@pytest.mark.parametrize(("contexts", "what"), [([], "has no requests"), ([128, 0], "request 1 .* has 0 tokens")])
+def test_empty_batches_and_lengths_are_refused(contexts: list[int], what: str) -> None:
+    with pytest.raises(InputError, match=f"{what}.* one length >= 1 per request"):
         plan_cuda_core(contexts, blocks_per_sm=8, **SHAPE)
-    with pytest.raises(InputError, match="one length >= 1 per request"):
+    with pytest.raises(InputError, match=f"{what}.* one length >= 1 per request"):
         plan_tensor_core(contexts, **TENSOR)
-    with pytest.raises(InputError, match="one length >= 1 per request"):
+    with pytest.raises(InputError, match=f"{what}.* one length >= 1 per request"):
         plan_batch_attention(contexts, **BALANCED)

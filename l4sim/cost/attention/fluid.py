@@ -27,6 +27,8 @@ def levels(loads: FloatArray, counts: IntArray, slots: int, together: int) -> tu
     Returns the steps between the slots' sorted loads, and how many slots are still at work during each.
     """
     if together * int(counts.sum()) <= slots:
+        there = counts > 0
+        loads, counts = loads[there], counts[there]
         order = loads.argsort()
         loads = loads[order]
         active = together * counts[order][::-1].cumsum()[::-1]

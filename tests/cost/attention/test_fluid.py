@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from l4sim.cost.attention.fluid import drain_s, issued_s, levels
 
@@ -62,3 +64,31 @@ def test_a_lone_long_block_is_not_held_up_by_memory() -> None:
         np.array([1.0, 11.0]), np.array([9, 1]), slots=10, together=1, exposed_s=0.0, memory_s=4.0, sharpness=100.0
     )
     assert seconds == pytest.approx(1 * 2 + 10 * 1, rel=1e-2)
+
+
+BLOCKS = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3)), min_size=1, max_size=30)
+
+
+@given(BLOCKS, st.integers(1, 12), st.sampled_from([1, 2, 4]))
+def test_every_load_is_served_and_no_schedule_beats_the_bounds(
+    blocks: list[tuple[int, int]], slots: int, together: int
+) -> None:
+    loads, counts = np.array([b[0] for b in blocks], float), np.array([b[1] for b in blocks])
+    steps, active = levels(loads, counts, slots, together)
+    total = together * float(loads @ counts)
+    assert float(steps @ active) == pytest.approx(total)
+    longest = max((load for load, count in blocks if count), default=0)
+    assert steps.sum() >= max(total / slots, longest) - 1e-9
+    # Graham's bound for list scheduling.
+    assert steps.sum() <= total / slots + longest * (1 - 1 / slots) + 1e-9
+
+
+@given(BLOCKS, st.data(), st.integers(1, 12))
+def test_a_longer_block_never_shortens_the_schedule(
+    blocks: list[tuple[int, int]], data: st.DataObject, slots: int
+) -> None:
+    loads, counts = np.array([b[0] for b in blocks], float), np.array([b[1] for b in blocks])
+    longer = loads.copy()
+    longer[data.draw(st.integers(0, len(blocks) - 1))] += data.draw(st.integers(1, 40))
+    before, after = (levels(which, counts, slots, 1)[0].sum() for which in (loads, longer))
+    assert after >= before
