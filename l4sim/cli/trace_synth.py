@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 import numpy as np
 
-from l4sim.errors import InputError
 from l4sim.workload.load import load_trace
 from l4sim.workload.save import save_trace
-from l4sim.workload.synth.arrivals import Arrivals, Constant, Diurnal, Gamma, OnOff, Piecewise, Poisson, Weibull
-from l4sim.workload.synth.joint import Bootstrap, Coupled, JointLengths
-from l4sim.workload.synth.make import synthesize
-from l4sim.workload.synth.parse import LENGTH_NAMES, parse_lengths, parse_segments
-from l4sim.workload.synth.presets import PRESETS, preset
-from l4sim.workload.synth.sessions import Sessions
+from l4sim.workload.synth.named import ARRIVALS, synthesize_named
+from l4sim.workload.synth.parse import LENGTH_NAMES
+from l4sim.workload.synth.presets import PRESETS
 from l4sim.workload.trace import IntArray, Trace
 
-ARRIVALS: dict[str, Any] = {
-    "poisson": Poisson,
-    "constant": Constant,
-    "gamma": Gamma,
-    "weibull": Weibull,
-    "onoff": OnOff,
-    "diurnal": Diurnal,
-    "piecewise": Piecewise,
-}
-# Field of an arrival process -> the option that sets it.
-ARRIVAL_OPTIONS = {
+# What the options are called, by `synthesize_named`'s names.
+SPELLING = {
+    "lengths": "--preset",
+    "prompt_lengths": "--prompt-lengths",
+    "output_lengths": "--output-lengths",
+    "lengths_from": "--lengths-from",
+    "correlation": "--correlation",
+    "requests": "--requests N",
+    "duration_s": "--duration S",
     "rate_per_s": "--rate",
     "cv": "--cv",
     "on_s": "--on",
@@ -41,8 +34,13 @@ ARRIVAL_OPTIONS = {
     "period_s": "--period",
     "peak_s": "--peak",
     "segments": "--segments",
+    "turns": "--turns",
+    "think_s_mean": "--think",
+    "system_tokens": "--system-tokens",
+    "block_tokens": "--block-size",
+    "max_model_len": "--max-model-len",
+    "over_limit": "--over-limit",
 }
-SESSION_OPTIONS = {"think_s_mean": "--think", "system_tokens": "--system-tokens", "block_tokens": "--block-size"}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,21 +112,21 @@ def synth(
 
     It is written to OUT as Mooncake JSON lines (.jsonl, .jsonl.gz) or as l4sim's own parquet (.parquet).
     """
-    if over_limit is not None and max_model_len is None:
-        raise InputError("--over-limit applies only with --max-model-len")
-    if (requests is None) == (duration_s is None):
-        raise InputError("give either --requests N or --duration S")
-    session_parameters = {name: parameters.pop(name) for name in SESSION_OPTIONS}
-    trace = synthesize(
-        _lengths(preset_name, prompt_lengths, output_lengths, lengths_from, correlation),
-        _arrivals(process, parameters),
+    trace = synthesize_named(
+        lengths=preset_name,
+        prompt_lengths=prompt_lengths,
+        output_lengths=output_lengths,
+        lengths_from=None if lengths_from is None else _source(lengths_from),
+        correlation=correlation,
         requests=requests,
         duration_s=duration_s,
-        sessions=_sessions(turns, session_parameters),
-        limit_tokens=max_model_len,
-        over_limit=over_limit or "clip",
+        arrivals=process,
+        turns=turns,
+        max_model_len=max_model_len,
+        over_limit=over_limit,
         seed=seed,
-        name=preset_name or "synthetic",
+        parameters=parameters,
+        spelling=SPELLING,
     )
     save_trace(trace, out)
     for warning in trace.warnings:
@@ -139,67 +137,11 @@ def synth(
     )
 
 
-def _arrivals(process: str, parameters: dict[str, Any]) -> Arrivals:
-    """The process of that name, from the options given for it; raises InputError naming one missing or out of place."""
-    accepted = {field.name: field for field in fields(ARRIVALS[process])}
-    options = ", ".join(ARRIVAL_OPTIONS[name] for name in accepted)
-    given = {name: value for name, value in parameters.items() if value is not None}
-    for name in given:
-        if name not in accepted:
-            raise InputError(f"{ARRIVAL_OPTIONS[name]} does not apply to {process} arrivals, which take {options}")
-    for name, field in accepted.items():
-        if name not in given and field.default is MISSING:
-            raise InputError(f"{process} arrivals need {ARRIVAL_OPTIONS[name]}; they take {options}")
-    if "segments" in given:
-        given["segments"] = parse_segments(given["segments"])
-    arrivals: Arrivals = ARRIVALS[process](**given)
-    return arrivals
-
-
-def _lengths(
-    preset_name: str | None, prompt: str | None, output: str | None, lengths_from: str | None, correlation: float | None
-) -> JointLengths:
-    """The lengths that the options describe; raises InputError where they describe none, or two."""
-    if lengths_from is not None:
-        others = {
-            "--preset": preset_name,
-            "--prompt-lengths": prompt,
-            "--output-lengths": output,
-            "--correlation": correlation,
-        }
-        for option, value in others.items():
-            if value is not None:
-                raise InputError(f"{option} does not apply with --lengths-from, which draws whole rows")
-        trace = load_trace(lengths_from)
-        for warning in trace.warnings:
-            click.echo(f"warning: {lengths_from}: {warning}", err=True)
-        return Bootstrap.of(trace)
-    if preset_name is not None:
-        lengths = preset(preset_name).lengths
-    elif prompt is not None and output is not None:
-        lengths = Coupled(parse_lengths(prompt), parse_lengths(output))
-    else:
-        raise InputError(
-            f"give --preset ({', '.join(PRESETS)}), or both --prompt-lengths and --output-lengths, or --lengths-from"
-        )
-    return replace(
-        lengths,
-        prompt=lengths.prompt if prompt is None else parse_lengths(prompt),
-        output=lengths.output if output is None else parse_lengths(output),
-        spearman=lengths.spearman if correlation is None else correlation,
-    )
-
-
-def _sessions(turns: float | None, parameters: dict[str, Any]) -> Sessions | None:
-    """The sessions that the options describe, None without ``--turns``."""
-    given = {name: value for name, value in parameters.items() if value is not None}
-    if turns is None:
-        for name in given:
-            raise InputError(f"{SESSION_OPTIONS[name]} applies only to sessions: give --turns as well")
-        return None
-    if "think_s_mean" not in given:
-        raise InputError("sessions need --think, the mean seconds from an answer to the next turn")
-    return Sessions(turns_mean=turns, **given)
+def _source(path: str) -> Trace:
+    trace = load_trace(path)
+    for warning in trace.warnings:
+        click.echo(f"warning: {path}: {warning}", err=True)
+    return trace
 
 
 def _summary(trace: Trace) -> dict[str, Any]:
