@@ -116,7 +116,7 @@ def synth(
         lengths=preset_name,
         prompt_lengths=prompt_lengths,
         output_lengths=output_lengths,
-        lengths_from=None if lengths_from is None else _source(lengths_from),
+        lengths_from=None if lengths_from is None else lambda: _source(lengths_from),
         correlation=correlation,
         requests=requests,
         duration_s=duration_s,

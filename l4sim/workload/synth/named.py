@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ def synthesize_named(
     lengths: str | None = None,
     prompt_lengths: str | None = None,
     output_lengths: str | None = None,
-    lengths_from: Trace | None = None,
+    lengths_from: Callable[[], Trace] | None = None,
     correlation: float | None = None,
     requests: int | None = None,
     duration_s: float | None = None,
@@ -50,7 +50,7 @@ def synthesize_named(
     """Make a trace; the same arguments give the same trace.
 
     Lengths come from a preset's name (``lengths``), from two distributions as text (see `parse_lengths`), or from the
-    rows of another trace. ``parameters`` holds what the arrival process takes (``rate_per_s``, ...) and what sessions
+    rows of another trace, which ``lengths_from`` loads. ``parameters`` holds what the arrival process takes (``rate_per_s``, ...) and what sessions
     take, None for what was not given. ``spelling`` is what the user calls an argument, for messages.
 
     Raises:
@@ -107,16 +107,16 @@ def _lengths(
     name: str | None,
     prompt: str | None,
     output: str | None,
-    rows_of: Trace | None,
+    lengths_from: Callable[[], Trace] | None,
     correlation: float | None,
     spell: _Spelling,
 ) -> JointLengths:
-    if rows_of is not None:
+    if lengths_from is not None:
         others = {"lengths": name, "prompt_lengths": prompt, "output_lengths": output, "correlation": correlation}
         for other, value in others.items():
             if value is not None:
                 raise InputError(f"{spell(other)} does not apply with {spell('lengths_from')}, which draws whole rows")
-        return Bootstrap.of(rows_of)
+        return Bootstrap.of(lengths_from())
     if name is not None:
         lengths = preset(name).lengths
     elif prompt is not None and output is not None:
