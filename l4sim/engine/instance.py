@@ -111,6 +111,12 @@ class Instance:
         prompts = self._ending + (self._partial is not None)
         return len(self.decoding.requests) + prompts + len(self._finishing) + self._away
 
+    @property
+    def partial_tokens(self) -> int:
+        """Tokens of the prompt in progress that no planned iteration computes yet."""
+        partial = self._partial
+        return 0 if partial is None else partial.request.total_tokens - partial.done_tokens
+
     def refusal(self, request: Request) -> str | None:
         """Why a request can never be served here; None if it can."""
         total = request.prompt_tokens + request.output_tokens

@@ -52,6 +52,11 @@ class InstanceView(Protocol):
         ...
 
     @property
+    def pending_prompt_tokens(self) -> int:
+        """Prompt tokens yet to be computed: of queued requests, of prompts in progress, and of this iteration."""
+        ...
+
+    @property
     def context_tokens(self) -> int:
         """KV tokens of all decoding requests."""
         ...

@@ -68,6 +68,7 @@ class Server:
         instance.add(request, self._clock.now_s)
         view = self.view
         view.waiting = len(instance.waiting)
+        view.pending_prompt_tokens += instance.waiting_tokens - view.waiting_tokens
         view.waiting_tokens = instance.waiting_tokens
         if self._step is None or not instance.admission_blocked:
             self.wake()
@@ -204,12 +205,16 @@ class Server:
         view.running = instance.running
         view.waiting = len(instance.waiting)
         view.waiting_tokens = instance.waiting_tokens
+        pending = instance.waiting_tokens + instance.partial_tokens
+        if self._step is not None and self._step.chunks:
+            pending += sum([chunk.tokens for chunk in self._step.chunks])
+        view.pending_prompt_tokens = pending
 
 
 class ServerView:
     """The `OwnView` of one server. Counts are refreshed in place; what grows with every token is read on demand."""
 
-    __slots__ = ("_server", "instance", "running", "waiting", "waiting_tokens")
+    __slots__ = ("_server", "instance", "pending_prompt_tokens", "running", "waiting", "waiting_tokens")
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -217,6 +222,7 @@ class ServerView:
         self.running = 0
         self.waiting = 0
         self.waiting_tokens = 0
+        self.pending_prompt_tokens = 0
 
     @property
     def as_of_s(self) -> float:

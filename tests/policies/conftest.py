@@ -17,6 +17,7 @@ class View:
     running: int = 0
     waiting: int = 0
     waiting_tokens: int = 0
+    pending_prompt_tokens: int = 0
     context_tokens: int = 0
     kv_blocks_free: int = 1000
     kv_blocks_total: int = 1000

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l4sim.policies.agent import Instruction, Migrate, OwnView, Send, SetTimer
-from l4sim.policies.l4.load import REQUEST_TOKENS, load_tokens
+from l4sim.policies.l4.load import load_of, queued_load
 from l4sim.policies.l4.messages import Bid, Slack
 from l4sim.policies.l4.ranges import Ranges
 
@@ -32,8 +32,8 @@ ACROSS = 0.4
 SETTLED_S = 5.0
 MOST_QUEUED = 8
 """Queued requests moved at a time: what is not moved now can be in the next round."""
-LEAST_GAP_TOKENS = 4 * REQUEST_TOKENS
-"""Below this, moving is not worth a message."""
+LEAST_GAP = 3.0
+"""Requests; below this, moving one is not worth its copy."""
 
 
 class Decide(NamedTuple):
@@ -64,8 +64,8 @@ class Balance:
 
     def bid(self, own: OwnView) -> Sequence[Instruction]:
         """Send a bid, if there is reason to and somebody to send it to."""
-        load = load_tokens(own)
-        if self._answers is not None or load < LEAST_GAP_TOKENS:
+        load = load_of(own)
+        if self._answers is not None or load < LEAST_GAP:
             return ()
         stage = self._ranges.stage_of_instance(self._instance)
         self._bid_across = self._across and self._unanswered and own.waiting > 0
@@ -87,9 +87,9 @@ class Balance:
 
     def answer(self, sender: int, bid: Bid, own: OwnView) -> Sequence[Instruction]:
         """Tell the slack, if there is enough of it."""
-        load = load_tokens(own)
+        load = load_of(own)
         bar = ACROSS if bid.across else WITHIN
-        if own.waiting or load > bar * bid.load or bid.load - load < LEAST_GAP_TOKENS:
+        if own.waiting or load > bar * bid.load or bid.load - load < LEAST_GAP:
             return ()
         return (Send(sender, Slack(bid.round, load)),)
 
@@ -107,25 +107,23 @@ class Balance:
         if not answers:
             return ()
         load, peer = min(answers)
-        budget_tokens = (load_tokens(own) - load) / 2
-        return [Migrate(request, peer, "rebalance") for request in self._choose(own, budget_tokens, now_s)]
+        budget = (load_of(own) - load) / 2
+        return [Migrate(request, peer, "rebalance") for request in self._choose(own, budget, now_s)]
 
-    def _choose(self, own: OwnView, budget_tokens: float, now_s: float) -> list[int]:
-        """Queued requests from the tail, as many as fit; else the largest decoding one that does."""
+    def _choose(self, own: OwnView, budget: float, now_s: float) -> list[int]:
+        """Queued requests from the tail, as many as fit; else the longest decoding one, which frees most."""
         self._settling = {request: until for request, until in self._settling.items() if until > now_s}
         chosen: list[int] = []
         for queued in reversed(own.queued()):
-            size = queued.prompt_tokens + REQUEST_TOKENS
-            if size <= budget_tokens and len(chosen) < MOST_QUEUED and queued.request not in self._settling:
+            size = queued_load(queued.prompt_tokens)
+            if size <= budget and len(chosen) < MOST_QUEUED and queued.request not in self._settling:
                 chosen.append(queued.request)
-                budget_tokens -= size
-        if not chosen:
+                budget -= size
+        if not chosen and budget >= 1:
             movable = [
                 (decoding.context_tokens, decoding.request)
                 for decoding in own.decoding()
-                if decoding.context_tokens + REQUEST_TOKENS <= budget_tokens
-                and decoding.request not in self._settling
-                and decoding.request not in self._moving
+                if decoding.request not in self._settling and decoding.request not in self._moving
             ]
             chosen = [max(movable)[1]] if movable else []
         self._moving.update(chosen)

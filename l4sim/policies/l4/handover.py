@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l4sim.policies.agent import Instruction, Migrate, OwnView, Send, SetTimer
-from l4sim.policies.l4.load import load_tokens
+from l4sim.policies.l4.load import load_of
 from l4sim.policies.l4.messages import Ask, Offer
 from l4sim.policies.l4.ranges import Ranges
 
@@ -85,7 +85,7 @@ class Handover:
         wanted_tokens = ask.context_tokens * 5 // 4
         if own.kv_blocks_free * own.kv_block_tokens - kept_tokens < wanted_tokens:
             return ()
-        load = load_tokens(own) + kept_tokens
+        load = load_of(own) + len(self._kept)
         self._kept[ask.request] = (ask.context_tokens, now_s + KEPT_S)
         return (Send(sender, Offer(ask.request, load)),)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from l4sim.policies.l4.load import load_tokens
+from l4sim.policies.l4.load import load_of
 from l4sim.policies.l4.messages import Boundary
 from l4sim.policies.l4.plan import Plan
 from l4sim.policies.l4.ranges import Ranges
@@ -25,7 +25,7 @@ class L4Router:
             self._learn(instances)
         stage = self._ranges.stage_for(request.context_tokens)
         positions = [self._positions[member] for member in self._ranges.members(stage)]
-        return min(positions, key=lambda position: load_tokens(instances[position]))
+        return min(positions, key=lambda position: load_of(instances[position]))
 
     def _learn(self, instances: Sequence[InstanceView]) -> None:
         """Instances have come up, or one has gone."""
