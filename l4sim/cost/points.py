@@ -31,11 +31,9 @@ def read_points(
     values: list[list[float]] = []
     with _open(path) as file:
         reader = csv.DictReader(file)
-        missing = [name for name in (*columns, *or_zero, *wanted) if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path}: column {missing[0]} is missing, found are {', '.join(reader.fieldnames or ())}")
+        _need(path, (*names, *wanted), reader.fieldnames)
         values.extend(
-            [_number(row[name], f"{path}, line {reader.line_num}: {name}", name in or_zero) for name in names]
+            [number(row[name], f"{path}, line {reader.line_num}: {name}", or_zero=name in or_zero) for name in names]
             for row in reader
             if all(row[name] == text for name, text in wanted.items())
         )
@@ -52,12 +50,33 @@ def distinct(path: Path, column: str) -> tuple[str, ...]:
     """
     with _open(path) as file:
         reader = csv.DictReader(file)
-        if column not in (reader.fieldnames or ()):
-            raise InputError(f"{path}: column {column} is missing, found are {', '.join(reader.fieldnames or ())}")
+        _need(path, (column,), reader.fieldnames)
         return tuple(dict.fromkeys(row[column] for row in reader))
 
 
-def _number(text: str | None, where: str, or_zero: bool) -> float:
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a table as texts by column, each with where it stands (``file, line N``).
+
+    Raises:
+        InputError: no such file, a missing column, a row that is too short.
+    """
+    with _open(path) as file:
+        reader = csv.DictReader(file)
+        _need(path, columns, reader.fieldnames)
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            missing = [name for name in columns if row[name] is None]
+            if missing:
+                raise InputError(f"{where}: {missing[0]} is missing, the row ends before it")
+            yield where, row
+
+
+def number(text: str | None, where: str, *, or_zero: bool = False) -> float:
+    """A finite number above 0, or 0 where that is accepted too.
+
+    Raises:
+        InputError: anything else, naming ``where``.
+    """
     try:
         value = float(text or "")
     except ValueError:
@@ -65,6 +84,12 @@ def _number(text: str | None, where: str, or_zero: bool) -> float:
     if not (math.isfinite(value) and (value > 0 or (or_zero and value == 0))):
         raise InputError(f"{where} is {text!r}, accepted is a number " + (">= 0" if or_zero else "above 0"))
     return value
+
+
+def _need(path: Path, columns: Sequence[str], found: Sequence[str] | None) -> None:
+    missing = [name for name in columns if name not in (found or ())]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]} is missing, found are {', '.join(found or ())}")
 
 
 @contextmanager

@@ -107,6 +107,7 @@ class FlashInferAttention:
             page_tokens=_PAGE_TOKENS,
             sms=shape.sms,
             blocks_per_sm=blocks_per_sm,
+            cuda_graph=True,
         )
         chunk = int(contexts.max()) if plan.chunk_tokens is None else plan.chunk_tokens
         return self._chunked_s(contexts, chunk, 1, blocks_per_sm, memory_s) + self._merge_s(plan.split, plan.chunks)
@@ -120,6 +121,7 @@ class FlashInferAttention:
             head_dim=shape.head_dim,
             page_tokens=_PAGE_TOKENS,
             sms=shape.sms,
+            cuda_graph=True,
         )
         seconds = self._chunked_s(contexts, plan.chunk_tokens, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
         return seconds + self._merge_s(plan.split, plan.chunks)
