@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from l4sim.cost.points import distinct, read_points
+from l4sim.cost.points import distinct, read_points, read_rows
 from l4sim.errors import InputError
 
 
@@ -54,3 +54,17 @@ def test_distinct_texts_come_in_order_of_appearance(tmp_path: Path) -> None:
     assert distinct(path, "layer") == ("b", "a")
     with pytest.raises(InputError, match=r"a\.csv: column kind is missing"):
         distinct(path, "kind")
+
+
+def test_rows_come_as_texts_with_their_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "kind,m\nnew,1\nold,\n")
+    assert list(read_rows(path, ("kind", "m"))) == [
+        (f"{path}, line 2", {"kind": "new", "m": "1"}),
+        (f"{path}, line 3", {"kind": "old", "m": ""}),
+    ]
+
+
+def test_a_row_that_ends_early_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "kind,m\nnew\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 2: m is missing, the row ends before it"):
+        list(read_rows(path, ("kind", "m")))

@@ -16,6 +16,7 @@ from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
 from l4sim.cost.attention.fa3 import FA3Coefficients, fa3_attention
 from l4sim.cost.attention.flashinfer import FlashInferCoefficients, flashinfer_attention
 from l4sim.cost.attention.shape import Shape
+from l4sim.cost.attention.torch_cpu import TORCH_CPU, TorchCpuAttention, TorchCpuCoefficients
 from l4sim.cost.fitting import Errors
 from l4sim.cost.model import AttentionModel
 from l4sim.errors import InputError
@@ -23,11 +24,14 @@ from l4sim.specs.fields import Fields
 from l4sim.specs.gpu import GPU
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from l4sim.cost.attention.batch_points import BatchPoint
     from l4sim.cost.attention.fa2_fit import SkewErrors
     from l4sim.cost.attention.points import MixedPoints, SkewPoints, UniformPoints
 
 FLASHINFER_KERNELS = (flashinfer.CUDA_CORE, flashinfer.TENSOR_CORE, flashinfer.BATCH)
-KERNELS = ("fa3", "fa2", *FLASHINFER_KERNELS)
+KERNELS = ("fa3", "fa2", *FLASHINFER_KERNELS, TORCH_CPU)
 MODELS = ("tile", "mean", "sum", "skew")
 
 _ALPHA = "skew_alpha"
@@ -122,6 +126,22 @@ def fit_profiled_attention(
     return {**asdict(c), _ALPHA: alpha}, FitReport(errors)
 
 
+def fit_batch_attention(kernel: str, points: Sequence[BatchPoint], gpu: GPU) -> tuple[dict[str, Any], FitReport]:
+    """Fit one of FlashInfer's kernels or ``torch-cpu`` to batches of any lengths; a fifth of each kind is held out.
+
+    Raises InputError for a kernel that has no fit to such points, or too few points of it.
+    """
+    accepted = (*FLASHINFER_KERNELS, TORCH_CPU)
+    if kernel not in accepted:
+        raise InputError(
+            f"no fit of attention kernel '{kernel}' to measured batches: accepted are {', '.join(accepted)}"
+        )
+    from l4sim.cost.attention.batch_fit import fit_batches
+
+    coefficients, errors = fit_batches(kernel, points, gpu)
+    return coefficients, FitReport(errors)
+
+
 def assumed_attention(kernel: str, gpu: GPU) -> dict[str, Any]:
     """Coefficients of a FlashInfer kernel on a GPU where nothing was measured: fractions of the datasheet's peaks.
 
@@ -138,6 +158,8 @@ def _tile(kernel: str, given: Fields, shape: Shape, warm_l2: bool) -> AttentionM
     if kernel == "fa3":
         c = FA3Coefficients(**_values(FA3Coefficients, given, counts=("max_splits",)))
         return fa3_attention(shape, c, warm_l2=warm_l2)
+    if kernel == TORCH_CPU:
+        return TorchCpuAttention(shape, TorchCpuCoefficients(**_values(TorchCpuCoefficients, given)))
     if kernel == "fa2":
         return fa2_attention(shape, FA2Coefficients(**_values(FA2Coefficients, given, counts=("blocks_per_sm",))))
     return flashinfer_attention(kernel, shape, FlashInferCoefficients(**_values(FlashInferCoefficients, given)))

@@ -29,7 +29,6 @@ CUDA_CORE, TENSOR_CORE, BATCH = "flashinfer-cuda", "flashinfer-tensor", "flashin
 _PAGE_TOKENS = 16
 _RAMP_BYTES = 128e6
 _TILE_TOKENS = 128
-_TILE_ROWS = 128
 _TENSOR_CORE_BLOCKS_PER_SM = 2
 _PARTIAL_BYTES = 4
 
@@ -155,28 +154,43 @@ class FlashInferAttention:
         seconds = self._chunked_s(contexts, chunk, 1, slots // shape.sms, memory_s)
         return seconds + self._merge_s(chunks > len(contexts), chunks)
 
-    def _merge_s(self, split: bool, chunks: int) -> float:
-        """The second kernel that reads ``chunks`` partial results of all heads."""
+    def _merge_s(self, split: bool, chunks: float) -> float:
+        """The second kernel that reads ``chunks`` partial results of one token, all heads each."""
         if not split:
             return 0.0
         partial_bytes = 2 * _PARTIAL_BYTES * chunks * self.shape.heads * (self.shape.head_dim + 1)
         return self.c.merge_s + partial_bytes / self.c.merge_bytes_per_s
 
     def _prefill_s(self, prefills: tuple[Prefill, ...]) -> float:
-        """Tiles of 128 rows (query tokens times group size) on whole KV tiles, spread evenly but for the longest."""
+        """Query tiles on whole KV tiles, long contexts in chunks, spread evenly over SMs but for the longest block."""
         c, shape = self.c, self.shape
-        tile_s = 4 * _TILE_ROWS * _TILE_TOKENS * shape.head_dim * shape.sms / c.prefill_flops
-        longest = total = 0.0
+        queries = np.array([chunk.chunk_tokens for chunk in prefills], np.int64)
+        contexts = queries + np.array([chunk.cached_tokens for chunk in prefills], np.int64)
+        plan = plan_tensor_core(
+            contexts,
+            queries,
+            kv_heads=shape.kv_heads,
+            group_size=shape.group_size,
+            head_dim=shape.head_dim,
+            page_tokens=_PAGE_TOKENS,
+            sms=shape.sms,
+        )
+        tile_s = 4 * plan.tile_q * _TILE_TOKENS * shape.head_dim * shape.sms / c.prefill_flops
+        longest = total = partials = 0.0
         for chunk_tokens, cached_tokens, _ in prefills:
             rows = chunk_tokens * shape.group_size
             ends = np.minimum(
-                -(-np.arange(_TILE_ROWS, rows + _TILE_ROWS, _TILE_ROWS) // shape.group_size), chunk_tokens
+                -(-np.arange(plan.tile_q, rows + plan.tile_q, plan.tile_q) // shape.group_size), chunk_tokens
             )
-            loads = c.block_start_s + tile_s * -(-(cached_tokens + ends) // _TILE_TOKENS)
-            longest = max(longest, float(loads[-1]))
-            total += shape.kv_heads * float(loads.sum())
-        kv_bytes = shape.kv_bytes_per_token * sum(chunk + cached for chunk, cached, _ in prefills)
-        return c.launch_s + max(longest, total / shape.sms, float(self.memory.at(kv_bytes)))
+            visible = cached_tokens + ends
+            splits = -(-visible // plan.chunk_tokens)
+            longest_tokens = min(int(visible[-1]), plan.chunk_tokens)
+            longest = max(longest, c.block_start_s + tile_s * -(-longest_tokens // _TILE_TOKENS))
+            total += shape.kv_heads * float((c.block_start_s * splits + tile_s * -(-visible // _TILE_TOKENS)).sum())
+            partials += chunk_tokens * float(splits.mean())
+        size_bytes = shape.kv_bytes_per_token * int(contexts.sum()) + shape.query_bytes_per_token * int(queries.sum())
+        body_s = max(longest, total / shape.sms, float(self.memory.at(size_bytes)))
+        return c.launch_s + body_s + self._merge_s(plan.split, partials)
 
     @property
     def _token_s(self) -> float:

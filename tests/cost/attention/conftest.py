@@ -57,6 +57,13 @@ FA2 = {
     "blocks_per_sm": 1,
     "skew_alpha": 0.03,
 }
+TORCH_CPU = {
+    "launch_s": 2e-5,
+    "request_s": 6e-5,
+    "kv_element_s": 2e-10,
+    "pair_element_s": 5e-11,
+    "skew_alpha": 0.0,
+}
 LLAMA_8B = {"heads": 32, "kv_heads": 8, "head_dim": 128}
 
 
@@ -68,7 +75,7 @@ def h200() -> GPU:
 @pytest.fixture(scope="session")
 def coefficients(h200: GPU) -> Callable[[str], dict[str, Any]]:
     def of(kernel: str) -> dict[str, Any]:
-        measured = {"fa3": FA3, "fa2": FA2}
+        measured = {"fa3": FA3, "fa2": FA2, "torch-cpu": TORCH_CPU}
         return dict(measured[kernel]) if kernel in measured else assumed_attention(kernel, h200)
 
     return of
