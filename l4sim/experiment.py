@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from l4sim import __version__
+from l4sim.cost.affine import fit_affine
 from l4sim.cost.build import build_cost
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile, load_profile
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
+from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
@@ -27,11 +29,11 @@ from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
 from l4sim.simulator.executor import Executor
 from l4sim.simulator.migration import KINDS, REASONS, STATUSES
-from l4sim.specs.placement import Placement
 from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks
 from l4sim.specs.model import Model, load_model
+from l4sim.specs.placement import Placement
 from l4sim.workload.arrange import chain_arrival_s
 from l4sim.workload.histogram import read_histogram
 from l4sim.workload.trace import FloatArray, IntArray, Trace
@@ -67,6 +69,7 @@ class Options:
     async_scheduling: bool = True
     fast_forward: bool = True
     plan_sample: float = 0.2
+    prefix_affinity: bool = True
     plan_histogram: Path | None = None
     seed: int = 0
 
@@ -285,13 +288,40 @@ def run_policy(
 
 def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Setting:
     count, block_tokens = _sample_size(trace, setup), setup.engine.block_tokens
+    id_tokens = shared_prefix_ids(trace, block_tokens)[1] if setup.engine.prefix_caching else block_tokens
+    follow = setup.options.prefix_affinity and setup.engine.prefix_caching and trace.prefix is not None
+
+    def affinity() -> Affinity:
+        engine, mean_output = setup.engine, float(trace.output_tokens[:count].mean())
+        capacity_tokens = engine.kv_blocks * engine.block_tokens * setup.options.instances
+        return Affinity(_prices(setup, mean_output), id_tokens, capacity_tokens)
+
     return Setting(
         setup.options.instances,
         setup.options.seed,
         partition,
         sample_lengths=lambda: (trace.prompt_tokens[:count], trace.output_tokens[:count]),
         output_tokens=trace.output_tokens.tolist,
-        prefix_id_tokens=shared_prefix_ids(trace, block_tokens)[1] if setup.engine.prefix_caching else block_tokens,
+        prefix_id_tokens=id_tokens,
+        affinity=affinity if follow else None,
+    )
+
+
+def _prices(setup: Setup, output_tokens: float) -> Prices:
+    """What the cost model charges on average, for policies that weigh one thing against another."""
+    engine = setup.engine
+    affine = fit_affine(
+        setup.cost,
+        max_sequences=engine.max_num_seqs,
+        max_tokens=engine.max_num_batched_tokens,
+        max_context_tokens=engine.max_model_len,
+    )
+    return Prices(
+        affine.per_prefill_token_s,
+        affine.per_prefill_pair_s,
+        affine.per_sequence_s,
+        affine.per_context_token_s,
+        output_tokens,
     )
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEFAULT_TRACE = "long-context-mix.jsonl.gz"
-
 _COUNT = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -68,6 +66,12 @@ _OPTIONS = [
         metavar="FILE.csv",
         help="What a plan may know instead: rows of prompt_tokens, output_tokens, requests_per_s.",
     ),
+    click.option(
+        "--prefix-affinity/--no-prefix-affinity",
+        default=True,
+        show_default=True,
+        help="Let l4 weigh where a prefix lives against where a length belongs.",
+    ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout."),
 ]
@@ -86,9 +90,9 @@ def load_from_options(values: dict[str, Any]) -> Trace:
     Raises:
         InputError: the trace cannot be read, or the options do not go together.
     """
-    from l4sim.bundled import folder
+    from l4sim.bundled import DEFAULT_TRACE, folder
     from l4sim.errors import InputError
-    from l4sim.workload import arrange
+    from l4sim.workload.arrange import pace
     from l4sim.workload.load import load_trace
 
     if values["rate"] and values["rate_scale"]:
@@ -102,12 +106,13 @@ def load_from_options(values: dict[str, Any]) -> Trace:
         dejitter_s=values["dejitter"],
         limit=values["limit"],
     )
-    if values["rate"]:
-        trace = arrange.with_rate(trace, values["rate"], values["seed"])
-    if values["rate_scale"]:
-        trace = arrange.scale_rate(trace, values["rate_scale"])
-    if values["duration"]:
-        trace = arrange.within(trace, values["duration"])
+    trace = pace(
+        trace,
+        rate_per_s=values["rate"],
+        rate_scale=values["rate_scale"],
+        duration_s=values["duration"],
+        seed=values["seed"],
+    )
     for warning in trace.warnings:
         click.echo(f"{trace.name}: {warning}", err=True)
     return trace

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 from l4sim.policies.agent import Agent, Coordinator
+from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.agent import LEVELS, L4Agent, Parts
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.router import L4Router
@@ -38,6 +39,8 @@ class Setting:
     """True output lengths by request number: for the oracle, and for no other policy."""
     prefix_id_tokens: int
     """Prompt tokens that one of a request's prefix ids stands for."""
+    affinity: Callable[[], Affinity] | None
+    """Makes a memory of where prefixes were sent; None where there are none, or they are not to be followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,12 @@ class Policy:
 def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
     partition = setting.partition()
     plan = partition.plan
+    affinity = None if setting.affinity is None else setting.affinity()
     batches = [forecast.batch for forecast in partition.forecasts]
     agents = tuple(
         L4Agent(instance, plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
     )
-    return Policy(L4Router(plan), agents, partition=partition)
+    return Policy(L4Router(plan, affinity), agents, partition=partition)
 
 
 def _llumnix(setting: Setting) -> Policy:

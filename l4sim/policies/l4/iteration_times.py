@@ -2,7 +2,7 @@
 
 The planner compares hundreds of ranges of lengths, and a call of a cost model takes tens of microseconds. What does not
 depend on the lengths is measured once per batch size; what lengths add (attention, and what the kernel charges for
-their being unequal), once per bucket for single requests and twice per range for batches.
+their being unequal), once per bucket for single requests and once per range for batches.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ IntArray = NDArray[np.int64]
 Ranges = tuple[tuple[int, int], ...]
 """Ranges [first, last) of a demand's buckets."""
 
-SIZES = (1, 8, 64, 256, 1024)
+SIZES = (1, 8, 32, 256, 1024)
 """Batch sizes between which iteration times are interpolated linearly."""
-_SMALL, _LARGE = 8, 64
-"""Sizes at which a range's own lengths are tried; beyond, they add in proportion to the size."""
+_FEW, _MANY = 8, 32
+"""Size at which a range's own lengths are tried, by whether the KV cache holds many; beyond, they add in proportion."""
 
 _NO_CONTEXTS = np.empty(0, dtype=np.int64)
 
@@ -62,29 +62,26 @@ def iteration_times(
 ) -> IterationTimes:
     """Iteration times for ranges ``[first, last)`` of the demand's buckets; batches of up to ``max_num_seqs``.
 
-    The larger trial batch is left out where the KV cache of ``kv_tokens`` does not hold the smaller one.
+    ``kv_tokens`` is what the KV cache holds.
     """
     sizes = sorted({min(size, max_num_seqs) for size in SIZES})
-    floors = [_decode_s(cost, np.ones(size, dtype=np.int64)) for size in sizes]
+    floors = np.array([_decode_s(cost, np.ones(size, dtype=np.int64)) for size in sizes])
     floor_s = dict(zip(sizes, floors, strict=True))
     single_s = _single_request_s(demand, cost) - floors[0]
     tau_s = np.empty((len(ranges), len(sizes)))
     for row, (first, last) in enumerate(ranges):
         shares = _shares(demand, first, last)
         mean_context = float(shares @ demand.decode_context_tokens[first:last])
-        added_s = {1: float(shares @ single_s[first:last])}
-        for size in (min(_SMALL, max_num_seqs), min(_LARGE, max_num_seqs)):
-            if size in added_s:
-                continue
-            if size > _SMALL and mean_context * _SMALL > kv_tokens:
-                break
-            contexts = stage_lengths(demand, first, last, size)
-            # The lengths are those of evenly filled buckets: what they add is scaled to the tokens that there are.
-            scale = mean_context * size / contexts.sum()
-            added_s[size] = scale * (_decode_s(cost, contexts) - floor_s[size])
-        known = max(added_s)
-        tau_s[row] = [floor_s[size] + added_s.get(size, added_s[known] * size / known) for size in sizes]
-    return IterationTimes(np.array(sizes, dtype=np.float64), tau_s, floors[0])
+        single = float(shares @ single_s[first:last])
+        size = min(_MANY if mean_context * _MANY <= kv_tokens else _FEW, max_num_seqs)
+        contexts = stage_lengths(demand, first, last, size)
+        # The lengths are those of evenly filled buckets: what they add is scaled to the tokens that there are.
+        scale = mean_context * size / contexts.sum()
+        several = scale * (_decode_s(cost, contexts) - floor_s[size])
+        tau_s[row] = floors + np.interp(sizes, (1, size), (single, several))
+        beyond = np.array(sizes) > size
+        tau_s[row, beyond] += several * (np.array(sizes)[beyond] / size - 1)
+    return IterationTimes(np.array(sizes, dtype=np.float64), tau_s, float(floors[0]))
 
 
 def prefills_of(demand: Demand, cost: CostModel, max_num_batched_tokens: int, floor_s: float) -> Prefills:

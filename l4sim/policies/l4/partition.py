@@ -209,16 +209,21 @@ def _row(costs: FloatArray, i: int, j: int) -> FloatArray:
 
 def _shared_out(before: FloatArray, cost: FloatArray, join: np.ufunc) -> FloatArray:
     """Least totals of a stage behind others, by instances: over m, join(before[n - m], cost[m - 1])."""
-    instances = len(cost)
-    padded = np.concatenate((np.full(instances, np.inf), before[:-1]))
-    # Row n holds before[n - m] for m = instances ... 1.
-    windows = np.lib.stride_tricks.sliding_window_view(padded, instances)
-    totals = np.full(instances + 1, np.inf)
-    for low in range(1, instances + 1, _BLOCK):
-        high = min(low + _BLOCK, instances + 1)
-        # No stage has more than the n < high instances there are.
-        most = high - 1
-        totals[low:high] = join(windows[low:high, instances - most :], cost[most - 1 :: -1]).min(axis=1)
+    totals = np.full_like(before, np.inf)
+    possible, affordable = np.flatnonzero(np.isfinite(before)), np.flatnonzero(np.isfinite(cost))
+    if not len(possible) or not len(affordable) or possible[0] + affordable[0] >= len(cost):
+        return totals
+    # Neither the stages before nor this one can do with fewer instances than these.
+    others, fewest = int(possible[0]), int(affordable[0]) + 1
+    rows = len(cost) + 1 - others - fewest
+    padded = np.concatenate((np.full(rows - 1, np.inf), before[others : others + rows]))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, rows)
+    reverse = cost[fewest - 1 : fewest - 1 + rows][::-1]
+    for low in range(0, rows, _BLOCK):
+        high = min(low + _BLOCK, rows)
+        # None of these rows shares out more than ``high`` instances: the columns before are all infinite.
+        shares = join(windows[low:high, rows - high :], reverse[rows - high :])
+        totals[others + fewest + low : others + fewest + high] = shares.min(axis=1)
     return totals
 
 

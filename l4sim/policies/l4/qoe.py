@@ -9,9 +9,10 @@ instances over the buckets [first, last); per second it gets λ prompts and deco
   and Little's law closes the loop: B·D = T·tau(B). With tau(B) = o + s·B between two batch sizes, B = T·o / (D - T·s);
   each request gets a token every TPOT = m·B / T.
 - *Prefill.* A prompt is computed in iterations that decode too, p + c·(tau(B) - tau_0). Prompts wait for one another as
-  in a queue whose service is a prompt's own share of such iterations, short prompts sharing one. A router that counts
-  requests and not their tokens does less well than one queue for all instances: `_UNEVEN` says by how much. An arrival
-  at a decoding engine also waits for the running iteration and the one already planned: 1.5·tau(B) on average.
+  in a queue whose service is a prompt's own share of such iterations, short prompts sharing one. A router that sees
+  loads and no service times does less well than one queue for all instances: `_UNEVEN` says by how much. An arrival at
+  a decoding engine also waits for the running iteration and the one already planned: 1.5·tau(B) on average.
+- *Prefix cache.* What of a prompt is cached is `reuse`'s estimate; prompts are taken to have all of it or nothing.
 - *KV cache.* A stage that keeps all its slots (KV cache over mean context, at most max_num_seqs) busy with probability
   P makes prompts wait for a slot, too.
 - *Handover.* A request that enters from the stage below misses 1.5·tau(B), as an arrival does.

@@ -1,10 +1,11 @@
-"""L4's dispatch: the stage of the request's length, and in it the least loaded instance."""
+"""L4's dispatch: the stage of the request's length, and in it the least loaded instance; or where its prefix lives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.load import load_of
 from l4sim.policies.l4.messages import Boundary
 from l4sim.policies.l4.plan import Plan
@@ -15,17 +16,32 @@ from l4sim.policies.views import InstanceView, RequestView
 class L4Router:
     """Routes a request by its current length."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, affinity: Affinity | None = None) -> None:
+        """``affinity``: None to look at lengths alone."""
         self._ranges = Ranges(plan)
+        self._affinity = affinity
         self._positions: dict[int, int] = {}
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the least loaded instance of the request's stage."""
+        """Return the least loaded instance of the request's stage, or the one that holds its prefix if that is worth it.
+
+        Source of the former: the paper; of the latter: ours, see `affinity`.
+        """
         if len(self._positions) != len(instances):
             self._learn(instances)
         stage = self._ranges.stage_for(request.context_tokens)
         positions = [self._positions[member] for member in self._ranges.members(stage)]
-        return min(positions, key=lambda position: load_of(instances[position]))
+        position = min(positions, key=lambda position: load_of(instances[position]))
+        if self._affinity is None or not request.prefix_ids:
+            return position
+        holder, cached_tokens = self._affinity.holder(request.prefix_ids)
+        held_at = self._positions.get(holder)
+        if held_at is not None and held_at != position:
+            price = self._affinity.price
+            if price(request, instances[held_at], cached_tokens) < price(request, instances[position], 0):
+                position = held_at
+        self._affinity.sent(request.prefix_ids, instances[position].instance)
+        return position
 
     def _learn(self, instances: Sequence[InstanceView]) -> None:
         """Instances have come up, or one has gone."""
