@@ -70,7 +70,7 @@ def test_unequal_lengths_cost_what_the_kernel_charges_for_them():
     ranges = [(9, 10), (0, 10)]
     times = iteration_times(DEMAND, _LongestCounts(), ranges, 256, 10**7)
     narrow, wide = (
-        (tau_s[2] - 1e-3) / (64e-8 * mean_context(*span)) for tau_s, span in zip(times.tau_s, ranges, strict=True)
+        (tau_s[2] - 1e-3) / (32e-8 * mean_context(*span)) for tau_s, span in zip(times.tau_s, ranges, strict=True)
     )
     # Padding of half an octave, and of all lengths up to the same bound.
     assert 1 < narrow < 1.25
