@@ -83,6 +83,8 @@ class DecodingRequest(NamedTuple):
     request: int
     """The request's number."""
     context_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens that it found in the prefix cache."""
 
 
 class QueuedRequest(NamedTuple):
@@ -91,4 +93,5 @@ class QueuedRequest(NamedTuple):
     request: int
     """The request's number."""
     prompt_tokens: int
-    waited_s: float
+    cached_tokens: int
+    """Prompt tokens that it would find in the prefix cache now."""

@@ -257,14 +257,14 @@ class ServerView:
         """The requests that decode now."""
         decoding = self._server.instance.decoding
         done = self._server.iteration_under_way - 1
-        return [DecodingRequest(r.index, decoding.context_tokens(r) + done) for r in decoding.requests]
+        return [DecodingRequest(r.index, decoding.context_tokens(r) + done, r.cached_tokens) for r in decoding.requests]
 
     def queued(self) -> Sequence[QueuedRequest]:
         """The requests that wait and have not begun, head first."""
-        now_s = self._server._clock.now_s
+        instance = self._server.instance
         return [
-            QueuedRequest(r.index, r.prompt_tokens, now_s - r.arrival_s)
-            for r in self._server.instance.waiting
+            QueuedRequest(r.index, r.prompt_tokens, instance.pool.match(r).tokens)
+            for r in instance.waiting
             if not r.has_begun
         ]
 
@@ -274,4 +274,5 @@ class ServerView:
         found = decoding.find(request)
         if found is None:
             return None
-        return DecodingRequest(request, decoding.context_tokens(found) + self._server.iteration_under_way - 1)
+        context_tokens = decoding.context_tokens(found) + self._server.iteration_under_way - 1
+        return DecodingRequest(request, context_tokens, found.cached_tokens)

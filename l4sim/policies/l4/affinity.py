@@ -4,13 +4,13 @@ A router remembers which instance it last sent each prefix to. With a request wh
 holds, it compares that instance with the least loaded one of the request's stage by what each would cost everybody, in
 seconds:
 
-    price(i) = (pending_i + new_i) · p  +  running_i · new_i · p          waiting and prefill: mine, and the others' pause
-             + out · (running_i · s + context_i · c)                      my decoding among them
-             + out · running_i · (s + context · c)                        theirs with me
+    price(i) = (pending_i + new_i) · p + running_i · new_i · p       waiting and prefill: mine, and the others' pause
+             + out · (running_i · s + context_i · c)                 my decoding among them
+             + out · running_i · (s + context · c)                   theirs with me
 
-with ``new_i`` the prompt tokens that instance i has to compute, ``p`` seconds per prompt token, ``s`` seconds per request
-and ``c`` per context token in an iteration, ``out`` the mean output. Recomputation saved is worth more than the length
-match where the price is lower: a short-context batch makes ``running`` large, so a long request in it is dear.
+with ``new_i`` the prompt tokens that instance i has to compute, ``p`` seconds per prompt token, ``s`` seconds per
+request and ``c`` per context token in an iteration, ``out`` the mean output. Recomputation saved is worth more than the
+length match where the price is lower: a short-context batch makes ``running`` large, so a long request in it is dear.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Affinity:
     """Where prefixes were sent, and whether to follow them."""
 
     def __init__(self, prices: Prices, id_tokens: int, capacity_tokens: int) -> None:
-        """``id_tokens``: prompt tokens that one prefix id stands for; ``capacity_tokens``: KV tokens of all instances."""
+        """``id_tokens``: prompt tokens that one prefix id stands for; ``capacity_tokens``: KV of all instances."""
         self._prices = prices
         self._id_tokens = id_tokens
         self._most_ids = max(capacity_tokens // id_tokens, 1)

@@ -90,7 +90,9 @@ class L4Agent:
             case Started():
                 return self._start()
             case Crossed(request):
-                return self._outgrown(request.request, own, now_s)
+                _, hi = self._ranges.range_of(self._ranges.stage_of_instance(self._instance))
+                # One that is already beyond was placed here for its prefix, or the boundary has moved under it.
+                return self._outgrown(request.request, own, now_s) if request.context_tokens <= hi else ()
             case Received(sender, message):
                 return self._receive(sender, message, own, now_s)
             case TimerFired(name):

@@ -6,6 +6,8 @@ first (they have no KV to copy), until half the gap is gone. If nobody of its ow
 waiting, the next bid goes to the stages above and below, where the bar is higher: such a request is served out of its
 range.
 
+- *Prefix cache*: a request that found half of its prompt cached here, or would, stays: elsewhere it would be computed
+  again, or its copy would push other prefixes out.
 - *Hysteresis*: a peer answers only below `WITHIN` (`ACROSS`) of the bidder's load.
 - *Ping-pong guard*: moving closes half the gap at most, so it never turns round; and a request that has come by
   rebalancing is not moved again, nor handed over, for `SETTLED_S`.
@@ -116,14 +118,17 @@ class Balance:
         chosen: list[int] = []
         for queued in reversed(own.queued()):
             size = queued_load(queued.prompt_tokens)
-            if size <= budget and len(chosen) < MOST_QUEUED and queued.request not in self._settling:
+            free = queued.request not in self._settling and 2 * queued.cached_tokens < queued.prompt_tokens
+            if free and size <= budget and len(chosen) < MOST_QUEUED:
                 chosen.append(queued.request)
                 budget -= size
         if not chosen and budget >= 1:
             movable = [
                 (decoding.context_tokens, decoding.request)
                 for decoding in own.decoding()
-                if decoding.request not in self._settling and decoding.request not in self._moving
+                if decoding.request not in self._settling
+                and decoding.request not in self._moving
+                and 2 * decoding.cached_tokens < decoding.context_tokens
             ]
             chosen = [max(movable)[1]] if movable else []
         self._moving.update(chosen)

@@ -23,7 +23,7 @@ class L4Router:
         self._positions: dict[int, int] = {}
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the least loaded instance of the request's stage, or the one that holds its prefix if that is worth it.
+        """Return the least loaded instance of the request's stage, or the holder of its prefix if that is worth it.
 
         Source of the former: the paper; of the latter: ours, see `affinity`.
         """
