@@ -6,6 +6,9 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
+DEFAULT_TRACE = "long-context-mix.jsonl.gz"
+"""The trace of who names none."""
+
 
 def folder(kind: str) -> Path:
     """The folder of bundled ``"profiles"`` or ``"traces"``.

@@ -65,6 +65,27 @@ def dejitter(trace: Trace, tick_s: float, seed: int) -> Trace:
     return take(moved, np.argsort(chain_arrival_s(moved), kind="stable"))
 
 
+def pace(
+    trace: Trace,
+    *,
+    rate_per_s: float | None = None,
+    rate_scale: float | None = None,
+    duration_s: float | None = None,
+    seed: int = 0,
+) -> Trace:
+    """The trace at a rate, or at its own scaled (see `with_rate`, `scale_rate`), and only its first seconds.
+
+    Raises `InputError` if both rates are given, or a value is out of range.
+    """
+    if rate_per_s is not None and rate_scale is not None:
+        raise InputError("a rate and a rate scale exclude one another")
+    if rate_per_s is not None:
+        trace = with_rate(trace, rate_per_s, seed)
+    if rate_scale is not None:
+        trace = scale_rate(trace, rate_scale)
+    return trace if duration_s is None else within(trace, duration_s)
+
+
 def head(trace: Trace, rows: int) -> Trace:
     """The first ``rows`` requests. Raises `InputError` unless that is at least one."""
     if rows < 1:

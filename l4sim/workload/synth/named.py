@@ -50,8 +50,9 @@ def synthesize_named(
     """Make a trace; the same arguments give the same trace.
 
     Lengths come from a preset's name (``lengths``), from two distributions as text (see `parse_lengths`), or from the
-    rows of another trace, which ``lengths_from`` loads. ``parameters`` holds what the arrival process takes (``rate_per_s``, ...) and what sessions
-    take, None for what was not given. ``spelling`` is what the user calls an argument, for messages.
+    rows of another trace, which ``lengths_from`` loads. ``parameters`` holds what the arrival process takes
+    (``rate_per_s``, ...) and what sessions take, None for what was not given. ``spelling`` is what the user calls an
+    argument, for messages.
 
     Raises:
         InputError: arguments that are missing, unknown, out of range or do not go together.

@@ -1,0 +1,1 @@
+"""Many simulations: grids, capacity searches, on one machine or many."""

@@ -1,0 +1,132 @@
+"""Capacity: the highest rate, or the fewest instances, with which a policy meets an SLO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+from l4sim.errors import InputError
+from l4sim.sweeps.grid import expand
+from l4sim.sweeps.points import Point, Row, Value, is_setting
+from l4sim.sweeps.slo import parse_slo
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Evaluate = Callable[[Sequence[Point]], list[Row]]
+"""Rows of points, as `l4sim.sweeps.runner.run_points` gives them."""
+
+SEARCHES = ("rate", "instances")
+TOLERANCE = 0.02
+"""Width of the final bracket of a rate over its lower end."""
+_HIGHEST_RATE_PER_S = 2.0**20
+_MOST_INSTANCES = 1024
+
+
+def search_capacity(
+    grid: Mapping[str, Any],
+    search: str,
+    evaluate: Evaluate,
+    *,
+    slo: str,
+    price_usd_per_gpu_hour: float | None = None,
+    tolerance: float = TOLERANCE,
+    where: str = "grid",
+) -> DataFrame:
+    """The capacity for every combination of the grid but the seed, which takes part in every decision.
+
+    ``search`` is ``rate``: the highest rate in requests/s that meets the SLO, by doubling or halving from 1/s, then by
+    bisection until the bracket is narrower than ``tolerance`` times its lower end; or ``instances``: the fewest, by
+    doubling from one and bisection, exactly. A candidate is good if the SLO is met with every seed of the grid. All
+    combinations are searched together, so that an executor has a point of each at a time.
+
+    A row holds the settings, ``rate_per_s`` or ``instances`` as found (missing if none is good), the figures of the
+    first seed there, and ``search_points``, how many simulations it took; with a price also
+    ``usd_per_million_output_tokens``.
+
+    It is assumed that what is good stays good at lower rates and with more instances: where it does not, the edge that
+    is found is one of several.
+
+    Raises:
+        InputError: an unknown search, an SLO that cannot be read, or a grid that names what is searched.
+    """
+    from pandas import DataFrame
+
+    if search not in SEARCHES:
+        raise InputError(f"no search '{search}': accepted are {', '.join(SEARCHES)}")
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance is {tolerance}, accepted is above 0 and below 1")
+    parse_slo(slo)
+    name = "rate_per_s" if search == "rate" else "instances"
+    settings = expand(grid, where)
+    if name in settings[0] or (search == "rate" and "rate_scale" in settings[0]):
+        raise InputError(f"{where}: a search for {search} chooses {name}: leave it out of the grid")
+    by_combination: dict[tuple[tuple[str, Value], ...], list[dict[str, Value]]] = {}
+    for setting in settings:
+        combination = tuple((key, value) for key, value in setting.items() if key != "seed")
+        by_combination.setdefault(combination, []).append(setting)
+    searches = [_Search(tolerance, whole=search == "instances") for _ in by_combination]
+    while any(one.candidate is not None for one in searches):
+        asked = [
+            (one, [Point({**setting, name: one.candidate}, slo, price_usd_per_gpu_hour) for setting in seeds])
+            for one, seeds in zip(searches, by_combination.values(), strict=True)
+            if one.candidate is not None
+        ]
+        rows = iter(evaluate([point for _, points in asked for point in points]))
+        for one, points in asked:
+            one.take([next(rows) for _ in points])
+    found = [
+        {**dict(combination), name: one.good, **one.row(), "search_points": one.points}
+        for combination, one in zip(by_combination, searches, strict=True)
+    ]
+    return DataFrame(found)
+
+
+class _Search:
+    """One bracket: ``good`` meets the SLO, ``bad`` does not."""
+
+    def __init__(self, tolerance: float, *, whole: bool) -> None:
+        self._tolerance, self._whole = tolerance, whole
+        self.good: float | None = None
+        self._bad: float | None = None
+        self._best: Row = {}
+        self._error = ""
+        self.points = 0
+        self.candidate: float | None = 1 if whole else 1.0
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Learn the candidate's rows, one per seed, and choose the next one; None when nothing is left to learn."""
+        self.points += len(rows)
+        self._error = next((str(row["error"]) for row in rows if row["status"] == "failed"), "")
+        if not self._error and all(row["meets_slo"] for row in rows):
+            self.good, self._best = self.candidate, rows[0]
+        else:
+            self._bad = self.candidate
+        # A policy that some number of instances is too small for may be had with more; a rate mends nothing.
+        self.candidate = self._next_count() if self._whole else None if self._error else self._next_rate()
+
+    def row(self) -> Row:
+        """The figures at the capacity; where there is none, why."""
+        figures = {name: value for name, value in self._best.items() if not is_setting(name)}
+        if self.good is None:
+            return {
+                "status": "failed",
+                "error": self._error or "the SLO is not met anywhere: is it below the latency of one?",
+            }
+        if self._bad is None and not self._whole:
+            return {**figures, "error": "the SLO is met at any rate: the trace is too short to saturate the cluster"}
+        return figures
+
+    def _next_rate(self) -> float | None:
+        if self._bad is None:
+            return None if self.good is None or self.good >= _HIGHEST_RATE_PER_S else 2 * self.good
+        if self.good is None:
+            return None if self._bad <= 1 / _HIGHEST_RATE_PER_S else self._bad / 2
+        return None if self._bad <= (1 + self._tolerance) * self.good else sqrt(self.good * self._bad)
+
+    def _next_count(self) -> int | None:
+        bad = int(self._bad or 0)
+        if self.good is None:
+            return None if bad >= _MOST_INSTANCES else min(2 * bad, _MOST_INSTANCES)
+        return (bad + int(self.good)) // 2 if self.good - bad > 1 else None

@@ -1,0 +1,180 @@
+"""Grids: every combination of the values given for a key, from YAML or from Python."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from inspect import signature
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from l4sim.errors import InputError
+from l4sim.experiment import Options
+from l4sim.policies.registry import check_policy
+from l4sim.sweeps.points import LOADING, PACE, Point, Value
+from l4sim.workload.arrange import pace
+from l4sim.workload.load import load_trace
+from l4sim.workload.synth.named import ARRIVALS, PARAMETERS, synthesize_named
+from l4sim.workload.synth.sessions import Sessions
+
+ALIASES = {
+    "policy": "policies",
+    "seeds": "seed",
+    "rate": "rate_per_s",
+    "duration": "duration_s",
+    "dejitter": "dejitter_s",
+    "preset": "lengths",
+}
+"""The command line's names, and singular and plural, for keys whose own name tells the unit."""
+
+DEFAULT_POLICIES = ("round-robin", "least-outstanding", "l4")
+
+
+def _kind(hint: Any) -> type:
+    """The kind of value for a parameter of this type, None aside; what is no number is written as text."""
+    return next((kind for kind in (bool, int, float) if hint is kind or kind in get_args(hint)), str)
+
+
+def _kinds(parameters: Any, names: Iterable[str]) -> dict[str, type]:
+    hints = get_type_hints(parameters)
+    return {name: _kind(hints[name]) for name in names}
+
+
+_NOT_IN_GRID = ("seed", "parameters", "spelling")
+_SYNTH_KINDS = {
+    **_kinds(synthesize_named, (name for name in signature(synthesize_named).parameters if name not in _NOT_IN_GRID)),
+    **{
+        name: kind
+        for made in (*ARRIVALS.values(), Sessions)
+        for name, kind in _kinds(made, (field.name for field in fields(made) if field.name in PARAMETERS)).items()
+    },
+}
+_KINDS = {
+    "policies": str,
+    "trace": str,
+    **_kinds(load_trace, LOADING),
+    **_kinds(pace, PACE),
+    **_kinds(Options, (field.name for field in fields(Options))),
+}
+KEYS = (*_KINDS, "synth")
+"""What a grid may name; below ``synth``, what `synthesize_named` takes."""
+
+
+def read_grid(path: Path) -> dict[str, Any]:
+    """The grid in a YAML file: keys with a value, or a list of values.
+
+    Raises:
+        InputError: the file cannot be read, is no mapping, or names a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    try:
+        grid = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: {error.problem}") from None
+    if not isinstance(grid, dict):
+        raise InputError(f"{path}: accepted is a mapping of keys to values, such as 'rate: [10, 20]'")
+    return grid
+
+
+def expand(grid: Mapping[str, Any], where: str = "grid") -> list[dict[str, Value]]:
+    """The settings of every point: all combinations, the last key changing fastest and policies slowest of all.
+
+    A key's value is one value or a list of them; ``synth`` holds keys of its own. ``where`` names the grid in messages.
+
+    Raises:
+        InputError: an unknown key, a value of the wrong kind, an empty list, or keys that exclude one another.
+    """
+    axes: dict[str, list[Value]] = {}
+    for name, values in _flat(grid, where):
+        if name in axes:
+            raise InputError(f"{where}: key {name!r} is given twice")
+        axes[name] = values
+    if any(name.startswith("synth.") for name in axes):
+        for name in ("trace", *LOADING):
+            if name in axes:
+                raise InputError(f"{where}: {name} is about a trace's file, and synth makes a trace: give one of them")
+    policies = axes.pop("policies", list(DEFAULT_POLICIES))
+    for policy in policies:
+        check_policy(str(policy))
+    axes = {"policy": policies, **axes}
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+def grid_points(
+    grid: Mapping[str, Any], where: str = "grid", *, slo: str | None = None, price_usd_per_gpu_hour: float | None = None
+) -> list[Point]:
+    """The points of a grid; raises like `expand`."""
+    return [Point(settings, slo, price_usd_per_gpu_hour) for settings in expand(grid, where)]
+
+
+def _flat(grid: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[Value]]]:
+    for given, values in grid.items():
+        name = _known(given, KEYS, where)
+        if name == "synth":
+            if not isinstance(values, Mapping):
+                raise InputError(f"{where}: synth: accepted are keys of its own: {', '.join(_SYNTH_KINDS)}")
+            for inner, inner_values in values.items():
+                inner_name = _known(inner, tuple(_SYNTH_KINDS), f"{where}: synth")
+                yield f"synth.{inner_name}", _values(inner_values, _SYNTH_KINDS[inner_name], f"{where}: synth.{inner}")
+        else:
+            yield name, _values(values, _KINDS[name], f"{where}: {given}")
+
+
+def _known(given: Any, accepted: Sequence[str], where: str) -> str:
+    """The key's own name."""
+    name = ALIASES.get(given, str(given))
+    if name not in accepted:
+        close = difflib.get_close_matches(name, accepted, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise InputError(f"{where}: unknown key {given!r}{hint}; accepted are {', '.join(accepted)}")
+    return name
+
+
+def _values(values: Any, kind: type, where: str) -> list[Value]:
+    listed = list(values) if isinstance(values, (list, tuple, range)) else [values]
+    if not listed:
+        raise InputError(f"{where}: the list is empty")
+    checked = [_value(value, kind, where) for value in listed]
+    if len(set(checked)) < len(checked):
+        raise InputError(f"{where}: a value is given twice")
+    return checked
+
+
+def _value(value: Any, kind: type, where: str) -> Value:
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    if isinstance(value, Path):
+        value = str(value)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool) == isinstance(value, bool)
+    if value is not None and not fits:
+        raise InputError(f"{where}: {value!r} is not {names[kind]}")
+    return float(value) if kind is float and value is not None else value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with two differences: a key given twice is an error, and only true and false are booleans (on and off
+    are names).
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
