@@ -66,7 +66,7 @@ class Profile:
     host_overhead_s: float
     """Seconds per iteration that the host adds and asynchronous scheduling does not hide."""
     errors: Mapping[str, Mapping[str, Any]]
-    """Held-out errors of ``linear`` and ``all_reduce``; empty if nothing was measured."""
+    """Held-out errors of ``linear``, ``all_reduce``, ``operators`` and ``iteration``; empty if nothing was measured."""
     sources: Mapping[str, str]
     """Where each operator's figures come from, by section."""
     content_hash: str
@@ -113,13 +113,13 @@ def _profile(root: Fields, content_hash: str) -> Profile:
     linear = root.object("linear").only("coefficients", "errors", "source")
     elementwise = root.object("elementwise").only("coefficients", "source")
     all_reduce = root.object("all_reduce").only("gpus", "errors", "source")
-    operators = root.object("operators").only("models", "source")
-    host = root.object("host_overhead").only("seconds", "source")
+    operators = root.object("operators").only("models", "errors", "source")
+    host = root.object("host_overhead").only("seconds", "errors", "source")
     return Profile(
         name=root.text("name"),
         measured=root.flag("measured"),
-        gpu=_gpu(root.object("gpu")),
-        provenance=_provenance(root.object("provenance")),
+        gpu=read_gpu(root.object("gpu")),
+        provenance=read_provenance(root.object("provenance")),
         default_kernel=default_kernel,
         kernels=kernels,
         linear=_gemm(linear.object("coefficients")),
@@ -127,13 +127,28 @@ def _profile(root: Fields, content_hash: str) -> Profile:
         all_reduce=_all_reduce(all_reduce.object("gpus")),
         operators=tuple(_operators(entry) for entry in operators.objects("models")),
         host_overhead_s=host.number("seconds"),
-        errors={"linear": linear.object("errors").values, "all_reduce": all_reduce.object("errors").values},
+        errors={
+            "linear": linear.object("errors").values,
+            "all_reduce": all_reduce.object("errors").values,
+            "operators": _optional_errors(operators),
+            "iteration": _optional_errors(host),
+        },
         sources={name: root.object(name).text("source") for name in sections[3:]},
         content_hash=content_hash,
     )
 
 
-def _gpu(section: Fields) -> GPU:
+def _optional_errors(section: Fields) -> Mapping[str, Any]:
+    """Errors of what few profiles have measured."""
+    return section.object("errors").values if "errors" in section.values else {}
+
+
+def read_gpu(section: Fields) -> GPU:
+    """A GPU as ``profile.json`` holds it.
+
+    Raises:
+        InputError: a field that is missing, unknown or invalid.
+    """
     section.only(*(field.name for field in fields(GPU)))
     return GPU(
         name=section.text("name"),
@@ -147,7 +162,12 @@ def _gpu(section: Fields) -> GPU:
     )
 
 
-def _provenance(section: Fields) -> Provenance:
+def read_provenance(section: Fields) -> Provenance:
+    """Where figures come from, as ``profile.json`` holds it.
+
+    Raises:
+        InputError: a field that is missing, unknown or invalid.
+    """
     section.only(*(field.name for field in fields(Provenance)))
     return Provenance(
         date=section.optional_text("date"),
