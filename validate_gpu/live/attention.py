@@ -53,7 +53,9 @@ class TorchAttention:
             own = pages.to(keys.device)
             own_keys, own_values = (part[own].flatten(0, 1)[:context].transpose(0, 1) for part in (keys, values))
             # Query row i of the last `count` tokens sees all tokens up to its own.
-            mask = torch.ones(count, context, dtype=torch.bool, device=queries.device).tril(context - count)
+            mask = None
+            if count > 1:
+                mask = torch.ones(count, context, dtype=torch.bool, device=queries.device).tril(context - count)
             attended = scaled_dot_product_attention(
                 queries[rows].transpose(0, 1), own_keys, own_values, attn_mask=mask, enable_gqa=True
             )

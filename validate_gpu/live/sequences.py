@@ -22,11 +22,13 @@ class Sequences:
 
     def tokens(self, request: int, prompt_tokens: int, start: int, end: int) -> TokenIds:
         """Ids of a request's tokens ``[start, end)``, prompt and sampled; shape ``[end - start]``."""
-        prompt = prompt_ids(request, start, min(end, prompt_tokens), self._vocab, self._seed)
-        if end <= prompt_tokens:
-            return prompt
-        sampled = self.sampled[request][max(start - prompt_tokens, 0) : end - prompt_tokens]
-        return np.concatenate([prompt, np.frombuffer(sampled, dtype=np.int64)])
+        parts = []
+        if start < prompt_tokens:
+            parts.append(prompt_ids(request, start, min(end, prompt_tokens), self._vocab, self._seed))
+        if end > prompt_tokens:
+            sampled = self.sampled[request][max(start - prompt_tokens, 0) : end - prompt_tokens]
+            parts.append(np.frombuffer(sampled, dtype=np.int64))
+        return np.concatenate(parts)
 
     def append(self, request: int, position: int, token: int) -> None:
         """Note the ``position``-th sampled token, from 0; what an instance sampled as it died is overwritten."""
@@ -40,7 +42,7 @@ def prompt_ids(request: int, start: int, end: int, vocab: int, seed: int) -> Tok
 
     SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA '14).
     """
-    positions = np.arange(start, max(end, start), dtype=np.uint64)
+    positions = np.arange(start, end, dtype=np.uint64)
     offset = np.uint64((seed * 0x9E3779B97F4A7C15 + request * 0xD1B54A32D192ED03) % 2**64)
     mixed = positions * np.uint64(0x9E3779B97F4A7C15) + offset
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -1,0 +1,70 @@
+import dataclasses
+
+import pytest
+
+from l4sim.errors import InputError
+from l4sim.experiment import Options, resolve
+from tests.validate_gpu.live.small import make_trace
+from validate_gpu.live.build import LiveOptions
+from validate_gpu.lockstep import lockstep, repeat
+
+POLICIES = ("round-robin", "llumnix", "l4")
+TRACE = make_trace([0.01 * number for number in range(24)], [40, 300, 7, 600, 25, 90] * 4, [60, 3, 90, 20, 150, 40] * 4)
+CPU = LiveOptions(device="cpu")
+
+
+def setup(**changes):
+    options = {
+        "instances": 3,
+        "model": "tiny",
+        "max_model_len": 1024,
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": 256,
+        "kv_blocks": 90,
+        "prefix_caching": False,
+    }
+    return resolve(Options(**{**options, **changes}))
+
+
+def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
+    live = lockstep(TRACE, POLICIES, setup(), CPU)
+    for run, again in zip(live.runs, repeat(TRACE, POLICIES, setup(), live.seconds), strict=True):
+        assert (run.requests["status"] == "finished").all()
+        assert run.requests.equals(again.requests)
+        assert run.iterations.equals(again.iterations)
+        assert run.migrations.equals(again.migrations)
+
+
+def test_an_iterations_time_is_the_one_measured():
+    live = lockstep(TRACE, ["round-robin"], setup(), CPU)
+    iterations = live.runs[0].iterations
+    for instance, seconds in live.seconds["round-robin"].items():
+        own = iterations[iterations["instance"] == instance]
+        assert (own["end_s"] - own["start_s"]).tolist() == pytest.approx(seconds)
+        assert min(seconds) > 0
+
+
+def test_the_device_is_described():
+    device = lockstep(make_trace([0], [4], [2]), ["round-robin"], setup(), CPU).device
+    assert device["device"] == "cpu"
+    assert device["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prefix_caching": True}, "a live run has no prefix cache: accepted is --no-prefix-caching"),
+        ({"tensor_parallel": 2}, "--tensor-parallel 2: accepted in a live run is 1"),
+        ({"kv_blocks": 10**8}, r"do not fit the .* GiB free on the CPU .*: accepted is --kv-blocks \d+ or fewer"),
+    ],
+)
+def test_what_live_instances_cannot_do_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        lockstep(TRACE, POLICIES, setup(**changes), CPU)
+
+
+def test_an_attention_that_needs_a_gpu_is_refused_on_a_cpu():
+    with pytest.raises(InputError, match="--attention cuda-cores needs a GPU: accepted on cpu is torch"):
+        lockstep(TRACE, POLICIES, setup(), dataclasses.replace(CPU, attention="cuda-cores"))
+    with pytest.raises(InputError, match="no attention 'fast': accepted are auto, torch, tensor-cores"):
+        lockstep(TRACE, POLICIES, setup(), dataclasses.replace(CPU, attention="fast"))
