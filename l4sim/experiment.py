@@ -24,7 +24,7 @@ from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.reuse import Reuse, measure_reuse, prefix_uses
-from l4sim.policies.registry import Setting, build_policy, check_policy
+from l4sim.policies.registry import Policy, Setting, build_policy, check_policy
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
 from l4sim.simulator.executor import Executor
@@ -283,7 +283,7 @@ def run_policy(
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
-    return tables(name, trace, result, policy.partition, options.instances)
+    return _tables(name, trace, result, policy, options.instances)
 
 
 def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Setting:
@@ -365,10 +365,8 @@ def timed_plan(
     return made, time.perf_counter() - start
 
 
-def tables(name: str, trace: Trace, result: SimulationResult, made: Partition | None, instances: int) -> Run:
+def _tables(name: str, trace: Trace, result: SimulationResult, policy: Policy, instances: int) -> Run:
     """A run's flat rows as tables, requests in the trace's order."""
-    from pandas import DataFrame
-
     from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows
 
     ids = {"request_id": trace.request_id}
@@ -380,8 +378,8 @@ def tables(name: str, trace: Trace, result: SimulationResult, made: Partition | 
         frame_from_rows(name, requests, REQUESTS, request_words),
         frame_from_rows(name, result.iterations, ITERATIONS, {}),
         frame_from_rows(name, result.migrations, MIGRATIONS, migration_words),
-        None if made is None else made.plan.stages,
-        DataFrame({column: [] for column in BOUNDARIES}),
+        None if policy.partition is None else policy.partition.plan.stages,
+        frame_from_rows(name, array("d", [n for move in policy.boundary_moves for n in move]), BOUNDARIES, {}),
         instances,
     )
 

@@ -52,6 +52,8 @@ class Policy:
     """None, or one per instance."""
     coordinator: Coordinator | None = None
     partition: Partition | None = None
+    boundary_moves: Sequence[tuple[float, int, int]] = ()
+    """Grows during the run: when which stage's upper end was moved, and to how many tokens."""
 
 
 def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
@@ -62,7 +64,8 @@ def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
     agents = tuple(
         L4Agent(instance, plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
     )
-    return Policy(L4Router(plan, affinity), agents, partition=partition)
+    router = L4Router(plan, affinity)
+    return Policy(router, agents, partition=partition, boundary_moves=router.moves)
 
 
 def _llumnix(setting: Setting) -> Policy:

@@ -18,6 +18,8 @@ class L4Router:
 
     def __init__(self, plan: Plan, affinity: Affinity | None = None) -> None:
         """``affinity``: None to look at lengths alone."""
+        self.moves: list[tuple[float, int, int]] = []
+        """Boundaries taken over: when, which stage's upper end, and to how many tokens."""
         self._ranges = Ranges(plan)
         self._affinity = affinity
         self._positions: dict[int, int] = {}
@@ -52,5 +54,5 @@ class L4Router:
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
         """Take over a boundary that has moved."""
-        if isinstance(message, Boundary):
-            self._ranges.apply(message)
+        if isinstance(message, Boundary) and self._ranges.apply(message):
+            self.moves.append((now_s, message.stage, self._ranges.bounds[message.stage]))
