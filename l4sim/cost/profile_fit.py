@@ -15,6 +15,7 @@ from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
+from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json, scaled_kernels
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
@@ -111,6 +112,12 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
 def curve_json(curve: Curve, size: str) -> dict[str, list[float]]:
     """A curve as ``profile.json`` holds it, its sizes named by what they are."""
     return {size: list(curve.sizes), "seconds": list(curve.seconds)}
+
+
+def operators_json(operators: MeasuredOperators) -> dict[str, Any]:
+    """One model's operators as ``profile.json`` holds them."""
+    curves = {"layer": "tokens", "once": "tokens", "sampled": "sequences"}
+    return asdict(operators) | {name: curve_json(getattr(operators, name), size) for name, size in curves.items()}
 
 
 def write_profile(profile: dict[str, Any], out: Path) -> Path:

@@ -18,7 +18,7 @@ from l4sim.cost.gemm_fit import GemmPoints, fit_gemm
 from l4sim.cost.linear import layer_shapes
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.points import distinct, read_points
-from l4sim.cost.profile_fit import curve_json
+from l4sim.cost.profile_fit import curve_json, operators_json
 from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
@@ -103,7 +103,7 @@ def import_profile(
             "coefficients": asdict(ElementwiseCoefficients(smallest_s, _BANDWIDTH_FRACTION)),
             "source": f"{_SOURCE}: the smallest norms, rotary embeddings and activations; bandwidth not measured",
         },
-        "operators": {"models": [_operators_json(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
+        "operators": {"models": [operators_json(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
         "all_reduce": {
             "gpus": {
                 str(gpus): curve_json(roofline_all_reduce(gpu.link_bytes_per_s, gpus), "size_bytes")
@@ -139,11 +139,6 @@ def read_operators(dense: Path, per_sequence: Path, model: Model, tensor_paralle
         once=_sum(dense, "tokens", _ONCE, {}),
         sampled=_sum(per_sequence, "sequences", _SAMPLED, _SAMPLED_OPTIONAL),
     )
-
-
-def _operators_json(operators: MeasuredOperators) -> dict[str, Any]:
-    curves = {"layer": "tokens", "once": "tokens", "sampled": "sequences"}
-    return asdict(operators) | {name: curve_json(getattr(operators, name), size) for name, size in curves.items()}
 
 
 def _product_points(dense: Path, per_sequence: Path, model: Model, tensor_parallel: int) -> GemmPoints:

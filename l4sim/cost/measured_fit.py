@@ -1,0 +1,145 @@
+"""Making a ``profile.json`` of a folder of points that ``l4sim profile measure`` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l4sim.cost.attention import FLASHINFER_KERNELS, build_attention, fit_batch_attention
+from l4sim.cost.attention.batch_points import PREFILL_KERNEL, BatchPoint
+from l4sim.cost.communication import roofline_all_reduce
+from l4sim.cost.curve import thinned_curve
+from l4sim.cost.gemm_fit import GemmPoints, fit_gemm
+from l4sim.cost.measured import Measured, ModelKey, read_attention, read_columns, read_iterations, read_measured
+from l4sim.cost.measured_operators import fit_elementwise, fit_host_overhead, fit_operators, left_out_errors
+from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.profile_fit import curve_json, operators_json
+from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
+from l4sim.errors import InputError
+from l4sim.specs.gpu import GPU
+
+_ALL_REDUCE_TOLERANCE = 0.03
+# The correction's 78 knots need as many shapes as a broad grid has.
+_CORRECTED_SHAPES = 30
+_LEAST_SHAPES = 5
+_LEAST_ITERATIONS = 4
+
+
+def fit_measured(folder: Path) -> dict[str, Any]:
+    """Fit everything in a measured folder; returns what ``profile.json`` holds, held-out errors included.
+
+    FlashInfer's kernels with too few points are kept by assumption, and say so.
+
+    Raises:
+        InputError: a table that is missing or cannot be read, or too few points of the kernel that serves.
+    """
+    measured = read_measured(folder)
+    gpu = measured.gpu
+    kernels = _kernels(measured, read_attention(folder, gpu))
+    linear, linear_errors = _linear(folder, gpu)
+    operators = fit_operators(folder)
+    host_s, host_errors, host_source = _host(folder, measured, kernels, {k: v for k, (v, _) in operators.items()})
+    return {
+        "name": measured.name,
+        "measured": True,
+        "gpu": asdict(gpu),
+        "provenance": asdict(measured.provenance),
+        "default_kernel": measured.served_kernel,
+        "kernels": kernels,
+        "linear": {
+            "coefficients": linear,
+            "errors": linear_errors,
+            "source": "ours: torch.nn.functional.linear, a fifth of the shapes held out",
+        },
+        "elementwise": {
+            "coefficients": asdict(fit_elementwise(folder, gpu)),
+            "source": "ours: PyTorch's additions, norms, activations and copies",
+        },
+        "operators": {
+            "models": [operators_json(entry) for entry, _ in operators.values()],
+            "errors": next(iter(operators.values()))[1].to_json(),
+            "source": f"ours: layers of the live engine without attention, {', '.join(k.model for k in operators)}; "
+            f"errors of {next(iter(operators)).model} between measured points",
+        },
+        "all_reduce": _all_reduce(folder, gpu),
+        "host_overhead": {"seconds": host_s, "errors": host_errors, "source": host_source},
+    }
+
+
+def _kernels(measured: Measured, points: list[BatchPoint]) -> dict[str, Any]:
+    served = measured.served_kernel
+    fitted = flashinfer_kernels(measured.gpu) if served in FLASHINFER_KERNELS else {}
+    for kernel in sorted({point.kernel for point in points} - {PREFILL_KERNEL}):
+        try:
+            coefficients, report = fit_batch_attention(kernel, points, measured.gpu)
+        except InputError as error:
+            if kernel == served:
+                raise
+            fitted[kernel]["source"] += f" ({error})"
+        else:
+            fitted[kernel] = kernel_json(coefficients, report.to_json(), f"ours: {_counts(kernel, points)}")
+    if served not in {point.kernel for point in points}:
+        raise InputError(f"{measured.name}: no attention points of {served}: measure for longer")
+    return fitted
+
+
+def _counts(kernel: str, points: list[BatchPoint]) -> str:
+    """How many points there are of a kernel, and how many of its decodes are uneven."""
+    own = [point for point in points if point.kernel == kernel]
+    decodes = [point for point in own if not point.batch.prefills]
+    uneven = sum(point.pattern != "uniform" for point in decodes)
+    return f"{len(own)} batches, {uneven} of {len(decodes)} decodes of unequal lengths"
+
+
+def _linear(folder: Path, gpu: GPU) -> tuple[dict[str, Any], dict[str, float]]:
+    table = read_columns(folder, "linear", ("m", "n", "k"))
+    m, n, k = (table[name].astype(np.int64) for name in ("m", "n", "k"))
+    shapes = len(np.unique(np.stack([n, k]), axis=1).T)
+    if shapes < _LEAST_SHAPES:
+        raise InputError(
+            f"{folder / 'linear.csv'}: {shapes} shapes (n, k), accepted are {_LEAST_SHAPES} or more: measure for longer"
+        )
+    fitted, report = fit_gemm(GemmPoints(m, n, k, table["median_s"]), gpu, corrected=shapes >= _CORRECTED_SHAPES)
+    return asdict(fitted), report.to_json()
+
+
+def _host(
+    folder: Path, measured: Measured, kernels: dict[str, Any], operators: dict[ModelKey, MeasuredOperators]
+) -> tuple[float, dict[str, float], str]:
+    """Seconds per iteration beyond its operators, of the first model with enough whole iterations."""
+    for key, points in read_iterations(folder).items():
+        if key in operators and len(points) >= _LEAST_ITERATIONS:
+            attention = build_attention(
+                measured.served_kernel,
+                kernels[measured.served_kernel]["coefficients"],
+                heads=key.heads,
+                kv_heads=key.kv_heads,
+                head_dim=key.head_dim,
+                sms=measured.gpu.sms,
+            )
+            host_s, report = fit_host_overhead(points, operators[key], attention)
+            return host_s, report.to_json(), f"ours: whole iterations of the live engine, {key.model}"
+    return 0.0, {}, f"too few whole iterations in {folder.name}; not measured"
+
+
+def _all_reduce(folder: Path, gpu: GPU) -> dict[str, Any]:
+    """Curves between the measured sizes; a ring over the datasheet's link where one GPU was measured alone."""
+    if not (folder / "all_reduce.csv").is_file():
+        rings = {gpus: roofline_all_reduce(gpu.link_bytes_per_s, gpus) for gpus in (2, 4, 8)}
+        source = "a ring over the datasheet's link; not measured"
+        return {"gpus": {str(g): curve_json(c, "size_bytes") for g, c in rings.items()}, "errors": {}, "source": source}
+    table = read_columns(folder, "all_reduce", ("gpus", "size_bytes"))
+    order = np.argsort(table["size_bytes"])
+    rows = {int(count): order[table["gpus"][order] == count] for count in np.unique(table["gpus"])}
+    points = {count: (table["size_bytes"][own], table["median_s"][own]) for count, own in rows.items()}
+    return {
+        "gpus": {
+            str(count): curve_json(thinned_curve(*own, _ALL_REDUCE_TOLERANCE), "size_bytes")
+            for count, own in points.items()
+        },
+        "errors": left_out_errors(list(points.values())).to_json(),
+        "source": "ours: NCCL from one process",
+    }
