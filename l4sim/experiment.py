@@ -269,7 +269,7 @@ def run_policy(
         InputError: no such policy, or the trace does not suit it or the engine.
     """
     options = setup.options
-    policy = build_policy(name, _setting(trace, setup, partition))
+    policy = policy_for(name, trace, setup, partition)
     result = simulate(
         trace,
         router=policy.router,
@@ -283,7 +283,16 @@ def run_policy(
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
-    return _tables(name, trace, result, policy, options.instances)
+    return tables(name, trace, result, policy, options.instances)
+
+
+def policy_for(name: str, trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Policy:
+    """A policy as a run of this trace needs it.
+
+    Raises:
+        InputError: no such policy, or the trace does not suit it.
+    """
+    return build_policy(name, _setting(trace, setup, partition))
 
 
 def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Setting:
@@ -365,7 +374,7 @@ def timed_plan(
     return made, time.perf_counter() - start
 
 
-def _tables(name: str, trace: Trace, result: SimulationResult, policy: Policy, instances: int) -> Run:
+def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy, instances: int) -> Run:
     """A run's flat rows as tables, requests in the trace's order."""
     from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows
 

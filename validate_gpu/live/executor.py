@@ -16,9 +16,10 @@ from validate_gpu.live.pages import PagedPool
 class LiveExecutor:
     """Instances spread over engines in turn; each step runs alone, and its measured seconds are its time."""
 
-    def __init__(self, engines: Sequence[DeviceEngine]) -> None:
-        """``engines`` are reset: they serve one run at a time."""
+    def __init__(self, engines: Sequence[DeviceEngine], *, first: int = 0) -> None:
+        """``engines`` are reset: they serve one run at a time. ``first``: the number of the first instance on them."""
         self._engines = engines
+        self._first = first
         for engine in engines:
             engine.reset()
         self.seconds: dict[int, list[float]] = {}
@@ -26,7 +27,7 @@ class LiveExecutor:
 
     def _place(self, instance: int) -> tuple[DeviceEngine, int]:
         """An instance's engine, and its number there."""
-        number, engine = divmod(instance, len(self._engines))
+        number, engine = divmod(instance - self._first, len(self._engines))
         return self._engines[engine], number
 
     def pool(self, instance: int) -> PagedPool:
