@@ -11,9 +11,9 @@ import click
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
 
 if TYPE_CHECKING:
+    from l4sim.experiment import Setup
     from l4sim.policies.l4.demand import Demand
     from l4sim.policies.l4.partition import Partition
-    from l4sim.experiment import Setup
 
 _FROM_TRACE = ("trace", "dejitter", "rate", "rate_scale", "limit", "duration")
 
@@ -38,8 +38,8 @@ def plan(
 
     Without a TRACE or a --plan-histogram, a bundled long-context example.
     """
-    from l4sim.policies.l4.objective import Objective
     from l4sim.experiment import plan_runner_ups, timed_plan
+    from l4sim.policies.l4.objective import Objective
 
     wanted = Objective(objective, ttft_slo, tpot_slo)
     demand, setup = _demand_and_setup(values)
