@@ -74,14 +74,14 @@ def test_json_is_machine_readable_and_alone_on_stdout(capsys):
 
 
 def test_plan_tiles_the_context_and_uses_every_instance(capsys):
-    code, out, _ = run(capsys, "plan", "--instances", "8", "--json")
+    code, out, _ = run(capsys, "plan", "--instances", "16", "--json")
     plan = json.loads(out)
     assert code == 0
     stages = plan["stages"]
     assert stages[0]["lo_tokens"] == 0
     assert stages[-1]["hi_tokens"] == 131072
     assert [s["hi_tokens"] for s in stages[:-1]] == [s["lo_tokens"] for s in stages[1:]]
-    assert sorted(i for s in stages for i in s["instances"]) == list(range(8))
+    assert sorted(i for s in stages for i in s["instances"]) == list(range(16))
     assert plan["feasible"]
     assert plan["planning_s"] > 0
 
