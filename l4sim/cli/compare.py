@@ -109,14 +109,10 @@ def _write(out: Path, config: dict[str, Any], runs: Any, summaries: Any, values:
 def _print(trace: Trace, setup: Setup, summaries: Any, runs: Any) -> None:
     from rich.console import Console
 
-    from l4sim.results.report import comparison_table, verdict
+    from l4sim.results.report import comparison_table, heading, verdict
 
     console = Console(highlight=False)
-    profile = setup.profile
-    console.print(
-        f"{len(trace):,} requests of {trace.name} on {setup.options.instances} instances of {setup.model.name}, "
-        f"{profile.gpu.name} (profile {profile.name}: {profile.basis})"
-    )
+    console.print(heading(trace, setup))
     for run in runs:
         if run.plan is not None:
             console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from l4sim.experiment import Setup
+    from l4sim.workload.trace import Trace
+
 Summary = Mapping[str, Any]
 """What `l4sim.results.metrics.summarise` returns."""
 
@@ -39,6 +42,15 @@ _COLUMNS = (
     _Column("E2E\nP99\ns", "e2e_s", "p99", 1, False),
     _Column("norm.\nmean\nms", "normalized_latency_s", "mean", 1e3, False),
 )
+
+
+def heading(trace: Trace, setup: Setup) -> str:
+    """What was simulated, in one line."""
+    profile = setup.profile
+    return (
+        f"{len(trace):,} requests of {trace.name} on {setup.options.instances} instances of {setup.model.name}, "
+        f"{profile.gpu.name} (profile {profile.name}: {profile.basis})"
+    )
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:

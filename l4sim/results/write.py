@@ -34,7 +34,7 @@ def write_run(out_dir: Path, config: Mapping[str, Any], runs: Sequence[Run], sum
     moved = any(len(run.boundaries) for run in runs)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        written = [_write_json(out_dir / "config.json", config), _write_json(out_dir / "summary.json", summary)]
+        written = [write_json(out_dir / "config.json", config), write_json(out_dir / "summary.json", summary)]
         for name, (columns, frames) in tables.items():
             path = out_dir / f"{name}.parquet"
             if name == "boundaries" and not moved:
@@ -60,7 +60,8 @@ def dump_json(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _write_json(path: Path, value: Any) -> Path:
+def write_json(path: Path, value: Any) -> Path:
+    """Write a value as `dump_json` gives it."""
     path.write_text(dump_json(value), encoding="utf-8")
     return path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from l4sim.errors import InputError
 from l4sim.sweeps.grid import expand
@@ -25,20 +25,19 @@ _MOST_INSTANCES = 1024
 
 
 def search_capacity(
-    grid: Mapping[str, Any],
+    axes: Mapping[str, Sequence[Value]],
     search: str,
     evaluate: Evaluate,
     *,
     slo: str,
     price_usd_per_gpu_hour: float | None = None,
     tolerance: float = TOLERANCE,
-    where: str = "grid",
 ) -> DataFrame:
-    """The capacity for every combination of the grid but the seed, which takes part in every decision.
+    """The capacity for every combination of the axes but the seed, which takes part in every decision.
 
     ``search`` is ``rate``: the highest rate in requests/s that meets the SLO, by doubling or halving from 1/s, then by
     bisection until the bracket is narrower than ``tolerance`` times its lower end; or ``instances``: the fewest, by
-    doubling from one and bisection, exactly. A candidate is good if the SLO is met with every seed of the grid. All
+    doubling from one and bisection, exactly. A candidate is good if the SLO is met with every seed of the axes. All
     combinations are searched together, so that an executor has a point of each at a time.
 
     A row holds the settings, ``rate_per_s`` or ``instances`` as found (missing if none is good), the figures of the
@@ -49,7 +48,7 @@ def search_capacity(
     is found is one of several.
 
     Raises:
-        InputError: an unknown search, an SLO that cannot be read, or a grid that names what is searched.
+        InputError: an unknown search, an SLO that cannot be read, or axes that name what is searched.
     """
     from pandas import DataFrame
 
@@ -59,11 +58,11 @@ def search_capacity(
         raise InputError(f"tolerance is {tolerance}, accepted is above 0 and below 1")
     parse_slo(slo)
     name = "rate_per_s" if search == "rate" else "instances"
-    settings = expand(grid, where)
-    if name in settings[0] or (search == "rate" and "rate_scale" in settings[0]):
-        raise InputError(f"{where}: a search for {search} chooses {name}: leave it out of the grid")
+    for taken in (name, "rate_scale") if search == "rate" else (name,):
+        if taken in axes:
+            raise InputError(f"a search for {search} chooses {name}: leave {taken} out of the grid")
     by_combination: dict[tuple[tuple[str, Value], ...], list[dict[str, Value]]] = {}
-    for setting in settings:
+    for setting in expand(axes):
         combination = tuple((key, value) for key, value in setting.items() if key != "seed")
         by_combination.setdefault(combination, []).append(setting)
     searches = [_Search(tolerance, whole=search == "instances") for _ in by_combination]

@@ -15,7 +15,7 @@ import yaml
 from l4sim.errors import InputError
 from l4sim.experiment import Options
 from l4sim.policies.registry import check_policy
-from l4sim.sweeps.points import LOADING, PACE, Point, Value
+from l4sim.sweeps.points import LOADING, PACE, Value
 from l4sim.workload.arrange import pace
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import ARRIVALS, PARAMETERS, synthesize_named
@@ -84,8 +84,8 @@ def read_grid(path: Path) -> dict[str, Any]:
     return grid
 
 
-def expand(grid: Mapping[str, Any], where: str = "grid") -> list[dict[str, Value]]:
-    """The settings of every point: all combinations, the last key changing fastest and policies slowest of all.
+def grid_axes(grid: Mapping[str, Any], where: str = "grid") -> dict[str, list[Value]]:
+    """The values of every key, under its own name (``synth.`` before those below ``synth``), policies first.
 
     A key's value is one value or a list of them; ``synth`` holds keys of its own. ``where`` names the grid in messages.
 
@@ -104,15 +104,12 @@ def expand(grid: Mapping[str, Any], where: str = "grid") -> list[dict[str, Value
     policies = axes.pop("policies", list(DEFAULT_POLICIES))
     for policy in policies:
         check_policy(str(policy))
-    axes = {"policy": policies, **axes}
+    return {"policy": policies, **axes}
+
+
+def expand(axes: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
+    """The settings of every point: all combinations, the last key changing fastest."""
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
-
-
-def grid_points(
-    grid: Mapping[str, Any], where: str = "grid", *, slo: str | None = None, price_usd_per_gpu_hour: float | None = None
-) -> list[Point]:
-    """The points of a grid; raises like `expand`."""
-    return [Point(settings, slo, price_usd_per_gpu_hour) for settings in expand(grid, where)]
 
 
 def _flat(grid: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[Value]]]:

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l4sim.results.run import Run
 from l4sim.results.write import unwritable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figures(runs: Sequence[Run]) -> Iterator[tuple[str, Figure | None]]:
+    """Every picture by its name, None where the runs have nothing for it."""
+    import matplotlib as mpl
+
+    from l4sim.results.plots.latency import latency_by_length, latency_cdf
+    from l4sim.results.plots.load import heterogeneity, instance_heatmaps, queue_length
+    from l4sim.results.plots.plan import plan_and_migrations
+    from l4sim.results.plots.style import RC
+
+    pictures = {
+        "latency_cdf": latency_cdf,
+        "latency_by_length": latency_by_length,
+        "instances": instance_heatmaps,
+        "queue": queue_length,
+        "heterogeneity": heterogeneity,
+        "plan": plan_and_migrations,
+    }
+    for name, draw in pictures.items():
+        with mpl.rc_context(RC):
+            figure = draw(runs)
+        yield name, figure
 
 
 def draw_all(runs: Sequence[Run], out_dir: Path) -> list[Path]:
@@ -15,31 +42,17 @@ def draw_all(runs: Sequence[Run], out_dir: Path) -> list[Path]:
     A picture with nothing to show is not drawn, and removed if an earlier call left one. The same runs give the same
     bytes. Raises InputError if ``out_dir`` cannot be made or written to.
     """
-    import matplotlib as mpl
+    from l4sim.results.plots.style import save
 
-    from l4sim.results.plots.latency import latency_by_length, latency_cdf
-    from l4sim.results.plots.load import heterogeneity, instance_heatmaps, queue_length
-    from l4sim.results.plots.plan import plan_and_migrations
-    from l4sim.results.plots.style import RC, save
-
-    pictures = {
-        "latency_cdf.png": latency_cdf,
-        "latency_by_length.png": latency_by_length,
-        "instances.png": instance_heatmaps,
-        "queue.png": queue_length,
-        "heterogeneity.png": heterogeneity,
-        "plan.png": plan_and_migrations,
-    }
     written = []
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(RC):
-            for name, draw in pictures.items():
-                figure = draw(runs)
-                if figure is None:
-                    (out_dir / name).unlink(missing_ok=True)
-                else:
-                    written.append(save(figure, out_dir / name))
+        for name, figure in figures(runs):
+            path = out_dir / f"{name}.png"
+            if figure is None:
+                path.unlink(missing_ok=True)
+            else:
+                written.append(save(figure, path))
     except OSError as error:
         raise unwritable(out_dir, error) from error
     return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,6 +130,13 @@ def log_scale(ax: Axes, which: Literal["x", "y"]) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure as PNG; the same figure gives the same bytes (no version or time in the file)."""
-    figure.savefig(path, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    """Write the figure as PNG; see `png`."""
+    path.write_bytes(png(figure))
     return path
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes (no version or time in them)."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    return buffer.getvalue()

@@ -22,6 +22,10 @@ MAX_PANELS = 6
 MAX_RATES = 3
 # Throughput that has less than this to gain, while the rate has more, no longer follows the rate.
 _THROUGHPUT_GAIN, _RATE_GAIN = 1.1, 1.25
+# A wider range than this is shown on a logarithmic axis.
+_LOG_RANGE = 8
+# So many values have room for a number each on the axis.
+_MOST_TICKS = 8
 
 _LABELS = {
     "rate_per_s": "arrival rate (requests/s)",
@@ -29,6 +33,7 @@ _LABELS = {
     "rate_scale": "arrival rate (times the trace's)",
     "instances": "instances",
 }
+_TITLES = {"rate_per_s": "{:g} requests/s", "synth.rate_per_s": "{:g} requests/s", "rate_scale": "{:g} times the rate"}
 _LATENCY_PANELS = (
     ("normalized_latency_mean_s", "mean E2E / output tokens (ms)", 1e3),
     ("ttft_p99_s", "P99 TTFT (s)", 1.0),
@@ -72,7 +77,7 @@ def draw_sweep(means: DataFrame, settings: Sequence[str], out_dir: Path) -> list
 def latency_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | None:
     """Mean normalized latency and P99 TTFT against the rate, or whatever number was varied; None if none was.
 
-    One row of panels per combination of the other settings. Bands are 95 % confidence intervals over seeds. Where the
+    One row of panels per combination of the other settings. Bars are 95 % confidence intervals over seeds. Where the
     rate was varied, hollow marks stand where throughput no longer follows it. Raises InputError for more than
     `MAX_PANELS` combinations.
     """
@@ -93,7 +98,8 @@ def latency_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | 
                 hollow = _saturated(line, x) if saturating else np.zeros(len(line), dtype=bool)
                 _draw_line(ax, line, x, metric, scale, colour[policy], policy, hollow)
             log_scale(ax, "y")
-            ax.set(xlabel=_LABELS.get(x, x), ylabel=label, title=title)
+            _draw_axis(ax, rows, x)
+            ax.set(ylabel=label, title=title)
     handles = _policy_handles(policies, colour)
     if saturating:
         handles.append(_handle(BLACK, "hollow: saturated", marker="o", markerfacecolor="white", linestyle="none"))
@@ -120,9 +126,11 @@ def goodput_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | 
             _draw_line(ax, line, x, "goodput_requests_per_s", 1.0, colour[policy], policy, none)
         top = ax.get_ylim()[1]
         if equal:
-            low, high = float(rows[x].min()), float(rows[x].max())
-            ax.plot([low, high], [low, high], color=BLACK, linestyle=":", linewidth=1)
-        ax.set(xlabel=_LABELS.get(x, x), ylabel="goodput (requests/s)", ylim=(0, 1.05 * top), title=title)
+            # Many points: a straight line is a curve on a logarithmic axis.
+            rates = np.linspace(rows[x].min(), rows[x].max(), 200)
+            ax.plot(rates, rates, color=BLACK, linestyle=":", linewidth=1)
+        _draw_axis(ax, rows, x)
+        ax.set(ylabel="goodput (requests/s)", ylim=(0, 1.05 * top), title=title)
     handles = _policy_handles(policies, colour)
     if equal:
         handles.append(_handle(BLACK, "every request within the SLO", linestyle=":"))
@@ -155,7 +163,7 @@ def attainment_against_scale(means: DataFrame, settings: Sequence[str]) -> Figur
                 ax.plot(scales, 100 * row, color=colour[policy], marker="o", markersize=3)
             ax.axvline(1, color=BLACK, linestyle=":", linewidth=1)
             log_scale(ax, "x")
-            at = "" if value is None else f"{_LABELS.get(str(x), str(x)).split(' (')[0]} {value:g}"
+            at = "" if value is None else _TITLES.get(str(x), f"{x} {{:g}}").format(value)
             ax.set(ylim=(0, 102), title=", ".join(filter(None, (title, at))))
         panel_row[0].set_ylabel("SLO attainment (%)")
     for ax in axes[-1]:
@@ -220,10 +228,18 @@ def _draw_line(
             markerfacecolor=face,
             linestyle="none",
         )
-    if np.isfinite(half).any():
-        # A band below zero could not be drawn on a logarithmic axis.
-        low = np.maximum(middle - half, middle / 10)
-        ax.fill_between(position, low, middle + half, color=colour, alpha=0.2, linewidth=0)
+    # A bar to zero and below could not be drawn on a logarithmic axis.
+    bars = np.stack([np.minimum(half, 0.9 * middle), half])
+    ax.errorbar(position, middle, yerr=np.nan_to_num(bars), ecolor=colour, fmt="none", capsize=2, elinewidth=0.8)
+
+
+def _draw_axis(ax: Axes, rows: DataFrame, x: str) -> None:
+    values = np.unique(rows[x].to_numpy(dtype=np.float64))
+    if values[0] > 0 and values[-1] >= _LOG_RANGE * values[0]:
+        log_scale(ax, "x")
+    if len(values) <= _MOST_TICKS:
+        ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.set_xlabel(_LABELS.get(x, x))
 
 
 def _policy_handles(policies: Sequence[str], colour: dict[str, str]) -> list[object]:

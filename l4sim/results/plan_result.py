@@ -1,0 +1,60 @@
+"""A plan to work with: its stages as a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from l4sim.policies.l4.partition import Partition
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class PlanResult:
+    """L4's partition, and what its quality model expects of it."""
+
+    partition: Partition
+    planning_s: float
+    """From the histogram to the plan, cost tables included."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every stage carries its load."""
+        return self.partition.feasible
+
+    @cached_property
+    def stages(self) -> DataFrame:
+        """One row per stage: ``lo_tokens`` to ``hi_tokens`` (exclusive), the ``instances`` themselves, ``load`` (over
+        what the stage can carry), ``batch`` in requests, ``tpot_s``, ``ttft_s``, ``prompts_per_s``, ``tokens_per_s``.
+        """
+        from pandas import DataFrame
+
+        rows = [
+            {
+                "lo_tokens": stage.lo_tokens,
+                "hi_tokens": stage.hi_tokens,
+                "instances": stage.instances,
+                "load": forecast.load,
+                "batch": forecast.batch,
+                "tpot_s": forecast.tpot_s,
+                "ttft_s": forecast.ttft_s,
+                "prompts_per_s": forecast.prompts_per_s,
+                "tokens_per_s": forecast.tokens_per_s,
+            }
+            for stage, forecast in zip(self.partition.plan.stages, self.partition.forecasts, strict=True)
+        ]
+        return DataFrame(rows).rename_axis("stage")
+
+    def __repr__(self) -> str:
+        return f"{self._told()}\n{self.stages.to_string()}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.stages.to_html(border=0, na_rep='–')}<p>{self._told()}</p>"
+
+    def _told(self) -> str:
+        if not self.feasible:
+            return f"infeasible: the fullest stage gets {self.partition.load:.2f} times what it carries"
+        return f"{self.partition.objective.name}: {self.partition.value:.4g}"

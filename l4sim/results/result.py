@@ -1,0 +1,178 @@
+"""A comparison to work with: frames, pictures, a table, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l4sim.errors import InputError
+from l4sim.results.metrics import summarise
+from l4sim.results.report import heading, precise, unfinished, verdict
+from l4sim.results.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from l4sim.experiment import Setup
+    from l4sim.workload.trace import Trace
+
+_STATISTICS = {
+    "ttft_s": ("mean", "p50", "p99"),
+    "tpot_s": ("mean", "p50", "p99"),
+    "e2e_s": ("mean", "p50", "p99"),
+    "normalized_latency_s": ("mean", "p99"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one or more policies did with a trace. Frames have units in their column names."""
+
+    trace: Trace
+    setup: Setup
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def summaries(self) -> list[dict[str, Any]]:
+        """One dict per policy, as ``summary.json`` has them (see `l4sim.results.metrics.summarise`)."""
+        return [summarise(run) for run in self.runs]
+
+    @cached_property
+    def table(self) -> DataFrame:
+        """One row per policy (the index): requests by status, throughput, and statistics of each latency in seconds."""
+        from pandas import DataFrame
+
+        rows = [
+            {f"requests_{status}": summary["requests"][status] for status in ("finished", "rejected", "failed")}
+            | {name: summary[name] for name in ("throughput_requests_per_s", "throughput_tokens_per_s")}
+            | {
+                f"{latency.removesuffix('_s')}_{statistic}_s": summary[latency][statistic]
+                for latency, statistics in _STATISTICS.items()
+                for statistic in statistics
+            }
+            | {"migrations_done": summary["migrations"]["done"], "preemptions": summary["preemptions"]}
+            for summary in self.summaries
+        ]
+        return DataFrame(rows, index=[run.policy for run in self.runs]).rename_axis("policy")
+
+    @cached_property
+    def requests(self) -> DataFrame:
+        """One row per policy and request (see `l4sim.results.run.REQUESTS`)."""
+        return _concatenated([run.requests for run in self.runs])
+
+    @cached_property
+    def iterations(self) -> DataFrame:
+        """One row per policy, instance and segment of equal iterations (see `l4sim.results.run.ITERATIONS`)."""
+        return _concatenated([run.iterations for run in self.runs])
+
+    @cached_property
+    def migrations(self) -> DataFrame:
+        """One row per policy and migration asked for (see `l4sim.results.run.MIGRATIONS`)."""
+        return _concatenated([run.migrations for run in self.runs])
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison comes to, in one line."""
+        return verdict(self.summaries)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: ``result.plot.cdf()`` and friends."""
+        return Plots(self.runs)
+
+    def to_html(self, path: str | PathLike[str]) -> Path:
+        """Write one self-contained file that tells the whole comparison.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        from l4sim.results.html import write_report
+
+        return write_report(Path(path), self)
+
+    def __repr__(self) -> str:
+        return f"{heading(self.trace, self.setup)}\n{self.table.T.to_string(float_format=precise)}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        lines = [escape(heading(self.trace, self.setup)), self.table.T.to_html(float_format=precise, border=0)]
+        if len(self.runs) > 1:
+            lines.append(escape(self.verdict))
+        lines += [escape(line) for line in unfinished(self.summaries)]
+        return "".join(line if line.startswith("<table") else f"<p>{line}</p>" for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Plots:
+    """Pictures of runs, each as its matplotlib axes. Every method raises InputError if there is nothing to show."""
+
+    runs: Sequence[Run]
+
+    def cdf(self) -> list[Axes]:
+        """The share of finished requests within an E2E latency, and within a TTFT: two axes."""
+        from l4sim.results.plots.latency import latency_cdf
+
+        return shown_axes(lambda: latency_cdf(self.runs), "no request finished")
+
+    def by_length(self) -> list[Axes]:
+        """Median and P95 of E2E and normalized latency by context length: two axes."""
+        from l4sim.results.plots.latency import latency_by_length
+
+        return shown_axes(lambda: latency_by_length(self.runs), "no request finished")
+
+    def instances(self) -> list[Axes]:
+        """Every instance's batch size and KV cache use over time: two axes per policy, and two colour bars."""
+        from l4sim.results.plots.load import instance_heatmaps
+
+        return shown_axes(lambda: instance_heatmaps(self.runs), "no instance ran")
+
+    def queue(self) -> list[Axes]:
+        """Waiting requests over time."""
+        from l4sim.results.plots.load import queue_length
+
+        return shown_axes(lambda: queue_length(self.runs), "no instance ran")
+
+    def heterogeneity(self) -> list[Axes]:
+        """How mixed the lengths within each instance's batches are over time."""
+        from l4sim.results.plots.load import heterogeneity
+
+        return shown_axes(lambda: heterogeneity(self.runs), "nothing was decoded")
+
+    def plan(self) -> list[Axes]:
+        """Stages and migrations over time: one of the axes per policy that has any."""
+        from l4sim.results.plots.plan import plan_and_migrations
+
+        return shown_axes(lambda: plan_and_migrations(self.runs), "no policy has a plan or migrations")
+
+
+def shown_axes(draw: Callable[[], Figure | None], nothing: str) -> list[Axes]:
+    """The axes of a figure, which pyplot shows at the end of a notebook's cell, or at ``pyplot.show()``.
+
+    Raises:
+        InputError: there is no figure; ``nothing`` says why.
+    """
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    from l4sim.results.plots.style import RC
+
+    with mpl.rc_context(RC):
+        figure = draw()
+        if figure is None:
+            raise InputError(f"nothing to draw: {nothing}")
+        # Handing an existing figure to pyplot is new in matplotlib 3.11.
+        pyplot.figure(figure)
+    return figure.axes
+
+
+def _concatenated(frames: Sequence[DataFrame]) -> DataFrame:
+    from pandas import concat
+
+    return concat(frames, ignore_index=True)

@@ -1,0 +1,96 @@
+"""A sweep from its grid to its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l4sim import __version__
+from l4sim.errors import InputError
+from l4sim.results.write import unwritable, write_json
+from l4sim.sweeps.capacity import search_capacity
+from l4sim.sweeps.executors import executor_by_name
+from l4sim.sweeps.grid import expand, grid_axes
+from l4sim.sweeps.points import Point, Row, is_setting
+from l4sim.sweeps.result import SweepResult
+from l4sim.sweeps.runner import Report, run_points
+from l4sim.sweeps.seeds import over_seeds
+from l4sim.sweeps.slo import parse_slo
+from l4sim.sweeps.store import Store, table_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def run_sweep(
+    grid: Mapping[str, Any],
+    out: Path,
+    *,
+    where: str = "grid",
+    jobs: int = 1,
+    executor: Executor | str | None = None,
+    retry_failed: bool = False,
+    slo: str | None = None,
+    price_usd_per_gpu_hour: float | None = None,
+    search: str | None = None,
+    report: Report | None = None,
+) -> SweepResult:
+    """Run every point of a grid, or search for the capacity of each of its combinations; what is in ``out`` is kept.
+
+    Each point is stored in ``out/points`` as it finishes, under the hash of its configuration; at the end ``out``
+    also has ``sweep.parquet`` (every point), ``means.parquet`` (over seeds), ``config.json``, and after a search
+    ``capacity.parquet``. See `l4sim.sweeps.grid`, `slo`, `capacity`, `executors` and `runner` for the arguments.
+
+    Raises:
+        InputError: a grid, an SLO, a search or an executor that is not accepted, or an ``out`` that cannot be written.
+    """
+    if search is not None and slo is None:
+        raise InputError(f"a search for {search} needs an SLO, such as ttft_p99=2s,tpot_p99=50ms")
+    if price_usd_per_gpu_hour is not None and not price_usd_per_gpu_hour > 0:
+        raise InputError(f"the price per GPU-hour must be above 0 USD, not {price_usd_per_gpu_hour}")
+    if slo is not None:
+        parse_slo(slo)
+    axes = grid_axes(grid, where)
+    store = Store(out)
+    rows: list[Row] = []
+
+    named = executor_by_name(executor, out) if isinstance(executor, str) else nullcontext(executor)
+    with named as chosen:
+
+        def run(asked: Sequence[Point]) -> list[Row]:
+            new = run_points(asked, store, jobs=jobs, executor=chosen, retry_failed=retry_failed, report=report)
+            rows.extend(new)
+            return new
+
+        capacity = None
+        if search is None:
+            run([Point(settings, slo, price_usd_per_gpu_hour) for settings in expand(axes)])
+        else:
+            capacity = search_capacity(axes, search, run, slo=slo or "", price_usd_per_gpu_hour=price_usd_per_gpu_hour)
+    table = table_of(rows)
+    result = SweepResult(table, over_seeds(table), capacity, tuple(name for name in table.columns if is_setting(name)))
+    config = {
+        "l4sim": __version__,
+        "axes": axes,
+        "slo": slo,
+        "price_usd_per_gpu_hour": price_usd_per_gpu_hour,
+        "search": search,
+    }
+    _write(out, config, {"sweep": result.points, "means": result.means, "capacity": capacity})
+    return result
+
+
+def _write(out: Path, config: Mapping[str, Any], tables: Mapping[str, DataFrame | None]) -> None:
+    try:
+        write_json(out / "config.json", config)
+        for name, table in tables.items():
+            path = out / f"{name}.parquet"
+            if table is None:
+                path.unlink(missing_ok=True)
+            else:
+                table.to_parquet(path, index=False)
+    except OSError as error:
+        raise unwritable(out, error) from error
