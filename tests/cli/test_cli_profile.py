@@ -2,14 +2,11 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from l4sim.cli import main
-
-SHARED = Path(os.environ.get("L4SIM_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -58,12 +55,9 @@ def test_show_draws_a_picture_on_request(capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_fit_from_points_writes_a_profile_and_prints_its_errors(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
 ) -> None:
-    tables = sorted((SHARED / "measurements").glob("aic_h100_sxm_*.csv.gz"))
-    if not tables:
-        pytest.skip(f"no measurements in {SHARED}: set L4SIM_SHARED")
-    for table in tables:
+    for table in sorted((shared / "measurements").glob("aic_h100_sxm_*.csv.gz")):
         header, *rows = gzip.decompress(table.read_bytes()).decode().splitlines()
         # All-reduce tables are short; of the others a fiftieth keeps the fit under a second.
         kept = rows if "allreduce" in table.name else rows[::50]
@@ -85,10 +79,10 @@ def test_fit_from_the_datasheet(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_import_writes_a_profile_of_a_vllm_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    folder = SHARED / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
-    if not folder.is_dir():
-        pytest.skip(f"no validation run in {SHARED}: set L4SIM_SHARED")
+def test_import_writes_a_profile_of_a_vllm_run(
+    capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
+) -> None:
+    folder = shared / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
     options = ["--gpu", "rtx-pro-6000", "--model", "llama-3.1-8b", "--out", str(tmp_path), "--host-overhead-ms", "2"]
     code, out, _ = run(capsys, "import", str(folder), *options, "--json")
     assert code == 0

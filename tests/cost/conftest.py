@@ -1,6 +1,5 @@
 """Where measured points lie, and batches."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,16 +8,11 @@ import pytest
 
 from l4sim.cost.batch import Batch, Prefill
 
-SHARED = Path(os.environ.get("L4SIM_SHARED", Path(__file__).resolve().parents[2] / "../shared"))
-
 
 @pytest.fixture(scope="session")
-def measurements() -> Path:
+def measurements(shared: Path) -> Path:
     """The folder of aiconfigurator tables."""
-    folder = SHARED / "measurements"
-    if not folder.is_dir():
-        pytest.skip(f"no measurements in {folder}: set L4SIM_SHARED")
-    return folder
+    return shared / "measurements"
 
 
 @pytest.fixture(scope="session")

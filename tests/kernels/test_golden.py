@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,16 @@ import pytest
 
 from l4sim.kernels.flashinfer import plan_batch_attention, plan_cuda_core, plan_tensor_core
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("L4SIM_SHARED", ROOT.parent / "shared"))
-GOLDEN = Path(os.environ.get("L4SIM_GOLDEN", SHARED / "golden" / "flashinfer_plan.jsonl"))
-
 
 @pytest.fixture(scope="module")
-def entries() -> list[dict[str, Any]]:
-    if not GOLDEN.is_file():
-        pytest.skip(f"no golden answers at {GOLDEN}: set L4SIM_GOLDEN or L4SIM_SHARED")
-    found = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
-    assert found, f"{GOLDEN} is empty"
-    return found
+def entries(shared: Path) -> list[dict[str, Any]]:
+    lines = (shared / "golden" / "flashinfer_plan.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def having(entries: list[dict[str, Any]], planner: str) -> list[dict[str, Any]]:
     found = [entry for entry in entries if planner in entry]
-    assert found, f"no entry of {GOLDEN} has {planner}"
+    assert found, f"no golden answer has {planner}"
     return found
 
 
