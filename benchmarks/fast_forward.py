@@ -50,11 +50,11 @@ def difference(trace: Trace, policy: str, *, instances: int, cost_model: str = "
     """Replay a trace twice and compare; every request must finish."""
     fast = _replay(trace, policy, instances, cost_model, fast_forward=True)
     slow = _replay(trace, policy, instances, cost_model, fast_forward=False)
-    finish_s = (_finish_s(fast) - _finish_s(slow)).abs().to_numpy()
+    finish_s = np.abs((_finish_s(fast) - _finish_s(slow)).to_numpy(dtype=np.float64))
     e2e_s = slow.requests["e2e_s"]
     return Difference(
         finish_s,
-        finish_s / e2e_s.to_numpy(),
+        finish_s / e2e_s.to_numpy(dtype=np.float64),
         float(fast.requests["e2e_s"].mean() / e2e_s.mean() - 1),
         float((fast.requests["first_instance"] == slow.requests["first_instance"]).mean()),
         len(fast.iterations),
