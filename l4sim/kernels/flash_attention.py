@@ -6,13 +6,12 @@ Sources: flash-attention's ``csrc/flash_attn/flash_api.cpp`` (FA2), ``hopper/heu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
-IntArray = NDArray[np.int64]
 
 FA2_BLOCK_TOKENS = 128
 """KV tokens of FA2's blocks at head_dim 128."""
@@ -33,12 +32,12 @@ _L2_BYTES = 50 * 1024 * 1024
 class Splits(NamedTuple):
     """How many splits each request gets, and how long they are."""
 
-    blocks: IntArray
-    """Shape ``[B]``: KV blocks of each request."""
-    splits: IntArray
-    """Shape ``[B]``: splits that the kernel launches for each request; trailing ones may be empty."""
-    split_blocks: IntArray
-    """Shape ``[B]``: KV blocks of a request's longest split."""
+    blocks: list[int]
+    """KV blocks of each request."""
+    splits: list[int]
+    """Splits that the kernel launches for each request; trailing ones may be empty."""
+    split_blocks: list[int]
+    """KV blocks of each request's longest split."""
     bound: int
     """The most splits allowed; above 1 the kernel that can split runs, and the merge kernel after it."""
 
@@ -54,11 +53,11 @@ def fa2_splits(longest_tokens: int, *, batch: int, kv_heads: int, sms: int, rows
 
 
 def fa3_splits(
-    context_tokens: IntArray,
+    context_tokens: Sequence[int],
     *,
     kv_heads: int,
     sms: int,
-    query_rows: IntArray | None = None,
+    query_rows: Sequence[int] | None = None,
     block_tokens: int = FA3_BLOCK_TOKENS,
     bound: int | None = None,
     head_dim: int = 128,
@@ -66,33 +65,29 @@ def fa3_splits(
 ) -> Splits:
     """Split a varlen batch as FA3 does: a bound set by the longest request, then a number for each request.
 
-    ``context_tokens`` has shape ``[B]``, each >= 1; ``query_rows`` (shape ``[B]``, default one tile each) are query
-    tokens times group size. ``bound`` replaces FA3's own (vLLM passes 32 under CUDA graphs).
+    ``context_tokens`` has one entry for each request, >= 1; ``query_rows`` (default one tile each) are query tokens
+    times group size. ``bound`` replaces FA3's own (vLLM passes 32 under CUDA graphs).
     """
-    blocks = -(-context_tokens // block_tokens)
-    batch = len(context_tokens)
-    if query_rows is None:
-        tiles, most_tiles = None, 1
-    else:
-        tiles = -(-query_rows // FA3_TILE_ROWS)
-        most_tiles = int(tiles.max())
+    # Plain integers: batches are small, and this is the inner loop of every simulation.
+    blocks = [-(-tokens // block_tokens) for tokens in context_tokens]
+    tiles = None if query_rows is None else [-(-rows // FA3_TILE_ROWS) for rows in query_rows]
     if bound is None:
         bound = fa3_bound(
-            int(context_tokens.max()),
+            max(context_tokens),
             kv_heads=kv_heads,
             sms=sms,
-            tiles=most_tiles,
+            tiles=1 if tiles is None else max(tiles),
             block_tokens=block_tokens,
             head_dim=head_dim,
             causal=causal,
         )
-    if bound == 1 or batch > FA3_MAX_BATCH:
-        return Splits(blocks, np.ones(batch, np.int64), blocks, 1)
-    total = int(blocks.sum() if tiles is None else (tiles * blocks).sum())
-    # The device computes this in float32; doubles would differ where the quotient is close to an integer.
-    per_sm = int(np.ceil(np.float32(total) * np.float32(1.1) * np.float32(kv_heads) / np.float32(sms)))
-    splits = np.minimum(-(-blocks // per_sm), bound)
-    return Splits(blocks, splits, -(-blocks // splits), bound)
+    if bound == 1 or len(blocks) > FA3_MAX_BATCH:
+        return Splits(blocks, [1] * len(blocks), blocks, 1)
+    total = sum(blocks) if tiles is None else sum(map(mul, tiles, blocks))
+    per_sm = _blocks_per_sm(total, kv_heads, sms)
+    most = per_sm * bound
+    splits = [-(-count // per_sm) if count <= most else bound for count in blocks]
+    return Splits(blocks, splits, [-(-count // parts) for count, parts in zip(blocks, splits, strict=True)], bound)
 
 
 def fa3_bound(
@@ -118,6 +113,12 @@ def fa3_bound(
     if blocks <= 4:
         return 1
     return _fewest_efficient(kv_heads * tiles, sms, range(1, min(_MAX_SPLITS, sms, blocks) + 1))
+
+
+@lru_cache(maxsize=1 << 16)
+def _blocks_per_sm(blocks: int, kv_heads: int, sms: int) -> int:
+    # The device computes this in float32; doubles would differ where the quotient is close to an integer.
+    return int(np.ceil(np.float32(blocks) * np.float32(1.1) * np.float32(kv_heads) / np.float32(sms)))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from l4sim.kernels.flash_attention import fa2_splits, fa3_bound, fa3_splits
 
 SMS = 132
-
-
-def lengths(*tokens: int) -> np.ndarray:
-    return np.array(tokens, np.int64)
 
 
 def test_fa2_splits_one_request_into_its_blocks() -> None:
@@ -37,16 +32,16 @@ def test_fa2_counts_query_tiles_of_64_rows() -> None:
 
 def test_fa3_splits_one_request_over_the_sms() -> None:
     # 32 blocks; bound: 14 (112/132 = 0.848 >= 0.85 * 128/132). Blocks per SM: ceil(1.1 * 8 * 32 / 132 = 2.13) = 3.
-    split = fa3_splits(lengths(4096), kv_heads=8, sms=SMS)
+    split = fa3_splits([4096], kv_heads=8, sms=SMS)
     assert fa3_bound(4096, kv_heads=8, sms=SMS) == 14
-    assert (split.blocks.tolist(), split.splits.tolist(), split.split_blocks.tolist()) == ([32], [11], [3])
+    assert (split.blocks, split.splits, split.split_blocks) == ([32], [11], [3])
 
 
 def test_fa3_splits_only_the_long_request_of_a_skewed_batch() -> None:
     # 776 + 31 * 8 = 1,024 blocks; per SM: ceil(68.3) = 69; the long one: ceil(776 / 69) = 12 splits of 65 blocks.
-    split = fa3_splits(lengths(*[1024] * 31, 99328), kv_heads=8, sms=SMS)
-    assert split.splits.tolist() == [1] * 31 + [12]
-    assert split.split_blocks.tolist() == [8] * 31 + [65]
+    split = fa3_splits([*[1024] * 31, 99328], kv_heads=8, sms=SMS)
+    assert split.splits == [1] * 31 + [12]
+    assert split.split_blocks == [8] * 31 + [65]
 
 
 def test_fa3_bound_comes_from_the_longest_request_as_if_alone() -> None:
@@ -62,12 +57,12 @@ def test_fa3_never_splits_four_blocks() -> None:
 
 def test_fa3_does_not_split_decodes_beside_a_prefill_that_fills_the_gpu() -> None:
     # 512 query tokens of groups of 4 are 16 tiles; 16 * 8 = 128 >= 105.6. With 256 tokens it is 64.
-    contexts = lengths(65536, 2048)
-    wide = fa3_splits(contexts, kv_heads=8, sms=SMS, query_rows=lengths(4, 512 * 4))
-    narrow = fa3_splits(contexts, kv_heads=8, sms=SMS, query_rows=lengths(4, 256 * 4))
-    assert wide.splits.tolist() == [1, 1]
+    contexts = [65536, 2048]
+    wide = fa3_splits(contexts, kv_heads=8, sms=SMS, query_rows=[4, 512 * 4])
+    narrow = fa3_splits(contexts, kv_heads=8, sms=SMS, query_rows=[4, 256 * 4])
+    assert wide.splits == [1, 1]
     # 512 + 8 * 16 = 640 blocks; per SM: ceil(42.7) = 43; bound: 64 tiles fill 0.97 in one wave with two splits.
-    assert narrow.splits.tolist() == [2, 1]
+    assert narrow.splits == [2, 1]
 
 
 def test_fa3_splits_a_head_that_exceeds_l2_when_not_causal() -> None:
@@ -78,13 +73,12 @@ def test_fa3_splits_a_head_that_exceeds_l2_when_not_causal() -> None:
 
 
 def test_fa3_splits_nothing_above_992_requests() -> None:
-    contexts = np.full(993, 128, np.int64)
-    contexts[0] = 262144
+    contexts = [262144] + [128] * 992
     assert fa3_splits(contexts[:992], kv_heads=1, sms=SMS).splits[0] > 1
-    assert fa3_splits(contexts, kv_heads=1, sms=SMS).splits.max() == 1
+    assert max(fa3_splits(contexts, kv_heads=1, sms=SMS).splits) == 1
 
 
 def test_fa3_takes_vllms_bound_under_cuda_graphs() -> None:
-    assert fa3_splits(lengths(262144), kv_heads=1, sms=SMS, bound=32).splits.tolist() == [32]
+    assert fa3_splits([262144], kv_heads=1, sms=SMS, bound=32).splits == [32]
     # Alone: 2,048 blocks, ceil(17.07) = 18 per SM: 114 splits, but 109 fill 0.826 of the SMs (0.85 * 128/132 = 0.824).
-    assert fa3_splits(lengths(262144), kv_heads=1, sms=SMS).splits.tolist() == [109]
+    assert fa3_splits([262144], kv_heads=1, sms=SMS).splits == [109]

@@ -147,12 +147,12 @@ class FA2Attention:
         self, loads: FloatArray, counts: IntArray, together: int, size_bytes: float, sharpness: float
     ) -> float:
         return issued_s(
-            loads,
-            counts,
+            loads.tolist(),
+            counts.tolist(),
             slots=self._slots,
             together=together,
             exposed_s=self.c.exposed_start * self.c.block_start_s,
-            memory_s=float(self.memory.at(size_bytes)),
+            memory_s=self.memory.at(size_bytes),
             sharpness=sharpness,
         )
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from operator import mul
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
+from l4sim.cost.attention.fluid import issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
@@ -87,24 +86,38 @@ def fixed_s(c: FA3Coefficients, requests: Any, merge_rows: Any, merged_bytes: An
     return c.launch_s + scan_s * requests + merge_s
 
 
-def merged_bytes(splits: Any, query_tokens: Any, heads: int, head_dim: int) -> int:
-    """Bytes of float32 partial results, written and read, of requests with these splits and query tokens."""
-    rows = heads * int((splits * query_tokens)[splits > 1].sum())
-    return 2 * _PARTIAL_BYTES * (head_dim + 1) * rows
+def merged_bytes(partials: int, heads: int, head_dim: int) -> int:
+    """Bytes of float32 partial results, written and read: ``partials`` for each head."""
+    return 2 * _PARTIAL_BYTES * (head_dim + 1) * heads * partials
 
 
-def tiles(chunk_tokens: int, cached_tokens: int, group_size: int) -> tuple[FloatArray, FloatArray]:
-    """Rows and visible KV blocks of a causal prefill chunk's tiles (of one KV head), each of shape ``[tiles]``."""
+class Tiles(NamedTuple):
+    """The tiles of a causal prefill chunk, of one KV head."""
+
+    number: int
+    most_rows: int
+    most_kv_blocks: int
+    """KV blocks that the last tile sees, and no other more."""
+    kv_blocks: int
+    """KV blocks over all tiles."""
+
+
+def tiles(chunk_tokens: int, cached_tokens: int, group_size: int) -> Tiles:
+    """Tile a chunk. Every ``group_size`` tiles end 128 tokens further and see one more block: an exact sum."""
     rows = chunk_tokens * group_size
-    ends = np.arange(FA3_TILE_ROWS, rows + FA3_TILE_ROWS, FA3_TILE_ROWS)
-    visible = cached_tokens + np.minimum(-(-ends // group_size), chunk_tokens)
-    return np.minimum(FA3_TILE_ROWS, rows - ends + FA3_TILE_ROWS), -(-visible // FA3_BLOCK_TOKENS)
+    count = -(-rows // FA3_TILE_ROWS)
+    last = -(-(cached_tokens + chunk_tokens) // FA3_BLOCK_TOKENS)
+    kv_blocks = last
+    for first in range(1, min(group_size, count - 1) + 1):
+        steps = (count - 1 - first) // group_size
+        end = cached_tokens - -first * FA3_TILE_ROWS // group_size
+        kv_blocks += (steps + 1) * -(-end // FA3_BLOCK_TOKENS) + steps * (steps + 1) // 2
+    return Tiles(count, min(rows, FA3_TILE_ROWS), last, kv_blocks)
 
 
-def tiles_s(longest_s: Any, total_s: Any, count: Any, sms: int, tail: float) -> Any:
-    """Seconds until ``count`` tiles of ``total_s`` in all and at most ``longest_s`` each are done; floats or arrays."""
-    shared_s = total_s * (1.0 / sms + tail / count)
-    return np.where(count > sms, np.maximum(longest_s, shared_s), longest_s)
+def shared_tiles_s(total_s: Any, count: Any, sms: int, tail: float) -> Any:
+    """Seconds until ``count`` tiles, more than there are SMs, of ``total_s`` in all are done; floats or arrays."""
+    return total_s * (1.0 / sms + tail / count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +130,12 @@ class FA3Attention:
 
     def attention_s(self, batch: Batch) -> float:
         """Seconds of one layer; 0 for an empty batch."""
-        contexts = batch.decode_context_tokens
+        contexts = batch.decode_context_tokens.tolist()
         if batch.prefills:
             return self._mixed_s(contexts, batch.decode_context_sum, batch.prefills)
-        return self._decode_s(contexts, batch.decode_context_sum) if len(contexts) else 0.0
+        return self._decode_s(contexts, batch.decode_context_sum) if contexts else 0.0
 
-    def _decode_s(self, contexts: IntArray, context_sum: int) -> float:
+    def _decode_s(self, contexts: list[int], context_sum: int) -> float:
         c, shape = self.c, self.shape
         split = fa3_splits(contexts, kv_heads=shape.kv_heads, sms=shape.sms, bound=c.max_splits)
         loads, counts = self._blocks(split)
@@ -137,61 +150,70 @@ class FA3Attention:
             sharpness=c.sharpness,
         )
         merge_rows = shape.heads * len(contexts) if split.bound > 1 else 0
-        partial = merged_bytes(split.splits, 1, shape.heads, shape.head_dim)
-        return float(body_s + fixed_s(c, len(contexts), merge_rows, partial))
+        partials = sum([parts for parts in split.splits if parts > 1])
+        return float(
+            body_s + fixed_s(c, len(contexts), merge_rows, merged_bytes(partials, shape.heads, shape.head_dim))
+        )
 
-    def _mixed_s(self, contexts: IntArray, context_sum: int, prefills: tuple[Prefill, ...]) -> float:
+    def _mixed_s(self, contexts: list[int], context_sum: int, prefills: tuple[Prefill, ...]) -> float:
         """Decodes and chunks in one launch; the chunks' size decides whether any request is split."""
         c, shape = self.c, self.shape
         decodes = len(contexts)
-        chunks = np.array([(p.chunk_tokens, p.chunk_tokens + p.cached_tokens) for p in prefills])
-        queries = np.concatenate((np.ones(decodes, np.int64), chunks[:, 0]))
+        queries = [1] * decodes + [chunk.chunk_tokens for chunk in prefills]
+        lengths = contexts + [chunk.cached_tokens + chunk.chunk_tokens for chunk in prefills]
         split = fa3_splits(
-            np.concatenate((contexts, chunks[:, 1])),
-            kv_heads=shape.kv_heads,
-            sms=shape.sms,
-            query_rows=shape.group_size * queries,
+            lengths, kv_heads=shape.kv_heads, sms=shape.sms, query_rows=[shape.group_size * count for count in queries]
         )
-        work = [self._chunk_s(*part) for part in zip(prefills, split.splits[decodes:].tolist(), strict=True)]
+        work = [self._chunk_s(*part) for part in zip(prefills, split.splits[decodes:], strict=True)]
         if decodes:
             decoding = Splits(split.blocks[:decodes], split.splits[:decodes], split.split_blocks[:decodes], split.bound)
             work.append(self._streamed_s(decoding, context_sum))
-        longest_s, total_s, count = (np.array(column) for column in zip(*work, strict=True))
-        body_s = tiles_s(longest_s.max(), total_s.sum(), count.sum(), shape.sms, c.tile_tail)
-        kv_s = int(chunks[:, 1].sum()) * shape.kv_bytes_per_token / c.tile_kv_bytes_per_s
-        merge_rows = shape.heads * int(queries.sum()) if split.bound > 1 else 0
-        partial = merged_bytes(split.splits, queries, shape.heads, shape.head_dim)
-        return float(body_s + kv_s + fixed_s(c, len(queries), merge_rows, partial))
+        longest_s, total_s, counts = zip(*work, strict=True)
+        body_s, count = max(longest_s), sum(counts)
+        if count > shape.sms:
+            body_s = max(body_s, shared_tiles_s(sum(total_s), count, shape.sms, c.tile_tail))
+        kv_s = sum(lengths[decodes:]) * shape.kv_bytes_per_token / c.tile_kv_bytes_per_s
+        merge_rows = shape.heads * sum(queries) if split.bound > 1 else 0
+        partials = sum([parts * count for parts, count in zip(split.splits, queries, strict=True) if parts > 1])
+        partial_bytes = merged_bytes(partials, shape.heads, shape.head_dim)
+        return float(body_s + kv_s + fixed_s(c, len(queries), merge_rows, partial_bytes))
 
     def _chunk_s(self, prefill: Prefill, splits: int) -> tuple[float, float, int]:
         """A chunk's longest tile, the sum of its tiles (both in SM seconds), and their number."""
         c, shape = self.c, self.shape
-        rows, kv_blocks = tiles(prefill.chunk_tokens, prefill.cached_tokens, shape.group_size)
+        made = tiles(prefill.chunk_tokens, prefill.cached_tokens, shape.group_size)
         scale = shape.head_dim / 128
-        start_s = c.tile_start_s + scale * c.tile_row_s * rows
-        kv_s = scale * c.tile_kv_block_s * kv_blocks
-        total_s = shape.kv_heads * float((splits * start_s + kv_s).sum())
-        return float((start_s + kv_s / splits).max()), total_s, shape.kv_heads * splits * len(rows)
+        row_s, kv_block_s = scale * c.tile_row_s, scale * c.tile_kv_block_s
+        starts_s = made.number * c.tile_start_s + row_s * shape.group_size * prefill.chunk_tokens
+        total_s = shape.kv_heads * (splits * starts_s + kv_block_s * made.kv_blocks)
+        longest_s = c.tile_start_s + row_s * made.most_rows + kv_block_s * made.most_kv_blocks / splits
+        return longest_s, total_s, shape.kv_heads * splits * made.number
 
     def _streamed_s(self, split: Splits, context_sum: int) -> tuple[float, float, int]:
         """The same of decodes, whose bytes hold up all SMs where memory is slower than the blocks."""
         c, shape = self.c, self.shape
         loads, counts = self._blocks(split)
-        latency_s = shape.kv_heads * float(loads @ counts)
+        latency_s = shape.kv_heads * sum(map(mul, loads, counts))
         streamed_s = shape.sms * self.memory.at(context_sum * shape.kv_bytes_per_token)
         total_s = (latency_s**c.sharpness + streamed_s**c.sharpness) ** (1 / c.sharpness)
-        return float(loads.max()), total_s, shape.kv_heads * int(counts.sum())
+        return max(loads), total_s, shape.kv_heads * sum(counts)
 
-    def _blocks(self, split: Splits) -> tuple[FloatArray, IntArray]:
+    def _blocks(self, split: Splits) -> tuple[list[float], list[int]]:
         """Seconds of equal blocks of one KV head in order of issue, and how many there are of each.
 
-        Two entries per request: its whole splits, and the shorter one that takes what is left.
+        One or two entries per request: its whole splits, and the shorter one that takes what is left.
         """
-        whole = split.blocks // split.split_blocks
-        rest = split.blocks - whole * split.split_blocks
-        kv_blocks = np.array((split.split_blocks, rest)).T.ravel()
-        counts = np.array((whole, rest > 0)).T.ravel()
-        return self.c.block_start_s + self.c.kv_block_s * self.shape.head_dim / 128 * kv_blocks, counts
+        start_s = self.c.block_start_s
+        kv_block_s = self.c.kv_block_s * self.shape.head_dim / 128
+        loads, counts = [], []
+        for blocks, longest in zip(split.blocks, split.split_blocks, strict=True):
+            whole, rest = divmod(blocks, longest)
+            loads.append(start_s + kv_block_s * longest)
+            counts.append(whole)
+            if rest:
+                loads.append(start_s + kv_block_s * rest)
+                counts.append(1)
+        return loads, counts
 
 
 def fa3_attention(shape: Shape, c: FA3Coefficients, *, warm_l2: bool = False) -> FA3Attention:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_of, merged_bytes, tiles, tiles_s
+from l4sim.cost.attention.fa3 import FA3Coefficients, fixed_s, memory_of, merged_bytes, shared_tiles_s, tiles
 from l4sim.cost.attention.fit import (
     decode_bytes,
     held_out_fifth,
@@ -51,19 +51,18 @@ def decode_work(points: UniformPoints, sms: int) -> DecodeWork:
     columns = np.zeros((4, count))
     for i in range(count):
         heads, kv_heads, batch = int(points.heads[i]), int(points.kv_heads[i]), int(points.batch[i])
-        contexts = np.full(batch, points.tokens[i], np.int64)
-        split = fa3_splits(contexts, kv_heads=kv_heads, sms=sms, bound=_CUDA_GRAPH_SPLITS)
+        split = fa3_splits([int(points.tokens[i])] * batch, kv_heads=kv_heads, sms=sms, bound=_CUDA_GRAPH_SPLITS)
+        blocks, splits, split_blocks = split.blocks[0], split.splits[0], split.split_blocks[0]
         columns[:, i] = (
-            kv_heads * int((-(-split.blocks // split.split_blocks)).sum()),
-            split.split_blocks[0],
+            kv_heads * batch * -(-blocks // split_blocks),
+            split_blocks,
             heads * batch if split.bound > 1 else 0,
-            merged_bytes(split.splits, 1, heads, points.head_dim),
+            merged_bytes(batch * splits if splits > 1 else 0, heads, points.head_dim),
         )
-    blocks, kv_blocks, merge_rows, merged = columns
-    waves = np.ceil(blocks / sms)
-    return DecodeWork(
-        points.batch, blocks, kv_blocks, waves, blocks - (waves - 1) * sms, decode_bytes(points), merge_rows, merged
-    )
+    launched, kv_blocks, merge_rows, merged = columns
+    waves = np.ceil(launched / sms)
+    last = launched - (waves - 1) * sms
+    return DecodeWork(points.batch, launched, kv_blocks, waves, last, decode_bytes(points), merge_rows, merged)
 
 
 def decode_s(c: FA3Coefficients, work: DecodeWork, sms: int) -> NDArray[np.float64]:
@@ -72,7 +71,7 @@ def decode_s(c: FA3Coefficients, work: DecodeWork, sms: int) -> NDArray[np.float
     steps_s = np.stack(((work.waves - 1) * block_s, block_s), axis=-1)
     active = np.stack((np.full_like(work.last, sms), work.last), axis=-1)
     exposed_s = c.exposed_start * c.block_start_s * work.blocks
-    memory_s = memory_of(c).at(work.size_bytes)
+    memory_s = memory_of(c).at_all(work.size_bytes)
     pressure = (exposed_s[:, None] + memory_s[:, None] * active) / (block_s * work.blocks)[:, None]
     body_s = drain_s(steps_s, pressure, c.sharpness)
     seconds: NDArray[np.float64] = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
@@ -102,18 +101,18 @@ def prefill_work(points: UniformPoints, sms: int) -> PrefillWork:
     for i in range(len(points)):
         heads, kv_heads, batch = int(points.heads[i]), int(points.kv_heads[i]), int(points.batch[i])
         tokens = int(points.tokens[i])
-        rows, kv_blocks = tiles(tokens, 0, heads // kv_heads)
-        queries = np.full(batch, tokens, np.int64)
-        split = fa3_splits(queries, kv_heads=kv_heads, sms=sms, query_rows=queries * (heads // kv_heads))
-        splits = int(split.splits[0])
+        rows = tokens * (heads // kv_heads)
+        made = tiles(tokens, 0, heads // kv_heads)
+        split = fa3_splits([tokens] * batch, kv_heads=kv_heads, sms=sms, query_rows=[rows] * batch)
+        splits = split.splits[0]
         columns[:, i] = (
-            batch * kv_heads * len(rows) * splits,
-            rows.mean(),
-            rows.max(),
-            batch * kv_heads * kv_blocks.sum(),
-            kv_blocks.max() / splits,
+            batch * kv_heads * made.number * splits,
+            rows / made.number,
+            made.most_rows,
+            batch * kv_heads * made.kv_blocks,
+            made.most_kv_blocks / splits,
             heads * batch * tokens if split.bound > 1 else 0,
-            merged_bytes(split.splits, queries, heads, points.head_dim),
+            merged_bytes(batch * tokens * splits if splits > 1 else 0, heads, points.head_dim),
         )
     kv_bytes: FloatArray = 4.0 * points.head_dim * points.batch * points.kv_heads * points.tokens
     tiles_, mean_rows, most_rows, kv_blocks_, most_kv_blocks, merge_rows, merged = columns
@@ -126,7 +125,8 @@ def prefill_s(c: FA3Coefficients, work: PrefillWork, sms: int) -> NDArray[np.flo
     """Seconds of every point, shape ``[points]``."""
     longest_s = c.tile_start_s + c.tile_row_s * work.most_rows + c.tile_kv_block_s * work.most_kv_blocks
     total_s = work.tiles * (c.tile_start_s + c.tile_row_s * work.mean_rows) + c.tile_kv_block_s * work.kv_blocks
-    body_s = tiles_s(longest_s, total_s, work.tiles, sms, c.tile_tail) + work.kv_bytes / c.tile_kv_bytes_per_s
+    shared_s = np.maximum(longest_s, shared_tiles_s(total_s, work.tiles, sms, c.tile_tail))
+    body_s = np.where(work.tiles > sms, shared_s, longest_s) + work.kv_bytes / c.tile_kv_bytes_per_s
     seconds: NDArray[np.float64] = body_s + fixed_s(c, work.requests, work.merge_rows, work.merged_bytes)
     return seconds
 

@@ -92,7 +92,7 @@ class FlashInferAttention:
         if not len(contexts):
             return seconds
         size_bytes = batch.decode_context_sum * self.shape.kv_bytes_per_token
-        memory_s = float(self.memory.at(size_bytes + len(contexts) * self.shape.query_bytes_per_token))
+        memory_s = self.memory.at(size_bytes + len(contexts) * self.shape.query_bytes_per_token)
         if self.kernel == BATCH:
             return seconds + self._balanced_s(contexts, memory_s)
         return seconds + (self._cuda_s if self.kernel == CUDA_CORE else self._tensor_s)(contexts, memory_s)
@@ -136,8 +136,8 @@ class FlashInferAttention:
         tiled = -(-tokens // tile_tokens) * tile_tokens
         loads = c.block_start_s + tiled * self._token_s
         return c.launch_s + issued_s(
-            loads,
-            np.array((whole, np.ones_like(whole))).T.ravel(),
+            loads.tolist(),
+            np.array((whole, np.ones_like(whole))).T.ravel().tolist(),
             slots=blocks_per_sm * shape.sms,
             together=shape.kv_heads,
             exposed_s=c.exposed_start * c.block_start_s,
@@ -189,7 +189,7 @@ class FlashInferAttention:
             total += shape.kv_heads * float((c.block_start_s * splits + tile_s * -(-visible // _TILE_TOKENS)).sum())
             partials += chunk_tokens * float(splits.mean())
         size_bytes = shape.kv_bytes_per_token * int(contexts.sum()) + shape.query_bytes_per_token * int(queries.sum())
-        body_s = max(longest, total / shape.sms, float(self.memory.at(size_bytes)))
+        body_s = max(longest, total / shape.sms, self.memory.at(size_bytes))
         return c.launch_s + body_s + self._merge_s(plan.split, partials)
 
     @property

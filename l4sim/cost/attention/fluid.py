@@ -7,8 +7,10 @@ of the two, smoothly joined, and memory serves the bytes of all ``a`` at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapreplace
 from math import gcd
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -18,46 +20,56 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 
 
-def levels(loads: FloatArray, counts: IntArray, slots: int, together: int) -> tuple[FloatArray, IntArray]:
+def levels(
+    loads: Sequence[float], counts: Sequence[int], slots: int, together: int
+) -> tuple[list[float], Sequence[int]]:
     """Issue blocks in order, each to the slot that is free first: how the slots run empty.
 
-    ``loads`` (shape ``[groups]``, in order of issue, >= 0) are seconds of a block, ``counts`` the number of such blocks
-    divided by ``together``: equal blocks that are always issued one after the other (KV heads).
+    ``loads`` (in order of issue, >= 0) are seconds of a block, ``counts`` the number of such blocks divided by
+    ``together``: equal blocks that are always issued one after the other (KV heads).
 
     Returns the steps between the slots' sorted loads, and how many slots are still at work during each.
     """
-    if together * int(counts.sum()) <= slots:
-        there = counts > 0
-        loads, counts = loads[there], counts[there]
-        order = loads.argsort()
-        loads = loads[order]
-        active = together * counts[order][::-1].cumsum()[::-1]
-    else:
-        # Slots in groups of gcd(together, slots): equal blocks, issued together, keep the slots of a group equal.
-        group = gcd(together, slots)
-        heap = [0.0] * (slots // group)
-        for load in loads.repeat(counts * (together // group)).tolist():
-            heapreplace(heap, heap[0] + load)
-        heap.sort()
-        loads = np.array(heap)
-        active = np.arange(slots, 0, -group)
-    steps = loads.copy()
-    steps[1:] -= loads[:-1]
+    left = together * sum(counts)
+    if left > slots:
+        return _waiting_levels(loads, counts, slots, together)
+    steps, active, done = [], [], 0.0
+    for load, count in sorted(zip(loads, counts, strict=True)):
+        if count and load > done:
+            steps.append(load - done)
+            active.append(left)
+            done = load
+        left -= together * count
     return steps, active
 
 
-def drain_s(steps_s: FloatArray, pressure: FloatArray, sharpness: float) -> Any:
-    """Seconds until all slots are done; summed over the last axis.
+def _waiting_levels(
+    loads: Sequence[float], counts: Sequence[int], slots: int, together: int
+) -> tuple[list[float], Sequence[int]]:
+    """``levels`` of more blocks than slots."""
+    # Slots in groups of gcd(together, slots): equal blocks, issued together, keep the slots of a group equal.
+    group = gcd(together, slots)
+    repeats = together // group
+    heap = [0.0] * (slots // group)
+    for load, count in zip(loads, counts, strict=True):
+        for _ in range(repeats * count):
+            heapreplace(heap, heap[0] + load)
+    heap.sort()
+    return [high - low for low, high in zip([0.0, *heap], heap, strict=False)], range(slots, 0, -group)
+
+
+def drain_s(steps_s: FloatArray, pressure: FloatArray, sharpness: float) -> FloatArray:
+    """Seconds until all slots of many batches are done; summed over the last axis.
 
     ``pressure`` (shape of ``steps_s``) is the ratio of the time that memory needs to the latency load while a step
     lasts. The two are joined by a norm of order ``sharpness``: infinity would be the larger of them.
     """
-    return (steps_s * (1.0 + pressure**sharpness) ** (1.0 / sharpness)).sum(axis=-1)
+    return np.asarray((steps_s * (1.0 + pressure**sharpness) ** (1.0 / sharpness)).sum(axis=-1))
 
 
 def issued_s(
-    loads: FloatArray,
-    counts: IntArray,
+    loads: Sequence[float],
+    counts: Sequence[int],
     *,
     slots: int,
     together: int,
@@ -67,9 +79,13 @@ def issued_s(
 ) -> float:
     """Seconds of blocks issued in order (see ``levels``) that read their bytes in ``memory_s`` at full bandwidth.
 
-    ``exposed_s`` is the part of one block's load during which its slot reads nothing.
+    ``exposed_s`` is the part of one block's load during which its slot reads nothing. What ``drain_s`` is for many
+    batches, in plain numbers: NumPy would take several times as long for one.
     """
     steps_s, active = levels(loads, counts, slots, together)
-    blocks = together * int(counts.sum())
-    pressure = (exposed_s * blocks + memory_s * active) / (together * float(loads @ counts))
-    return float(drain_s(steps_s, pressure, sharpness))
+    load_s = together * sum(map(mul, loads, counts))
+    idle = exposed_s * together * sum(counts) / load_s
+    each = memory_s / load_s
+    order = 1.0 / sharpness
+    steps = zip(steps_s, active, strict=True)
+    return float(sum([step_s * (1.0 + (idle + each * at_work) ** sharpness) ** order for step_s, at_work in steps]))

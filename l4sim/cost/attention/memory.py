@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from bisect import bisect_right
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,14 +13,22 @@ _FAR_BYTES = 1e15
 
 
 class MemoryTable(NamedTuple):
-    """Knots of a piecewise linear function."""
+    """Knots of a piecewise linear function, from 0 on."""
 
-    size_bytes: FloatArray
-    seconds: FloatArray
+    size_bytes: tuple[float, ...]
+    seconds: tuple[float, ...]
 
-    def at(self, size_bytes: Any) -> Any:
-        """Seconds for so many bytes, a number or an array of any shape."""
-        return np.interp(size_bytes, self.size_bytes, self.seconds)
+    def at(self, size_bytes: float) -> float:
+        """Seconds for so many bytes."""
+        sizes, seconds = self.size_bytes, self.seconds
+        right = bisect_right(sizes, size_bytes)
+        left = right - 1
+        share = (size_bytes - sizes[left]) / (sizes[right] - sizes[left])
+        return seconds[left] + share * (seconds[right] - seconds[left])
+
+    def at_all(self, size_bytes: FloatArray) -> FloatArray:
+        """Seconds for each of many sizes, of their shape."""
+        return np.asarray(np.interp(size_bytes, self.size_bytes, self.seconds))
 
 
 def memory_table(
@@ -38,4 +47,5 @@ def memory_table(
     missed = np.minimum(size_bytes, np.maximum(0.0, 2.0 * (size_bytes - cached_bytes)))
     ramp = np.minimum(missed, ramp_bytes)
     dram_s = ramp / ramp_bytes_per_s + (missed - ramp) / dram_bytes_per_s
-    return MemoryTable(size_bytes, dram_s + (size_bytes - missed) / cached_bytes_per_s)
+    seconds = dram_s + (size_bytes - missed) / cached_bytes_per_s
+    return MemoryTable(tuple(size_bytes.tolist()), tuple(seconds.tolist()))

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from l4sim.cost.attention.fa3 import tiles
+from l4sim.cost.attention.fa3 import Tiles, tiles
 from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
@@ -56,13 +58,16 @@ def test_a_mixed_batch_takes_longer_than_its_prefill_alone(attention: Build, bat
 
 def test_tiles_of_a_causal_chunk_see_what_stands_before_them() -> None:
     # 96 tokens of groups of 4 are 384 rows: tiles end at tokens 32, 64, 96; with 100 cached: 132, 164, 196 tokens.
-    rows, kv_blocks = tiles(96, 100, 4)
-    assert rows.tolist() == [128, 128, 128]
-    assert kv_blocks.tolist() == [2, 2, 2]
-    rows, kv_blocks = tiles(40, 0, 4)
-    assert rows.tolist() == [128, 32]
-    assert kv_blocks.tolist() == [1, 1]
-    assert tiles(512, 0, 1)[1].tolist() == [1, 2, 3, 4]
+    assert tiles(96, 100, 4) == Tiles(number=3, most_rows=128, most_kv_blocks=2, kv_blocks=6)
+    assert tiles(40, 0, 4) == Tiles(number=2, most_rows=128, most_kv_blocks=1, kv_blocks=2)
+    assert tiles(512, 0, 1) == Tiles(number=4, most_rows=128, most_kv_blocks=4, kv_blocks=1 + 2 + 3 + 4)
+    assert tiles(3, 500, 8) == Tiles(number=1, most_rows=24, most_kv_blocks=4, kv_blocks=4)
+
+
+@given(st.integers(1, 3000), st.integers(0, 3000), st.integers(1, 12))
+def test_the_sum_over_tiles_is_exact(chunk: int, cached: int, group: int) -> None:
+    ends = [min(-(-end // group), chunk) for end in range(128, chunk * group + 128, 128)]
+    assert tiles(chunk, cached, group).kv_blocks == sum(-(-(cached + end) // 128) for end in ends)
 
 
 def test_order_matters_only_where_blocks_wait(attention: Build, batch: MakeBatch) -> None:
