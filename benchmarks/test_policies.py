@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from l4sim.experiment import Options, resolve
 from l4sim.policies.agent import COORDINATOR, MigrationEnded, Received, TimerFired
 from l4sim.policies.registry import POLICIES, Setting, build_policy
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, MoveOne, Report
-from l4sim.experiment import Options, resolve
 from l4sim.simulator import simulate
 from l4sim.workload.trace import PrefixBlocks, Trace
 
-ROUTERS = [name for name in POLICIES if name != "l4"]
+ROUTERS = [name for name in POLICIES if not name.startswith("l4")]
 CLUSTERS = {16: 100, 1024: 10}
 PREFIX_IDS = 60
 
@@ -76,6 +76,7 @@ def catch(instances, policy):
             sample_lengths=lambda: (trace.prompt_tokens, trace.output_tokens),
             output_tokens=trace.output_tokens.tolist,
             prefix_id_tokens=16,
+            affinity=None,
         ),
     ).router
     try:

@@ -14,7 +14,10 @@ class Router(Protocol):
     """Chooses an instance for each request as it arrives."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the position in ``instances`` of the one to serve the request."""
+        """Return the position in ``instances`` of the one to serve the request.
+
+        ``instances`` are those that live: once one has died, positions are no instance numbers any more.
+        """
         ...
 
 

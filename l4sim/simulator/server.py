@@ -97,8 +97,8 @@ class Server:
         """Stop for good; returns the requests that were here, with the tokens that they had got by now."""
         self.alive = False
         self._version += 1
+        done = self.iteration_under_way - 1
         step, self._step = self._step, None
-        done = self._iterations_until(self._clock.now_s) - 1
         if step is not None and done > 0:
             # Only a decode segment has iterations behind it; what they generated has reached the users.
             end_s = self._start_s + self._elapsed_s(done)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
-from l4sim.policies.l4.agent import L4Agent
+from l4sim.policies.l4.affinity import Affinity, Prices
+from l4sim.policies.l4.objective import Objective
+from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.l4.plan import Plan, Stage
-from l4sim.policies.l4.router import L4Router
-from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, RoundRobin
+from l4sim.policies.registry import POLICIES, Policy, Setting, build_policy
 from l4sim.results.run import ITERATIONS, MIGRATIONS, REQUESTS
 from l4sim.simulator import Rules, SimulationResult, simulate
+from l4sim.simulator.messages import Network
 from l4sim.simulator.migration import MigrationRules
-from l4sim.specs.placement import Placement
 from l4sim.specs.link import Link
+from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace
 
 MAX_MODEL_LEN = 400
+BOUNDARIES = (60, 150)
 COST = AffineCost(
     base_s=0.00831,
     per_sequence_s=1.7e-4,
@@ -68,35 +73,52 @@ class Case:
     policy: str
     seed: int
     migration: MigrationRules
+    network: Network = field(default_factory=Network)
+    failures: tuple[tuple[int, float], ...] = ()
 
     def run(self, **rules: Any) -> SimulationResult:
-        router, agents = build(self.policy, self.instances, self.seed)
+        policy = build(self)
         return simulate(
             self.trace,
-            router=router,
-            agents=agents,
+            router=policy.router,
+            agents=policy.agents,
+            coordinator=policy.coordinator,
             cluster=Placement(self.instances, gpus_per_node=2, intra=SLOW, inter=SLOW),
             engine=self.engine,
             cost=COST,
             kv_bytes_per_token=KV_BYTES_PER_TOKEN,
-            rules=Rules(migration=self.migration, **rules),
+            rules=Rules(migration=self.migration, network=self.network, failures=self.failures, **rules),
         )
 
 
-def build(policy: str, instances: int, seed: int) -> tuple[Any, Any]:
-    if policy == "l4":
-        first = max(instances // 2, 1)
-        stages = (Stage(0, 60, tuple(range(first))), Stage(60, MAX_MODEL_LEN, tuple(range(first, instances))))
-        plan = Plan(stages if instances > 1 else (Stage(0, MAX_MODEL_LEN, (0,)),))
-        return L4Router(plan), tuple(L4Agent(instance, plan) for instance in range(instances))
-    routers = {
-        "round-robin": RoundRobin,
-        "least-outstanding": LeastOutstanding,
-        "vllm": VLLM,
-        "random": lambda: Random(seed),
-        "power-of-two": lambda: PowerOfTwo(seed),
-    }
-    return routers[policy](), ()
+def build(case: Case) -> Policy:
+    trace = case.trace
+    prices = Prices(
+        COST.per_prefill_token_s, COST.per_prefill_pair_s, COST.per_sequence_s, COST.per_context_token_s, 30
+    )
+    follow = trace.prefix is not None and case.engine.prefix_caching
+    return build_policy(
+        case.policy,
+        Setting(
+            case.instances,
+            case.seed,
+            partition=lambda: stages_of(case.instances),
+            sample_lengths=lambda: (trace.prompt_tokens, trace.output_tokens),
+            output_tokens=trace.output_tokens.tolist,
+            prefix_id_tokens=16,
+            affinity=(lambda: Affinity(prices, 16, 1000)) if follow else None,
+        ),
+    )
+
+
+def stages_of(instances: int) -> Partition:
+    """Up to three stages, each with a batch of two expected per instance."""
+    count = min(instances, len(BOUNDARIES) + 1)
+    bounds = (0, *BOUNDARIES[: count - 1], MAX_MODEL_LEN)
+    groups = [tuple(map(int, group)) for group in np.array_split(np.arange(instances), count)]
+    stages = tuple(Stage(lo, hi, group) for lo, hi, group in zip(bounds, bounds[1:], groups, strict=False))
+    forecast = StageForecast(0.5, 2.0, 0.01, 0.1, 1.0, 100.0, 1.0)
+    return Partition(Plan(stages), (forecast,) * count, Objective(), 1.0, 0.5)
 
 
 @st.composite
@@ -105,7 +127,7 @@ def traces(draw: st.DrawFn) -> Trace:
     count = draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     # Moments no two of which coincide: what happens first at one moment is nobody's promise.
-    arrival_s = np.sort(rng.uniform(0, draw(st.sampled_from([0.01, 0.3, 2.0])), count))
+    arrival_s = np.sort(rng.uniform(0, draw(st.sampled_from([0.01, 0.3, 2.0, 20.0])), count))
     prompt = rng.integers(1, draw(st.sampled_from([8, 70, 250, 450])), count)
     output = rng.integers(1, draw(st.sampled_from([2, 60, 200])), count)
     after = np.full(count, -1)
@@ -131,7 +153,9 @@ def traces(draw: st.DrawFn) -> Trace:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, *, faults: bool = False) -> Case:
+    """Any policy on up to four instances; with faults, instances die and messages get lost, doubled and overtaken."""
+    trace, instances = draw(traces()), draw(st.integers(1, 4))
     max_num_seqs = draw(st.sampled_from([1, 4, 16]))
     engine = EngineConfig(
         kv_blocks=draw(st.sampled_from([12, 30, 50, 90, 1000])),
@@ -143,13 +167,37 @@ def cases(draw: st.DrawFn) -> Case:
         reserve_full_prompt=draw(st.booleans()),
         async_scheduling=draw(st.booleans()),
     )
-    policy = draw(st.sampled_from(["round-robin", "least-outstanding", "vllm", "random", "power-of-two", "l4", "l4"]))
+    policy = draw(st.sampled_from([*POLICIES, "l4", "l4", "l4", "llumnix"]))
+    if policy == "two-pools":
+        assume(instances > 1 and len(set(trace.prompt_tokens)) > 1)
     rules = MigrationRules(
         max_concurrent=draw(st.sampled_from([1, 3])),
         last_stage_blocks=draw(st.sampled_from([0, 1, 16])),
         max_stages=draw(st.sampled_from([1, 3])),
     )
-    return Case(draw(traces()), engine, draw(st.integers(1, 4)), policy, draw(st.integers(0, 3)), rules)
+    case = Case(trace, engine, instances, policy, draw(st.integers(0, 3)), rules)
+    if not faults:
+        return case
+    return replace(case, network=draw(networks()), failures=draw(deaths(instances)))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Networks that may lose messages, deliver them twice, and late."""
+    return Network(
+        jitter_s=draw(st.sampled_from([0.0, 0.03, 1.0])),
+        loss=draw(st.sampled_from([0.0, 0.3, 1.0])),
+        duplication=draw(st.sampled_from([0.0, 0.5])),
+        seed=draw(st.integers(0, 3)),
+    )
+
+
+@st.composite
+def deaths(draw: st.DrawFn, instances: int) -> tuple[tuple[int, float], ...]:
+    """Some instances, none or all of them, each with the moment that it dies at."""
+    dying = draw(st.lists(st.integers(0, instances - 1), unique=True, max_size=instances))
+    # Odd moments: what happens first at one moment is nobody's promise.
+    return tuple((instance, draw(st.floats(0.0, 3.0)) + 1e-7 * math.pi) for instance in dying)
 
 
 def table(flat: Any, columns: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from l4sim.engine.config import EngineConfig
 from l4sim.policies.agent import Crossed, Migrate, MigrationEnded, Started, Watch
 from l4sim.simulator import Rules, simulate
 from l4sim.simulator.migration import REASONS, STATUSES, MigrationRules
-from l4sim.specs.placement import Placement
 from l4sim.specs.link import Link
+from l4sim.specs.placement import Placement
 from tests.simulator.conftest import make_trace, migrations, requests
 
 ITERATION_S = 0.010

@@ -22,6 +22,7 @@ class L4Router:
         """Boundaries taken over: when, which stage's upper end, and to how many tokens."""
         self._ranges = Ranges(plan)
         self._affinity = affinity
+        self._planned = {instance for stage in plan.stages for instance in stage.instances}
         self._positions: dict[int, int] = {}
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
@@ -46,11 +47,10 @@ class L4Router:
         return position
 
     def _learn(self, instances: Sequence[InstanceView]) -> None:
-        """Instances have come up, or one has gone."""
-        positions = {view.instance: position for position, view in enumerate(instances)}
-        for gone in self._positions.keys() - positions.keys():
+        """Instances have come up, or some have gone, perhaps before the first request."""
+        self._positions = {view.instance: position for position, view in enumerate(instances)}
+        for gone in self._planned - self._positions.keys():
             self._ranges.remove(gone)
-        self._positions = positions
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
         """Take over a boundary that has moved."""

@@ -126,8 +126,11 @@ class LlumnixRouter:
         self._choice = self._steps.index(max(self._steps))
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the position that had the most remaining steps at the last poll."""
-        return self._choice
+        """Return the position that had the most remaining steps at the last poll, of those that still live."""
+        if len(instances) == len(self._steps):
+            return self._choice
+        steps = [self._steps[view.instance] for view in instances]
+        return steps.index(max(steps))
 
 
 class LlumnixAgent:

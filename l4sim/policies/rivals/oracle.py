@@ -90,23 +90,36 @@ class OracleLength:
         self._decoding: list[list[tuple[int, int]]] = [[] for _ in range(instances)]
         """By instance, a heap: (the iteration of its end, request)."""
         self._outstanding = [0] * instances
+        self._living = list(range(instances))
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position where the request adds least to the sum of normalized latencies."""
         output_tokens = self._output_tokens[request.request]
         position = int(np.argmin(self.costs(request.prompt_tokens, output_tokens, instances)))
-        self._placed.add(request.request, position, len(instances), request.prompt_tokens, output_tokens)
-        self._queued[position].append((request.request, output_tokens))
-        self._outstanding[position] += 1
+        instance = self._living[position]
+        self._placed.add(request.request, instance, len(self._clocks) - 1, request.prompt_tokens, output_tokens)
+        self._queued[instance].append((request.request, output_tokens))
+        self._outstanding[instance] += 1
         return position
+
+    def _bury(self, living: list[int]) -> None:
+        """Instances have died: nothing is placed there any more."""
+        for instance in set(self._living) - set(living):
+            for request, _ in self._queued[instance]:
+                self._placed.remove(request)
+            for _, request in self._decoding[instance]:
+                self._placed.remove(request)
+        self._living = living
 
     def costs(self, prompt_tokens: int, output_tokens: int, instances: Sequence[InstanceView]) -> FloatArray:
         """What a request would add on each instance, in context tokens read per output token; shape ``[n]``."""
-        for position, view in enumerate(instances):
-            waiting = view.waiting
+        if len(instances) != len(self._living):
+            self._bury([view.instance for view in instances])
+        for view in instances:
+            number, waiting = view.instance, view.waiting
             outstanding = view.running + waiting
-            if outstanding != self._outstanding[position] or waiting != len(self._queued[position]):
-                self._settle(position, waiting, outstanding)
+            if outstanding != self._outstanding[number] or waiting != len(self._queued[number]):
+                self._settle(number, waiting, outstanding)
         placed = self._placed
         end, final, weight = placed.columns[:, : placed.count]
         instance, clock = placed.rows[:, : placed.count]
@@ -116,18 +129,19 @@ class OracleLength:
         growth = together * (0.5 * (weight + own_weight))
         added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)
         added += weight * (_PROMPT_TOKEN_READS * prompt_tokens)
-        return np.bincount(instance, added, len(instances)).astype(np.float64, copy=False)
+        costs = np.bincount(instance, added, len(self._outstanding)).astype(np.float64, copy=False)
+        return costs if len(instances) == len(costs) else costs[self._living]
 
-    def _settle(self, position: int, waiting: int, outstanding: int) -> None:
+    def _settle(self, instance: int, waiting: int, outstanding: int) -> None:
         """Conclude from an instance's counts what has started and what has ended."""
-        queued, decoding = self._queued[position], self._decoding[position]
-        clock = int(self._clocks[position])
+        queued, decoding = self._queued[instance], self._decoding[instance]
+        clock = int(self._clocks[instance])
         while len(queued) > waiting:
             request, output_tokens = queued.popleft()
             heappush(decoding, (clock + output_tokens, request))
-            self._placed.start(request, position, clock + output_tokens)
+            self._placed.start(request, instance, clock + output_tokens)
         while decoding and len(queued) + len(decoding) > outstanding:
             clock, request = heappop(decoding)
             self._placed.remove(request)
-        self._clocks[position] = clock
-        self._outstanding[position] = len(queued) + len(decoding)
+        self._clocks[instance] = clock
+        self._outstanding[instance] = len(queued) + len(decoding)

@@ -54,10 +54,9 @@ class TwoPools:
         self._pools = pools
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the least loaded position of the prompt's pool, the first of equals."""
+        """Return the least loaded position of the prompt's pool, the first of equals; of all, if the pool has died."""
         boundary_tokens, short_instances = self._pools
-        start, stop = 0, short_instances
-        if request.prompt_tokens >= boundary_tokens:
-            start, stop = short_instances, len(instances)
-        loads = [view.running + view.waiting for view in instances[start:stop]]
-        return start + loads.index(min(loads))
+        is_long = request.prompt_tokens >= boundary_tokens
+        pool = [p for p, view in enumerate(instances) if (view.instance >= short_instances) == is_long]
+        loads = {p: instances[p].running + instances[p].waiting for p in pool or range(len(instances))}
+        return min(loads, key=loads.__getitem__)

@@ -45,5 +45,6 @@ def test_bursts_add_to_the_wait_as_much_as_unequal_service():
     assert bursty == pytest.approx(2 * poisson)
 
 
-def test_overload_is_long_but_finite():
-    assert np.isfinite(mean_wait_s(*arrays(1.5, 2, 1, 2, 1))).all()
+def test_overload_piles_up_for_ten_minutes():
+    full, over = (mean_wait_s(*arrays(load, 2, 1, 2, 1))[0] for load in (0.95, 1.45))
+    assert over - full == pytest.approx(0.5 * 600 / 2)

@@ -78,3 +78,17 @@ def test_tokens_sent_count_for_5_s():
     # Expired prompts are told from the next arrival on: this one still sees 101 against 100, the one after it 0 and 9.
     assert router.route(arrival(9), views(0, 0, as_of_s=5.6)) == 0
     assert router.route(arrival(1000), views(0, 0, as_of_s=5.7)) == 1
+
+
+def test_survivors_share_all_lengths_by_what_they_were_sent_lately():
+    router = bucket_without_balancing()
+    router.route(arrival(90), views(0, 0, 0, as_of_s=0.5))
+    assert [router.route(arrival(tokens), views(0, 0, 0, as_of_s=0.5)) for tokens in (400, 800)] == [1, 2]
+    # Instances 1 and 2 were sent 400 and 800, a share of 600: the first one's range grows to the prompt that fills it.
+    survivors = views(0, 0, 0, as_of_s=1.0)[1:]
+    assert [router.route(arrival(tokens), survivors) for tokens in (5, 800, 801)] == [0, 0, 1]
+
+
+def test_before_there_are_prompts_survivors_share_evenly():
+    router = bucket_without_balancing()
+    assert [router.route(arrival(tokens), views(0, 0, 0)[:2]) for tokens in (511, 512)] == [0, 1]

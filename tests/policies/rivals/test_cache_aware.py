@@ -55,3 +55,13 @@ def test_trees_are_cut_down_every_120_s():
     assert router.tree.sizes_tokens == [81, 80]
     router.route(arrival(1), views(0, 0, as_of_s=120.1))
     assert router.tree.sizes_tokens == [41, 41], "one prompt each has gone; the new token then went to the second"
+
+
+def test_a_dead_instance_s_prefixes_are_forgotten():
+    router = CacheAware(3, 16)
+    shared, other = tuple(range(10)), tuple(range(100, 110))
+    assert router.route(arrival(160, prefix_ids=shared), views(0, 0, 0)) == 0
+    assert router.route(arrival(160, prefix_ids=other), views(0, 0, 0)) == 1
+    survivors = views(0, 0, 0)[1:]
+    assert router.route(arrival(160, prefix_ids=other), survivors) == 0, "instance 1 has it, and is the first now"
+    assert router.route(arrival(160, prefix_ids=shared), survivors) == 1, "nobody has it; instance 2 has least"

@@ -17,7 +17,7 @@ from tests.simulator.conftest import COST, KV_BYTES_PER_TOKEN, SLOW, make_trace,
 
 INSTANCES = 4
 ENGINE = EngineConfig(kv_blocks=120, max_model_len=1000, max_num_seqs=16, max_num_batched_tokens=256)
-NAMES = [name for name in POLICIES if name != "l4"]
+NAMES = [name for name in POLICIES if not name.startswith("l4")]
 
 
 def no_plan() -> NoReturn:
@@ -48,6 +48,7 @@ def run(name: str, trace: Trace, seed: int = 0) -> SimulationResult:
             sample_lengths=lambda: (trace.prompt_tokens[:50], trace.output_tokens[:50]),
             output_tokens=trace.output_tokens.tolist,
             prefix_id_tokens=16,
+            affinity=None,
         ),
     )
     return simulate(

@@ -74,6 +74,10 @@ def test_between_polls_dispatch_keeps_to_what_it_has_heard():
     assert router.route(arrival(), views(0, 0, 0)) == 1, "instance 1 is what it was"
 
 
+def test_dispatch_passes_over_the_dead():
+    assert told(10, 9, 8).route(arrival(), views(0, 0, 0)[1:]) == 0, "which is instance 1"
+
+
 def test_before_the_first_poll_all_instances_pass_for_idle():
     assert LlumnixRouter(3).route(arrival(), views(5, 0, 0)) == 0
 

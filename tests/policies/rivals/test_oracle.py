@@ -117,3 +117,13 @@ def test_many_requests_come_and_go():
         while cluster.views[position].running:
             cluster.end(position)
     np.testing.assert_array_equal(cluster.router.costs(100, 40, cluster.views), [0, 0])
+
+
+def test_what_a_dead_instance_held_weighs_no_more_and_may_be_placed_again():
+    cluster = Cluster(3, [(100, 10), (10_000, 500), (200, 20), (100, 10)])
+    assert [cluster.place(request) for request in range(3)] == [0, 1, 2]
+    del cluster.views[0]
+    expected = [added((100, 10), [(10_000, 500, 500)]), added((100, 10), [(200, 20, 20)])]
+    np.testing.assert_allclose(cluster.router.costs(100, 10, cluster.views), expected)
+    request = RequestView(0, 100, -1, (), 100)
+    assert cluster.router.route(request, cluster.views) == int(np.argmin(expected))

@@ -45,6 +45,14 @@ def test_what_cannot_be_split_is_refused(prompt_tokens: list[int], instances: in
 
 def test_a_request_goes_to_the_least_loaded_instance_of_its_pool():
     router = TwoPools(Pools(boundary_tokens=100, short_instances=2))
-    instances = [View(running=3), View(running=1, waiting=1), *views(8, 7, 7)]
+    running = (3, 1, 8, 7, 7)
+    instances = [View(number, running=count, waiting=number == 1) for number, count in enumerate(running)]
     assert router.route(arrival(99), instances) == 1
     assert router.route(arrival(100), instances) == 3
+
+
+def test_a_pool_that_has_died_is_served_by_the_other_one():
+    router = TwoPools(Pools(boundary_tokens=100, short_instances=2))
+    survivors = views(3, 1, 8, 7, 7)[2:]
+    assert router.route(arrival(99), survivors) == 1
+    assert router.route(arrival(100), survivors) == 1

@@ -10,6 +10,7 @@ the fewest. Departures:
 - Equal counts: the first instance, where the source takes whichever its hash map yields first.
 - Ranges are redrawn at the first arrival after the 5 s. No arrival can tell: only arrivals change what they are drawn
   from.
+- When instances die, the ranges of the others are drawn at the next arrival, from what these were sent lately.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ def draw_ranges(prompt_tokens: Iterable[int], buckets: int) -> list[int]:
     return uppers
 
 
+def _even_ranges(buckets: int) -> list[int]:
+    """The upper ends of the first ranges, before there are prompts to draw them from."""
+    span = _FIRST_SPAN_TOKENS // buckets
+    return [(n + 1) * span - 1 for n in range(buckets - 1)]
+
+
 class Bucket:
     """Routes by prompt length."""
 
@@ -62,17 +69,19 @@ class Bucket:
         self._balance_abs_threshold = balance_abs_threshold
         self._balance_rel_threshold = balance_rel_threshold
         self._interval_s = adjust_interval_s
-        span = _FIRST_SPAN_TOKENS // instances
-        self._uppers = [(n + 1) * span - 1 for n in range(instances - 1)]
+        self._uppers = _even_ranges(instances)
         self._share_tokens = 0
         """Each range's share when the ranges were drawn last."""
         self._adjustments = 0
         self._recent: deque[tuple[float, int, int]] = deque()
         """Arrivals that count: when, prompt tokens, where."""
         self._recent_tokens = [0] * instances
+        self._living = list(range(instances))
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of the prompt's range, or the one that was sent the fewest tokens lately."""
+        if len(instances) != len(self._living):
+            self._bury([view.instance for view in instances])
         now_s = instances[0].as_of_s
         self._adjust(now_s)
         tokens = self._recent_tokens
@@ -96,6 +105,18 @@ class Bucket:
             return
         self._share_tokens = new
         self._uppers = draw_ranges((tokens for _, tokens, _ in self._recent), buckets)
+
+    def _bury(self, living: list[int]) -> None:
+        """Instances have died: the others share all lengths."""
+        position = {instance: n for n, instance in enumerate(living)}
+        sent = [(time_s, tokens, self._living[where]) for time_s, tokens, where in self._recent]
+        self._recent = deque((time_s, tokens, position[to]) for time_s, tokens, to in sent if to in position)
+        self._living = living
+        self._recent_tokens = [0] * len(living)
+        for _, tokens, where in self._recent:
+            self._recent_tokens[where] += tokens
+        lengths = [tokens for _, tokens, _ in self._recent]
+        self._uppers = draw_ranges(lengths, len(living)) if lengths else _even_ranges(len(living))
 
     def _note(self, now_s: float, prompt_tokens: int, position: int) -> None:
         recent = self._recent

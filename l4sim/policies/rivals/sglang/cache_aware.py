@@ -43,12 +43,15 @@ class CacheAware:
         self._eviction_interval_s = eviction_interval_s
         self._max_tree_tokens = max_tree_tokens
         self._evictions = 0
+        self._living = list(range(instances))
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position that probably has most of the prompt cached, or another where that would not do."""
+        if len(instances) != len(self._living):
+            self._bury([view.instance for view in instances])
         self._evict(instances[0].as_of_s)
         position = self._choose(request, instances)
-        self.tree.insert(request.prefix_ids, request.prompt_tokens, position)
+        self.tree.insert(request.prefix_ids, request.prompt_tokens, self._living[position])
         return position
 
     def _choose(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
@@ -57,9 +60,15 @@ class CacheAware:
             return loads.index(min(loads))
         matched_tokens, matching = self.tree.match(request.prefix_ids)
         if matching is not None and matched_tokens > self._cache_threshold * request.prompt_tokens:
-            return matching
-        sizes_tokens = self.tree.sizes_tokens
+            return self._living.index(matching)
+        sizes_tokens = [self.tree.sizes_tokens[instance] for instance in self._living]
         return sizes_tokens.index(min(sizes_tokens))
+
+    def _bury(self, living: list[int]) -> None:
+        """Instances have died, and what they had cached with them (`remove_worker` in the source)."""
+        for instance in set(self._living) - set(living):
+            self.tree.remove(instance)
+        self._living = living
 
     def _evict(self, now_s: float) -> None:
         due = int(now_s / self._eviction_interval_s)

@@ -110,6 +110,20 @@ class PrefixTree:
             if parent is not self._root and parent.is_leaf_of(instance):
                 heappush(queue, (parent.last_access[instance], instance, parent))
 
+    def remove(self, instance: int) -> None:
+        """Forget all that an instance was sent."""
+        self.sizes_tokens[instance] = 0
+        stack = [self._root]
+        while stack:
+            node = stack.pop()
+            # What an instance was sent it was sent from the root on: below a node without it there is nothing of it.
+            for child in [child for child in node.children.values() if instance in child.last_access]:
+                del child.last_access[instance]
+                if child.last_access:
+                    stack.append(child)
+                else:
+                    del node.children[child.ids[0]]
+
     def _touch(self, node: _Node, instance: int) -> None:
         self._accesses += 1
         at: _Node | None = node
