@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from l4sim.experiment import Setup
+    from l4sim.results.result import Result
     from l4sim.workload.trace import Trace
 
 DEFAULT_POLICIES = "round-robin,least-outstanding,l4"
@@ -20,6 +21,10 @@ DEFAULT_POLICIES = "round-robin,least-outstanding,l4"
 _out = click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and pictures.")
 _plots = click.option("--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")
 _timeline = click.option("--timeline", is_flag=True, help="Write timeline.json for Perfetto into --out.")
+_window = click.option(
+    "--timeline-window", type=(float, float), metavar="S S", help="Only what overlaps these seconds of the run."
+)
+_html = click.option("--html", is_flag=True, help="Write report.html, one file with everything, into --out.")
 
 
 @click.command()
@@ -28,6 +33,8 @@ _timeline = click.option("--timeline", is_flag=True, help="Write timeline.json f
 @_out
 @_plots
 @_timeline
+@_window
+@_html
 def compare(policies: str, **values: Any) -> None:
     """Replay TRACE under several policies and compare them.
 
@@ -42,6 +49,8 @@ def compare(policies: str, **values: Any) -> None:
 @_out
 @_plots
 @_timeline
+@_window
+@_html
 def replay(policy: str, **values: Any) -> None:
     """Replay TRACE under one policy.
 
@@ -58,26 +67,29 @@ def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
         raise InputError("--policies names no policy")
     for name in policies:
         check_policy(name)
-    if values["timeline"] and values["out"] is None:
-        raise InputError("--timeline needs --out")
+    for name in ("timeline", "html"):
+        if values[name] and values["out"] is None:
+            raise InputError(f"--{name} needs --out")
+    if values["timeline_window"] is not None and not values["timeline"]:
+        raise InputError("--timeline-window needs --timeline")
     trace = load_from_options(values)
     setup = setup_from_options(values)
 
     from l4sim.experiment import compare as compare_policies
-    from l4sim.results.metrics import summarise
+    from l4sim.results.result import Result
 
     with _Progress(len(policies), len(trace)) as progress:
         runs = compare_policies(trace, policies, setup, progress.update)
-    summaries = [summarise(run) for run in runs]
+    result = Result(trace, setup, tuple(runs))
     config = _config(trace, policies, setup, values)
     if values["out"] is not None:
-        _write(values["out"], config, runs, summaries, values)
+        _write(values["out"], config, result, values)
     if values["as_json"]:
         from l4sim.results.write import dump_json
 
-        click.echo(dump_json({"config": config, "policies": summaries}), nl=False)
+        click.echo(dump_json({"config": config, "policies": result.summaries}), nl=False)
     else:
-        _print(trace, setup, summaries, runs)
+        _print(result)
 
 
 def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[str, Any]) -> dict[str, Any]:
@@ -89,35 +101,47 @@ def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[st
     }
 
 
-def _write(out: Path, config: dict[str, Any], runs: Any, summaries: Any, values: dict[str, Any]) -> None:
+def _write(out: Path, config: dict[str, Any], result: Result, values: dict[str, Any]) -> None:
     from l4sim.results.write import write_run
 
-    written = write_run(out, config, runs, {"policies": summaries})
+    written = write_run(out, config, result.runs, {"policies": result.summaries})
     if values["plots"]:
         from l4sim.results.plots import draw_all
 
-        written += draw_all(runs, out)
+        written += draw_all(result.runs, out)
     if values["timeline"]:
-        from l4sim.results.timeline import write_timeline
-
-        for run in runs:
-            name = "timeline.json" if len(runs) == 1 else f"timeline-{run.policy}.json"
-            written.append(write_timeline(run, out / name))
+        written += _write_timelines(out, result, values["timeline_window"])
+    if values["html"]:
+        written.append(result.to_html(out / "report.html"))
     click.echo(f"{out}: {', '.join(path.name for path in written)}", err=True)
 
 
-def _print(trace: Trace, setup: Setup, summaries: Any, runs: Any) -> None:
+def _write_timelines(out: Path, result: Result, window: tuple[float, float] | None) -> list[Path]:
+    from l4sim.results.timeline import LOADABLE_BYTES, write_timeline
+
+    written = []
+    for run in result.runs:
+        name = "timeline.json" if len(result.runs) == 1 else f"timeline-{run.policy}.json"
+        path = write_timeline(run, out / name, window)
+        written.append(path)
+        size = path.stat().st_size
+        if size > LOADABLE_BYTES:
+            click.echo(f"{path}: {size >> 20} MiB is much for Perfetto: give a --timeline-window", err=True)
+    return written
+
+
+def _print(result: Result) -> None:
     from rich.console import Console
 
     from l4sim.results.report import comparison_table, heading, verdict
 
     console = Console(highlight=False)
-    console.print(heading(trace, setup))
-    for run in runs:
+    console.print(heading(result.trace, result.setup))
+    for run in result.runs:
         if run.plan is not None:
             console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")
-    console.print(comparison_table(summaries))
-    console.print(verdict(summaries))
+    console.print(comparison_table(result.summaries))
+    console.print(verdict(result.summaries))
 
 
 def describe_plan(stages: Any) -> str:

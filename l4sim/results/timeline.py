@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 from l4sim.results.run import Run
@@ -17,17 +18,22 @@ from l4sim.results.write import unwritable
 # Process numbers in the trace: one for the instances, one for the migrations.
 INSTANCES, MIGRATIONS = 1, 2
 
+LOADABLE_BYTES = 256 << 20
+"""Perfetto opens files of this size without trouble; ours, from its memory limit of 2 GiB in a browser."""
+
 Event = dict[str, Any]
 Window = tuple[float, float]
+Spans = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Starts and ends of an instance's segments, in seconds."""
 
 
 def write_timeline(run: Run, path: Path, window: Window | None = None) -> Path:
     """Write the run as Chrome trace JSON (the "Trace Event Format", times in microseconds); return the file.
 
-    Instances are tracks and their segments slices; KV cache use is a counter per instance; migrations are slices on
-    tracks of their own, and those that were done also flows from the source's segment to the destination's. Only
-    what overlaps ``window`` (seconds, from and to) is written, and written whole. The same run gives the same bytes.
-    Raises InputError if the window is empty or the file cannot be written.
+    Instances are tracks and their segments slices; KV cache use is a counter per instance, and the stages' boundaries
+    are counters; migrations are slices on tracks of their own, and every request that was moved is a flow from
+    instance to instance. Only what overlaps ``window`` (seconds, from and to) is written, and written whole. The same
+    run gives the same bytes. Raises InputError if the window is empty or the file cannot be written.
     """
     low_s, high_s = window if window is not None else (-np.inf, np.inf)
     if not low_s < high_s:
@@ -42,6 +48,7 @@ def write_timeline(run: Run, path: Path, window: Window | None = None) -> Path:
         *_names(run),
         *_segment_events(segments),
         *_migration_events(migrations),
+        *_boundary_events(run, (max(low_s, 0.0), high_s)),
         *_flow_events(segments, migrations[migrations["status"] == "done"]),
     ]
     text = json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, separators=(",", ":"))
@@ -106,26 +113,53 @@ def _migration_events(migrations: Any) -> Iterator[Event]:
         }
 
 
-def _flow_events(segments: Any, migrations: Any) -> Iterator[Event]:
-    """An arrow per migration; its ends lie inside segments, as Perfetto binds an arrow to the slice around its end.
+def _boundary_events(run: Run, window: Window) -> Iterator[Event]:
+    """Where each stage but the last ends: a counter that starts with the plan and steps when the boundary moves."""
+    if run.plan is None:
+        return
+    low_s, high_s = window
+    for stage, planned in enumerate(run.plan[:-1]):
+        moves = run.boundaries[run.boundaries["stage"] == stage]
+        held = [(0.0, planned.hi_tokens), *zip(moves["time_s"], moves["hi_tokens"], strict=True)]
+        # The value that a window opens with was set before it.
+        before = [(low_s, tokens) for time_s, tokens in held if time_s <= low_s][-1:]
+        for time_s, tokens in before + [(time_s, tokens) for time_s, tokens in held if low_s < time_s <= high_s]:
+            name = f"boundary of stage {stage}"
+            yield {"ph": "C", "name": name, "pid": MIGRATIONS, "ts": _us(time_s), "args": {"tokens": int(tokens)}}
 
-    A migration whose source or destination has no segment at hand (outside the window) has no arrow.
+
+def _flow_events(segments: Any, migrations: Any) -> Iterator[Event]:
+    """A flow per request across its migrations; its ends lie inside segments, as Perfetto binds them to the slices
+    around.
+
+    A migration whose source or destination has no segment at hand (outside the window) is not part of the flow.
     """
     tracks = {
         instance: (rows["start_s"].to_numpy(), rows["end_s"].to_numpy())
         for instance, rows in segments.groupby("instance")
     }
-    for number, row in enumerate(migrations.itertuples(index=False)):
-        if row.source not in tracks or row.destination not in tracks:
-            continue
-        (start_s, end_s), (resumed_s, finished_s) = tracks[row.source], tracks[row.destination]
-        left = np.searchsorted(start_s, row.begin_s, side="right") - 1
-        entered = np.searchsorted(finished_s, row.finish_s, side="right")
-        if left < 0 or entered == len(resumed_s):
-            continue
-        flow = {"name": row.kind, "cat": "migration", "id": number, "pid": INSTANCES}
-        yield {"ph": "s", "tid": row.source, "ts": _us(min(row.begin_s, end_s[left]))} | flow
-        yield {"ph": "f", "bp": "e", "tid": row.destination, "ts": _us(max(row.finish_s, resumed_s[entered]))} | flow
+    for number, (request_id, rows) in enumerate(migrations.groupby("request_id", sort=False)):
+        ends = [end for row in rows.itertuples(index=False) for end in _flow_ends(row, tracks)]
+        for index, (instance, time_s) in enumerate(ends):
+            phase = "s" if index == 0 else "f" if index == len(ends) - 1 else "t"
+            binding = {} if phase == "s" else {"bp": "e"}
+            flow = {"ph": phase, "name": f"request {request_id}", "cat": "migration", "id": number}
+            yield flow | binding | {"pid": INSTANCES, "tid": instance, "ts": _us(time_s)}
+
+
+def _flow_ends(migration: Any, tracks: Mapping[int, Spans]) -> list[tuple[int, float]]:
+    """The instance and time at which a migration leaves, and those at which it arrives; none outside the window."""
+    if migration.source not in tracks or migration.destination not in tracks:
+        return []
+    (start_s, end_s), (resumed_s, finished_s) = tracks[migration.source], tracks[migration.destination]
+    left = np.searchsorted(start_s, migration.begin_s, side="right") - 1
+    entered = np.searchsorted(finished_s, migration.finish_s, side="right")
+    if left < 0 or entered == len(resumed_s):
+        return []
+    return [
+        (migration.source, min(migration.begin_s, end_s[left])),
+        (migration.destination, max(migration.finish_s, resumed_s[entered])),
+    ]
 
 
 def _us(seconds: float) -> float:

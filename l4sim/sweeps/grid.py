@@ -103,7 +103,10 @@ def grid_axes(grid: Mapping[str, Any], where: str = "grid") -> dict[str, list[Va
                 raise InputError(f"{where}: {name} is about a trace's file, and synth makes a trace: give one of them")
     policies = axes.pop("policies", list(DEFAULT_POLICIES))
     for policy in policies:
-        check_policy(str(policy))
+        try:
+            check_policy(str(policy))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
     return {"policy": policies, **axes}
 
 

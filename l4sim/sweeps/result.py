@@ -47,9 +47,13 @@ class SweepResult:
     def brief(self) -> DataFrame:
         """What varied, and the main figures: of the capacity after a search, else of the means."""
         table = self.means if self.capacity is None else self.capacity
+        return table[[*self.varied(), *(name for name in _BRIEF if name in table.columns)]]
+
+    def varied(self) -> list[str]:
+        """The settings that differ between the rows of the capacity, or of the means; the policy always."""
+        table = self.means if self.capacity is None else self.capacity
         settings = [name for name in table.columns if is_setting(name)]
-        varied = [name for name in settings if name == "policy" or table[name].nunique(dropna=False) > 1]
-        return table[[*varied, *(name for name in _BRIEF if name in table.columns)]]
+        return [name for name in settings if name == "policy" or table[name].nunique(dropna=False) > 1]
 
 
 _BRIEF = (

@@ -1,0 +1,195 @@
+"""`l4sim sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from l4sim.sweeps.result import SweepResult
+    from l4sim.sweeps.runner import Progress as Ended
+
+
+class _Column(NamedTuple):
+    header: str
+    figure: str
+    scale: float
+
+
+_COLUMNS = (
+    _Column("TTFT\nP99\ns", "ttft_p99_s", 1),
+    _Column("TPOT\nP99\nms", "tpot_p99_s", 1e3),
+    _Column("E2E\nmean\ns", "e2e_mean_s", 1),
+    _Column("norm.\nmean\nms", "normalized_latency_mean_s", 1e3),
+    _Column("output\ntokens\n/s", "throughput_tokens_per_s", 1),
+    _Column("in SLO\n%", "slo_attainment", 100),
+    _Column("goodput\nrequests\n/s", "goodput_requests_per_s", 1),
+    _Column("USD\n/million\ntokens", "usd_per_million_output_tokens", 1),
+)
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for points, tables and pictures.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Processes.")
+@click.option("--executor", metavar="NAME", help="In place of --jobs: dask=ADDRESS, or submitit[=PARAMETER=VALUE,…].")
+@click.option("--retry-failed", is_flag=True, help="Run points again that failed in an earlier call.")
+@click.option("--slo", metavar="LIMITS", help="E.g. ttft_p99=2s,tpot_p99=50ms or ttft=2s,tpot=50ms,attainment=90%.")
+@click.option("--search", type=click.Choice(["rate", "instances"]), help="Highest rate, or fewest instances, in --slo.")
+@click.option("--price", type=float, metavar="USD", help="Per GPU-hour, for the cost per million output tokens.")
+@click.option("--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")
+def sweep(
+    spec: Path,
+    out: Path,
+    jobs: int,
+    executor: str | None,
+    retry_failed: bool,
+    slo: str | None,
+    search: str | None,
+    price: float | None,
+    plots: bool,
+    as_json: bool,
+) -> None:
+    """Simulate every combination of the values in SPEC, or search for the capacity of each.
+
+    SPEC is a YAML file of keys with a value or a list of values, such as
+
+    \b
+      policies: [round-robin, l4]
+      rate: [10, 20, 40]
+      seed: [0, 1, 2]
+      synth: {preset: long-context-mix, requests: 1000, rate: 10}
+
+    Keys are the options of `l4sim compare` with underscores, `policies`, `trace`, and `synth` with the options of
+    `l4sim trace synth`. Points are stored in --out as they finish: the same call again goes on where the last stopped.
+    """
+    from l4sim.errors import InputError
+    from l4sim.sweeps.grid import read_grid
+    from l4sim.sweeps.sweep import run_sweep
+
+    if executor is not None and jobs > 1:
+        raise InputError("--jobs and --executor exclude one another")
+    with _Bar() as bar:
+        result = run_sweep(
+            read_grid(spec),
+            out,
+            where=str(spec),
+            jobs=jobs,
+            executor=executor,
+            retry_failed=retry_failed,
+            slo=slo,
+            price_usd_per_gpu_hour=price,
+            search=search,
+            report=bar.show,
+        )
+    if len(result.failures) == len(result.points):
+        raise InputError(f"{spec}: every point failed: {result.failures['error'].iloc[0]}")
+    if plots and search is None:
+        _draw(result, out)
+    if as_json:
+        _print_json(result)
+    else:
+        _print(result)
+    click.echo(f"{out}: sweep.parquet, means.parquet{'' if search is None else ', capacity.parquet'}", err=True)
+
+
+def _draw(result: SweepResult, out: Path) -> None:
+    from l4sim.errors import InputError
+    from l4sim.results.plots.sweep import draw_sweep
+
+    try:
+        draw_sweep(result.means, result.plot.settings, out)
+    except InputError as error:
+        click.echo(f"no pictures: {error}", err=True)
+
+
+def _print_json(result: SweepResult) -> None:
+    from l4sim.results.write import dump_json
+
+    tables = {"points": result.points, "means": result.means, "capacity": result.capacity}
+    click.echo(
+        dump_json({name: None if table is None else table.to_dict("records") for name, table in tables.items()}),
+        nl=False,
+    )
+
+
+def _print(result: SweepResult) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    rows = result.means if result.capacity is None else result.capacity
+    settings = result.varied()
+    columns = [column for column in _COLUMNS if column.figure in rows]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for name in settings:
+        justify: Literal["left", "right"] = "left" if name == "policy" else "right"
+        table.add_column(name.replace("_", "_\n"), justify=justify, no_wrap=True)
+    for column in columns:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        table.add_row(
+            *(escape(_setting(row[name])) for name in settings), *(_figure(row, column) for column in columns)
+        )
+    console.print(table)
+    if "seeds" in rows and rows["seeds"].max() > 1:
+        console.print("±: half the 95 % confidence interval of the mean over seeds")
+    if result.capacity is not None and "error" in rows:
+        for row in rows[rows["error"].fillna("") != ""].to_dict("records"):
+            console.print(f"{row['policy']}: {escape(row['error'])}", style="red", soft_wrap=True)
+    failures = result.failures
+    console.print(f"{len(result.points) - len(failures)} points done, {len(failures)} failed")
+    for error, failed in failures.groupby("error", sort=False):
+        console.print(f"failed, {len(failed)} points: {escape(str(error))}", style="red", soft_wrap=True)
+
+
+def _setting(value: Any) -> str:
+    # Wrapped at hyphens, so that the table fits 80 columns.
+    return f"{value:.4g}" if isinstance(value, float) else "\n".join(wrap(str(value), 12))
+
+
+def _figure(row: Mapping[Any, Any], column: _Column) -> str:
+    from l4sim.results.report import precise
+
+    half = row.get(f"{column.figure}_ci95", float("nan"))
+    text = precise(column.scale * row[column.figure])
+    return text if half != half else f"{text}\n±{precise(column.scale * half)}"
+
+
+class _Bar:
+    """Progress on stderr: points ended, failures, time left. Silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("points"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failures]} failed"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("points", total=None, failures=0)
+
+    def __enter__(self) -> _Bar:
+        if self._bar.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def show(self, ended: Ended) -> None:
+        """Show how far the sweep is; stored points count as none, so that the time left is right."""
+        self._bar.update(self._task, total=ended.points - ended.stored, completed=ended.ended, failures=ended.failures)
