@@ -192,7 +192,7 @@ def sample_demand(trace: Trace, setup: Setup) -> Demand:
     delay_s = trace.delay_s[:count]
     interval_s = np.where(np.isnan(delay_s), arrival_s - arrival_s[uses.earlier], delay_s)
     edges = geometric_edges(setup.engine.max_model_len)
-    reuse = measure_reuse(uses, interval_s, prompt, rates, edges)
+    reuse = measure_reuse(uses, interval_s, prompt, rates, edges, followed=setup.options.prefix_affinity)
     return _demand(prompt, output, rates, setup, prompt - uses.tokens, arrival_s, reuse)
 
 

@@ -97,6 +97,7 @@ def _as_dict(made: Partition) -> dict[str, Any]:
         "objective_value": _finite(made.value),
         "feasible": made.feasible,
         "load": _finite(made.load),
+        "least_load": made.least_load,
     }
 
 
@@ -124,8 +125,9 @@ def _print(made: Partition, planning_s: float, others: tuple[Partition, ...]) ->
         console.print(f"expected {_describe(made)}")
     else:
         console.print(
-            f"infeasible: no such plan carries this load; the least overloaded one gets {made.load:.2f} times what "
-            "its fullest stage carries"
+            f"infeasible: no such plan carries this load; the least overloaded one gets {made.least_load:.2f} times "
+            f"what its fullest stage carries, the one shown {made.load:.2f} times",
+            soft_wrap=True,
         )
     for other in others:
         lengths = ", ".join(f"to {stage.hi_tokens:,} on {len(stage.instances)}" for stage in other.plan.stages)

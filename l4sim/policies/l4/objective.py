@@ -39,10 +39,7 @@ class Objective:
             raise InputError("objective 'slo': a limit must be above 0 seconds")
 
     def costs(self, table: StageTable, demand: Demand) -> FloatArray:
-        """Each stage's share of the objective: seconds, seconds per token or misses; shape ``[p, M]``.
-
-        Infinite where the stage cannot carry its load.
-        """
+        """Each stage's share of the objective: seconds, seconds per token or misses; shape ``[p, M]``."""
         if self.name == "normalized-latency":
             costs = _latency(
                 table,
@@ -59,7 +56,7 @@ class Objective:
             )
         else:
             costs = _misses(table, demand, self.ttft_slo_s, self.tpot_slo_s)
-        return np.where(table.load < 1, costs / demand.requests_per_s, np.inf)
+        return costs / demand.requests_per_s
 
 
 def _latency(table: StageTable, arrivals: FloatArray, tokens: FloatArray, entering: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ class Partition:
     infeasible."""
     load: float
     """The fullest stage's."""
+    least_load: float | None = None
+    """The fullest stage's of the least overloaded plan, where none is feasible."""
 
     @property
     def feasible(self) -> bool:
@@ -67,12 +69,12 @@ def partition(
     objective: Objective | None = None,
     stages: int | None = None,
 ) -> Partition:
-    """The plan of least expected cost, with ``stages`` stages if given; the least overloaded one if none is feasible.
+    """The plan of least expected cost, with ``stages`` stages if given.
 
     Exact over all ways to cut the buckets into ranges and to share out the instances: f(j, n), the best for the first
-    ``j`` buckets with ``n`` instances, is the least over i < j and m <= n of f(i, n - m) + cost(i, j, m). Where no plan
-    carries the load, the same recurrence with the larger load in place of the sum. Recurrence: ours (the paper's is not
-    public).
+    ``j`` buckets with ``n`` instances, is the least over i < j and m <= n of f(i, n - m) + cost(i, j, m). Only stages
+    that carry their load count, unless no plan of such stages exists; the same recurrence with the larger load in place
+    of the sum then says by how much the load is too much. Recurrence: ours (the paper's is not public).
 
     Raises:
         InputError: more stages than instances or useful boundaries allow.
@@ -112,6 +114,7 @@ class _Planner:
         ranges = tuple((self._cuts[i], self._cuts[j]) for i, j in self._row)
         self._table = stage_table(demand, cost, capacity, ranges, instances)
         self._costs = objective.costs(self._table, demand)
+        self._carried = np.where(self._table.load < 1, self._costs, np.inf)
 
     @property
     def most_stages(self) -> int:
@@ -123,11 +126,15 @@ class _Planner:
                 f"{stages} stages: {self._instances} instances and {len(self._cuts) - 1} useful ranges of lengths "
                 f"accept 1 to {self.most_stages}"
             )
-        found = solve(self._costs, len(self._cuts) - 1, self._instances, np.add, stages)
-        if found is None:
-            found = solve(self._table.load, len(self._cuts) - 1, self._instances, np.maximum, stages)
+        ranges = len(self._cuts) - 1
+        found = solve(self._carried, ranges, self._instances, np.add, stages)
+        if found is not None:
+            return self._read(found)
+        found = solve(self._costs, ranges, self._instances, np.add, stages)
+        least = solve(self._table.load, ranges, self._instances, np.maximum, stages)
         assert found is not None
-        return self._read(found)
+        assert least is not None
+        return replace(self._read(found), least_load=self._read(least).load)
 
     def _read(self, choice: list[tuple[int, int, int]]) -> Partition:
         edges, table, demand = self._demand.edges_tokens, self._table, self._demand
@@ -149,7 +156,7 @@ class _Planner:
                     float(ttft_sums[at]) / prompts_per_s if prompts_per_s > 0 else float("nan"),
                     prompts_per_s,
                     float(demand.decode_tokens_per_s[first:last].sum()),
-                    float(self._costs[at]),
+                    float(self._carried[at]),
                 )
             )
         return Partition(

@@ -6,8 +6,10 @@ instances over the buckets [first, last); per second it gets λ prompts and deco
 - *Decoding.* tau(B) is an iteration with B requests of the stage's own mix of lengths, so that a kernel that minds
   unequal lengths makes wide stages dear; tau_0 is what any iteration costs. A prompt that takes p seconds in c
   iterations of its own adds p - c·tau_0 to iterations that decode too. Of m seconds, D = m - λ·(p - c·tau_0) are left,
-  and Little's law closes the loop: B·D = T·tau(B). With tau(B) = o + s·B between two batch sizes, B = T·o / (D - T·s);
-  each request gets a token every TPOT = m·B / T.
+  and Little's law closes the loop: B·D = T·tau(B'). A request finds itself in a batch B' above the average: beside the
+  B others of a single instance, whose number is about Poisson, less so where a router levels m instances: by 1/√m, and
+  it is never in one of less than one. With tau(B) = o + s·B between two batch sizes, B = T·(o + s/√m) / (D - T·s); each
+  request gets a token every TPOT = m·B / T.
 - *Prefill.* A prompt is computed in iterations that decode too, p + c·(tau(B) - tau_0). Prompts wait for one another as
   in a queue whose service is a prompt's own share of such iterations, short prompts sharing one. A router that sees
   loads and no service times does less well than one queue for all instances: `_UNEVEN` says by how much. An arrival at
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 from l4sim.cost.model import CostModel
 from l4sim.policies.l4.demand import Demand
 from l4sim.policies.l4.iteration_times import IterationTimes, Prefills, Ranges, iteration_times, prefills_of
-from l4sim.policies.l4.queueing import mean_wait_s, waiting_probability
+from l4sim.policies.l4.queueing import MOST_LOAD, mean_wait_s, waiting_probability
 
 FloatArray = NDArray[np.float64]
 
@@ -62,7 +64,7 @@ class StageTable:
     ranges: Ranges
     """Buckets [first, last) of each row."""
     load: FloatArray
-    """Load over what can be carried; at 1 and above the stage cannot carry it and all else is meaningless."""
+    """Load over what can be carried; at 1 and above the stage cannot carry it, and all else is for a limited time."""
     batch: FloatArray
     """Requests in flight per instance."""
     tau_s: FloatArray
@@ -102,9 +104,10 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
 
     cached = cached_share(demand, capacity, times, prefills, ranges, m, slots)
     added_s = blended(arrivals * prefills.added_s, ranges, cached)
-    batch = solve_batch(times, tokens_per_s, m - added_s, slots)
-    tau_s = iteration_s(times, batch)
-    tpot_s = m * tau_s / np.maximum(m - added_s, 1e-12)
+    uneven = 1 / np.sqrt(m)
+    batch = solve_batch(times, tokens_per_s, m - added_s, slots, uneven)
+    tau_s = iteration_s(times, seen(batch, uneven))
+    tpot_s = tau_s / np.maximum(1 - added_s / m, 1 - MOST_LOAD)
 
     # A prompt's share of the engine: what it adds, and the fraction of an iteration's token budget that it fills.
     added, filled = prefills.added_s, prefills.filled
@@ -121,7 +124,8 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
     own_queue_s = mean_wait_s(queue_load, np.ones_like(m), work_s / some, square_s2 / some, bursts)
 
     fullest_s = tokens_per_s * (iteration_s(times, slots) / slots)
-    slot_load = batch / slots
+    # With all slots taken, the load is what would be decoded over what is.
+    slot_load = np.where(batch < slots, batch / slots, np.maximum((added_s + fullest_s) / m, 1.0))
     entering = prompts_per_s + entering_sums(demand.crossings_per_s, ranges)
     stay_s = tokens_per_s / np.maximum(entering, 1e-12) * tpot_s
     slot_wait_s = mean_wait_s(slot_load, m * slots, stay_s, 2 * stay_s**2, bursts)
@@ -130,7 +134,7 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
     wait_s = (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s + slot_wait_s + busy * _FELT_AFTER * tau_s
     return StageTable(
         ranges,
-        load=np.maximum(np.maximum((added_s + fullest_s) / m, queue_load), np.where(slot_load >= 1, slot_load, 0.0)),
+        load=np.maximum(np.maximum((added_s + fullest_s) / m, queue_load), np.where(batch < slots, 0.0, slot_load)),
         batch=batch,
         tau_s=tau_s,
         tpot_s=tpot_s,
@@ -174,7 +178,9 @@ def cached_share(
     for _ in range(_REUSE_ROUNDS):
         share = held_per_s / np.maximum(reused_per_s, 1e-12)
         busy_s = blended(demand.arrivals_per_s * prefills.added_s, ranges, share)
-        in_use = (solve_batch(times, tokens_per_s, m - busy_s, slots) + np.minimum(busy_s / m, 1)) / slots
+        in_use = (
+            solve_batch(times, tokens_per_s, m - busy_s, slots, 1 / np.sqrt(m)) + np.minimum(busy_s / m, 1)
+        ) / slots
         # What is kept needs its own room: only what else there is can take in others before it is evicted.
         idle_tokens = np.maximum(capacity.kv_tokens * (1 - in_use) - length_tokens, 0.0)
         kept_s = idle_tokens * m / np.maximum(crowding * (prompt_per_s - held_per_s + tokens_per_s), 1e-12)
@@ -216,21 +222,34 @@ def mean_context_tokens(demand: Demand, ranges: Ranges) -> FloatArray:
     return np.where(tokens > 0, contexts / np.maximum(tokens, 1e-300), middles)
 
 
-def solve_batch(times: IterationTimes, tokens_per_s: FloatArray, left: FloatArray, slots: FloatArray) -> FloatArray:
-    """The batch B with B · left = tokens/s · tau(B), at most ``slots``; shape ``[p, M]``.
+def solve_batch(
+    times: IterationTimes, tokens_per_s: FloatArray, left: FloatArray, slots: FloatArray, uneven: FloatArray
+) -> FloatArray:
+    """The batch B with B · left = tokens/s · tau(`seen`), at most ``slots``; shape ``[p, M]``.
 
-    ``left``: seconds per second that instances have for decoding. Below one request in flight, tau is that of one.
+    ``left``: seconds per second that instances have for decoding.
     """
     sizes, tau = times.sizes, times.tau_s
-    hopeless = np.where(tokens_per_s > 0, np.inf, 0.0)
-    batch = np.where(left > 0, tokens_per_s * tau[:, :1] / np.maximum(left, 1e-12), hopeless)
-    for k, (small, large) in enumerate(pairwise(sizes.tolist())):
-        slope = (tau[:, k + 1] - tau[:, k])[:, None] / (large - small)
-        offset = tau[:, k][:, None] - slope * small
-        room = left - tokens_per_s * slope
-        solved = np.where(room > 0, tokens_per_s * offset / np.maximum(room, 1e-12), np.inf)
+    slopes = np.diff(tau, axis=1) / np.diff(sizes) if len(sizes) > 1 else np.zeros((len(tau), 1))
+    batch = _intersection(tokens_per_s, tau[:, :1], slopes[:, :1] * uneven, left)
+    for k, small in enumerate(sizes[:-1].tolist()):
+        slope = slopes[:, k, None]
+        offset = tau[:, k, None] + slope * (uneven - small)
+        solved = _intersection(tokens_per_s, offset, slope, left)
         batch = np.where(batch > small, np.maximum(solved, small), batch)
     return np.asarray(np.minimum(batch, slots))
+
+
+def _intersection(tokens_per_s: FloatArray, offset: FloatArray, slope: FloatArray, left: FloatArray) -> FloatArray:
+    """B with B · left = tokens/s · (offset + slope · B); infinite where there is none, 0 without tokens."""
+    room = left - tokens_per_s * slope
+    hopeless = np.where(tokens_per_s > 0, np.inf, 0.0)
+    return np.where(room > 0, tokens_per_s * offset / np.maximum(room, 1e-12), hopeless)
+
+
+def seen(batch: FloatArray, uneven: FloatArray) -> FloatArray:
+    """The batch that a request finds itself in, where instances hold ``batch`` requests on average."""
+    return np.asarray(np.maximum(batch, 1.0) + uneven * np.minimum(batch, 1.0))
 
 
 def iteration_s(times: IterationTimes, batch: FloatArray) -> FloatArray:

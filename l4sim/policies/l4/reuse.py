@@ -1,7 +1,8 @@
-"""What the prefix caches of a stage's instances will hold, under a router that does not look at them.
+"""What the prefix caches of a stage's instances will hold.
 
-Ours. A prompt repeats a prefix that was last used some interval ago, and before that as often as there were turns. Its
-instance is one of m, drawn anew each time. It holds the prefix if one of the last k uses was there, where k is as many
+Ours. A prompt repeats a prefix that was last used some interval ago, and before that as often as there were turns. A
+router that follows prefixes sends it where that use was. Under one that does not, its instance is one of m, drawn anew
+each time. It holds the prefix if one of the last k uses was there, where k is as many
 as fit into the time that the cache keeps what is not used (Che's approximation, IEEE JSAC 20 (2002)): with probability
 1 - (1 - 1/m)^k. The further back that use is, the shorter was the prefix then.
 """
@@ -49,9 +50,16 @@ class Reuse:
     """Shape ``[c]``."""
     tokens_per_s: FloatArray
     """Shape ``[c, b, b]``: by the buckets of the earlier prompt and of the prompt itself."""
+    followed: bool
+    """Whether the router sends prompts where their prefix is, into whichever stage."""
 
     def within(self, ranges: tuple[tuple[int, int], ...]) -> FloatArray:
-        """Tokens/s whose earlier prompt is in the same range of buckets; shape ``[p, c]``."""
+        """Tokens/s of prompts in each range whose earlier prompt was there too, or anywhere if prefixes are followed.
+
+        Shape ``[p, c]``.
+        """
+        if self.followed:
+            return np.array([self.tokens_per_s[:, :, first:last].sum(axis=(1, 2)) for first, last in ranges])
         before = np.pad(self.tokens_per_s, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
         low, high = np.array(ranges).T
         inside = before[:, high, high] - before[:, low, high] - before[:, high, low] + before[:, low, low]
@@ -67,6 +75,9 @@ class Reuse:
         for c, (interval_s, turns, growth) in enumerate(zip(self.interval_s, self.turns, self.growth, strict=True)):
             uses = np.minimum(kept_s / interval_s, turns)
             uses = np.where(uses >= 1, uses, 0.0)
+            if self.followed:
+                held += within[:, c, None] * (uses > 0)
+                continue
             found = 1 - (1 - 1 / instances) ** uses
             back = np.minimum(instances - 1, np.maximum(uses - 1, 0) / 2)
             held += within[:, c, None] * found * np.maximum(1 - growth * back, 0.0)
@@ -102,11 +113,18 @@ def prefix_uses(prompt_tokens: IntArray, prefix: PrefixBlocks) -> PrefixUses:
 
 
 def measure_reuse(
-    uses: PrefixUses, interval_s: FloatArray, prompt_tokens: IntArray, rates_per_s: FloatArray, edges_tokens: IntArray
+    uses: PrefixUses,
+    interval_s: FloatArray,
+    prompt_tokens: IntArray,
+    rates_per_s: FloatArray,
+    edges_tokens: IntArray,
+    *,
+    followed: bool = False,
 ) -> Reuse | None:
     """The reuse of a sample of prompts, each of which arrives at its own rate; None if there is none.
 
-    Shapes ``[n]``; ``interval_s`` is the time since the earlier prompt of each came.
+    Shapes ``[n]``; ``interval_s`` is the time since the earlier prompt of each came; ``followed`` says whether the
+    router sends prompts where their prefix is.
     """
     rows = np.flatnonzero((uses.tokens > 0) & (rates_per_s > 0) & (prompt_tokens <= edges_tokens[-1]))
     if not len(rows):
@@ -124,4 +142,6 @@ def measure_reuse(
     def mean(values: FloatArray) -> FloatArray:
         return np.asarray(np.bincount(kind, values * tokens, kinds) / np.bincount(kind, tokens, kinds))
 
-    return Reuse(mean(interval), mean(uses.turns[rows].astype(np.float64)), mean(uses.growth[rows]), by_bucket)
+    return Reuse(
+        mean(interval), mean(uses.turns[rows].astype(np.float64)), mean(uses.growth[rows]), by_bucket, followed
+    )

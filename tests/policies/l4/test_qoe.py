@@ -19,10 +19,11 @@ def demand_of(prompt, output, rate):
 
 def test_a_stage_by_hand():
     # 2 requests/s of 100 prompt and 501 output tokens on 2 instances. A prompt takes 110 ms, 10.1 ms of which any
-    # iteration takes: D = 2 - 2 x 0.0999 = 1.8002 s/s are left to decode 1000 tokens/s.
+    # iteration takes: D = 2 - 2 x 0.0999 = 1.8002 s/s are left to decode 1000 tokens/s. A request finds itself in a
+    # batch that is larger than the mean one by 1/√2.
     table = stage_table(demand_of(100, 501, 2), COST, ROOMY, ALL, instances=2)
-    batch = 1000 * 10e-3 / (1.8002 - 1000 * 1e-4)
-    tau_s = 10e-3 + 1e-4 * batch
+    batch = 1000 * (10e-3 + 1e-4 / 2**0.5) / (1.8002 - 1000 * 1e-4)
+    tau_s = 10e-3 + 1e-4 * (batch + 1 / 2**0.5)
     assert table.batch[0, 1] == pytest.approx(batch)
     assert table.tau_s[0, 1] == pytest.approx(tau_s)
     assert table.tpot_s[0, 1] == pytest.approx(2 * batch / 1000)

@@ -44,9 +44,9 @@ def test_reuse_is_summed_by_the_buckets_of_both_prompts():
     assert reuse.within(((0, 1), (1, 2), (0, 2))).sum(axis=1).tolist() == [128, 0, 320]
 
 
-def session(turns, growth=0.0):
+def session(turns, growth=0.0, followed=False):
     """1000 tokens/s that come back every 10 s."""
-    return Reuse(np.array([10.0]), np.array([float(turns)]), np.array([growth]), np.array([[[1000.0]]]))
+    return Reuse(np.array([10.0]), np.array([float(turns)]), np.array([growth]), np.array([[[1000.0]]]), followed)
 
 
 def held(reuse, instances, kept_s):
@@ -66,3 +66,10 @@ def test_several_instances_hold_what_one_of_the_last_uses_left_there():
 
 def test_older_uses_left_less():
     assert held(session(30, growth=0.1), 4.0, 30.0) == pytest.approx(1000 * (1 - 0.75**3) * 0.9)
+
+
+def test_a_router_that_follows_prefixes_finds_what_is_kept_wherever_it_is():
+    assert held(session(1, followed=True), 4.0, 11.0) == 1000
+    assert held(session(30, followed=True), 4.0, 9.0) == 0
+    across = Reuse(np.ones(1), np.ones(1), np.zeros(1), np.array([[[0, 7.0], [0, 0]]]), followed=True)
+    assert across.within(((0, 1), (1, 2))).tolist() == [[0], [7]]
