@@ -35,6 +35,8 @@ class LiveOptions:
     cuda_graphs: bool = True
     """Capture decode steps (on a GPU)."""
     seed: int = 0
+    shared: bool = False
+    """Other processes of the run use the device too."""
 
 
 def build_engine(
@@ -58,7 +60,7 @@ def build_engine(
         if not on_gpu:
             raise InputError(f"--attention {attention} needs a GPU: accepted on {device} is torch")
         check_supported(model, attention)
-    check_room(model, config, instances, device, dtype)
+    check_room(model, config, instances, device, dtype, shared=options.shared)
     kernels = torch_kernels()
     if attention != "torch":
         kernels = flashinfer_kernels(

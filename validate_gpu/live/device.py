@@ -52,15 +52,24 @@ def load_flashinfer() -> ModuleType:
         ) from error
 
 
-def check_room(model: Model, config: EngineConfig, instances: int, device: torch.device, dtype: torch.dtype) -> None:
-    """Check that a GPU is free, and that weights, activations and all instances' KV fit the device.
+def check_room(
+    model: Model,
+    config: EngineConfig,
+    instances: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    shared: bool = False,
+) -> None:
+    """Check that a GPU is free (unless it is to be shared), and that weights, activations and all KV fit the device.
 
     Raises:
         InputError: someone else uses it, or how much is missing and how many KV blocks would fit.
     """
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        check_idle(total - free - torch.cuda.memory_reserved(device), device)
+        if not shared:
+            check_idle(total - free - torch.cuda.memory_reserved(device), device)
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     check_fits(model, config, instances, free, dtype.itemsize, device)

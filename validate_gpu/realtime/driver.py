@@ -1,0 +1,170 @@
+"""Processes of a realtime run: one per GPU or group of CPUs, joined by sockets, and gone when it is over."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+import torch
+
+from l4sim.errors import InputError
+from l4sim.experiment import Progress, Setup, plan, policy_for, sample_demand, tables
+from l4sim.policies.agent import FRONT_END
+from l4sim.policies.registry import Policy
+from l4sim.simulator import SimulationResult
+from l4sim.simulator.executor import ExecutionError
+from l4sim.simulator.migration import MigrationRules
+from l4sim.workload.trace import Trace
+from validate_gpu.live.build import LiveOptions, describe_device
+from validate_gpu.live.device import open_device
+from validate_gpu.lockstep import LiveResult, stepwise
+from validate_gpu.realtime.clock import WallClock
+from validate_gpu.realtime.front_end import FrontEnd
+from validate_gpu.realtime.wire import Failed, Goodbye, Link, Lost, Ready, Start
+from validate_gpu.realtime.worker import WorkerSpec, run_worker
+
+Socket: TypeAlias = "Connection[Any, Any]"
+
+# From the last worker's being ready to the first arrival: all have then read the start.
+_LEAD_S = 0.2
+_GOODBYE_S = 10.0
+
+
+def realtime(
+    trace: Trace,
+    policies: Sequence[str],
+    setup: Setup,
+    options: LiveOptions,
+    *,
+    share_devices: bool = False,
+    progress: Progress | None = None,
+) -> LiveResult:
+    """Replay the trace by the wall's clock under each policy in turn, with processes of its own.
+
+    ``share_devices``: let several instances share one device, and each other's time with it. A run that a worker fails
+    keeps its finished requests; the others have failed, with the reason.
+
+    Raises:
+        InputError: tensor parallelism or prefix caching, more instances than devices, or a device that does not suit.
+        ExecutionError: a worker could not start.
+    """
+    setup = stepwise(setup)
+    devices = device_groups(setup.options.instances, options.device, share_devices)
+    planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
+    runs = []
+    for name in policies:
+        policy = policy_for(name, trace, setup, planned)
+        told = None if progress is None else functools.partial(progress, name)
+        result = _run(trace, policy, setup, replace(options, shared=share_devices), devices, told)
+        runs.append(tables(name, trace, result, policy, setup.options.instances))
+    return LiveResult(runs, {}, describe_device(open_device(options.device)))
+
+
+def device_groups(instances: int, device: str, share: bool) -> list[tuple[str, frozenset[int]]]:
+    """Each instance's device, and the CPUs that its process may use.
+
+    On GPUs, one each and an even part of the CPUs; on a CPU, an even part of its cores.
+
+    Raises:
+        InputError: there are fewer devices than instances, and they are not to be shared.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    on_gpu = open_device(device).type == "cuda"
+    count = torch.cuda.device_count() if on_gpu else len(cpus)
+    if instances > count and not share:
+        raise InputError(
+            f"{instances} instances for {count} {'GPUs' if on_gpu else 'CPU cores'}: accepted is --instances {count} "
+            "or fewer, or --share-devices, whose instances slow one another; lockstep takes any number"
+        )
+    parts = [frozenset(cpus[number % len(cpus) :: instances]) or frozenset(cpus) for number in range(instances)]
+    return [(f"cuda:{number % count}" if on_gpu else "cpu", parts[number]) for number in range(instances)]
+
+
+def _run(
+    trace: Trace,
+    policy: Policy,
+    setup: Setup,
+    options: LiveOptions,
+    devices: Sequence[tuple[str, frozenset[int]]],
+    progress: Callable[[float, int], None] | None,
+) -> SimulationResult:
+    """One policy's run, on new processes."""
+    own, theirs = _sockets(len(devices))
+    # A forked process could not use CUDA.
+    context = get_context("spawn")
+    processes: list[BaseProcess] = []
+    links: dict[int, Link] = {}
+    try:
+        for number, (device, cpus) in enumerate(devices):
+            spec = WorkerSpec(
+                number=number,
+                model=setup.model,
+                engine=setup.engine,
+                options=replace(options, device=device),
+                seed=setup.options.seed,
+                cpus=cpus,
+                agent=policy.agents[number] if policy.agents else None,
+                migration=MigrationRules(),
+                connections=theirs[number],
+            )
+            processes.append(context.Process(target=run_worker, args=(spec,), daemon=True))
+            processes[-1].start()
+            # The process has its own copies now; these would keep its peers from noticing its end.
+            for connection in theirs[number].values():
+                connection.close()
+        inbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        links = {number: Link(connection, number, inbox) for number, connection in own.items()}
+        _wait_until_ready(inbox, len(devices))
+        epoch_s = time.monotonic() + _LEAD_S
+        for link in links.values():
+            link.send(Start(epoch_s))
+        return FrontEnd(trace, policy, setup.engine, links, WallClock(epoch_s), progress).run(inbox)
+    finally:
+        for link in links.values():
+            link.send(Goodbye())
+        for process in processes:
+            process.join(_GOODBYE_S)
+            if process.is_alive():
+                process.terminate()
+        for link in links.values():
+            link.close(_GOODBYE_S)
+
+
+def _sockets(instances: int) -> tuple[dict[int, Socket], list[dict[int, Socket]]]:
+    """A socket between the front end and every instance, and between any two instances.
+
+    Returns the front end's ends by instance, and each instance's ends by the address at the other end.
+    """
+    own: dict[int, Socket] = {}
+    theirs: list[dict[int, Socket]] = [{} for _ in range(instances)]
+    for number in range(instances):
+        own[number], theirs[number][FRONT_END] = Pipe()
+        for peer in range(number):
+            theirs[number][peer], theirs[peer][number] = Pipe()
+    return own, theirs
+
+
+def _wait_until_ready(inbox: SimpleQueue[tuple[int, Any]], instances: int) -> None:
+    """Wait until every engine is warm.
+
+    Raises:
+        ExecutionError: one cannot start.
+    """
+    ready = 0
+    while ready < instances:
+        number, message = inbox.get()
+        match message:
+            case Ready():
+                ready += 1
+            case Failed(reason):
+                raise ExecutionError(f"instance {number} cannot start: {reason}")
+            case Lost():
+                raise ExecutionError(f"instance {number} cannot start: its process has ended")
