@@ -21,26 +21,26 @@ COMMANDS = {
     "plan": ("l4sim.cli.plan", "Partition instances into length ranges for a trace."),
     "sweep": ("l4sim.cli.sweep", "Simulate a grid of settings, or search for capacity."),
     "trace": ("l4sim.cli.trace", "Describe, convert and generate traces."),
-    "profile": ("l4sim.cli.profile", "List, show and fit GPU profiles."),
+    "profile": ("l4sim.cli.profile", "List, show, fit and measure GPU profiles."),
 }
 
 
 EXTENSIONS = "l4sim.commands"
-"""The entry-point group that other packages' commands stand in."""
+"""The entry-point group that other packages' commands stand in; those of a group of commands add its name."""
 
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported only when they are called (start-up stays fast)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *_extensions()]
+        return [*COMMANDS, *extensions()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command: click.Command
         if cmd_name in COMMANDS:
             command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
             return command
-        extension = _extensions().get(cmd_name)
+        extension = extensions().get(cmd_name)
         if extension is None:
             return None
         command = extension.load()
@@ -48,16 +48,16 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, text) for name, (_, text) in COMMANDS.items()]
-        rows += [(name, entry.load().get_short_help_str(80)) for name, entry in _extensions().items()]
+        rows += [(name, entry.load().get_short_help_str(80)) for name, entry in extensions().items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
-def _extensions() -> dict[str, EntryPoint]:
+def extensions(group: str = EXTENSIONS) -> dict[str, EntryPoint]:
     """Commands of other packages, by entry point; their modules must import fast."""
     from importlib.metadata import entry_points
 
-    return {entry.name: entry for entry in entry_points(group=EXTENSIONS)}
+    return {entry.name: entry for entry in entry_points(group=group)}
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,8 +10,11 @@ from typing import Any
 import click
 import numpy as np
 
+from l4sim.cli import EXTENSIONS, extensions
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.build import COST_MODELS, build_cost
+from l4sim.cost.measured import is_measured
+from l4sim.cost.measured_fit import fit_measured
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
@@ -36,11 +39,24 @@ _TYPICAL = (
     (64, 2048, 2048),
 )
 _MAX_BATCHED_TOKENS = 8192
+_EXTENSIONS = f"{EXTENSIONS}.profile"
 
 
-@click.group()
+class _Group(click.Group):
+    """The commands below, and those of packages that measure."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *extensions(_EXTENSIONS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        others = extensions(_EXTENSIONS) if found is None else {}
+        return others[cmd_name].load() if cmd_name in others else found
+
+
+@click.group(cls=_Group)
 def profile() -> None:
-    """List, show and fit GPU profiles."""
+    """List, show, fit and measure GPU profiles."""
 
 
 @profile.command("list")
@@ -121,15 +137,25 @@ def show_command(
 @click.argument("name")
 @click.option("--points", type=click.Path(path_type=Path), help="Folder of tables aic_<gpu>_*_<operator>.csv[.gz].")
 @click.option("--roofline", is_flag=True, help="From the datasheet alone, nothing measured.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for profile.json.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for profile.json; a measured folder's own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
-def fit_command(name: str, points: Path | None, roofline: bool, out: Path, as_json: bool) -> None:
-    """Fit the profile of a bundled GPU from measured points, and print its held-out errors."""
+def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None, as_json: bool) -> None:
+    """Fit a profile from measured points, and print its held-out errors.
+
+    NAME is a folder that `l4sim profile measure` wrote, or a bundled GPU.
+    """
+    if is_measured(Path(name)):
+        if roofline or points is not None:
+            raise InputError(f"profile fit: {name} holds measured points, neither --points nor --roofline go with it")
+        report_fit(fit_measured(Path(name)), out or Path(name), as_json)
+        return
     if roofline == (points is not None):
-        raise InputError("profile fit: give either --points FOLDER or --roofline")
+        raise InputError("profile fit: give either --points FOLDER or --roofline, or a folder of measured points")
+    if out is None:
+        raise InputError("profile fit: --out FOLDER is missing")
     gpu = load_gpu(name)
     fitted = roofline_profile(gpu) if points is None else fit_profile(gpu, points)
-    _write(fitted, out, as_json)
+    report_fit(fitted, out, as_json)
 
 
 @profile.command("import")
@@ -157,11 +183,11 @@ def import_command(
         tensor_parallel=tensor_parallel,
         host_overhead_s=host_overhead_ms * 1e-3,
     )
-    _write(imported, out, as_json)
+    report_fit(imported, out, as_json)
 
 
-def _write(fitted: dict[str, Any], out: Path, as_json: bool) -> None:
-    """Write a profile, read it back, and print its errors."""
+def report_fit(fitted: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Write a profile into a folder, read it back, and print its errors."""
     path = write_profile(fitted, out)
     errors = _errors(load_profile(str(out)))
     if as_json:

@@ -26,8 +26,7 @@ from validate_gpu.measure.points import (
 
 # Two numbers of layers, whose difference is a layer without what comes before and after.
 _FEW_LAYERS, _MANY_LAYERS = 1, 4
-# Bytes read and written per element; a norm reads its input once, and its weights stay cached.
-_PASSES = {"add": 3, "rms-norm": 2, "silu": 2, "copy": 2}
+_ELEMENTWISE = ("rms-norm", "silu", "copy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +146,15 @@ def _products(target: Target, grid: Grid) -> Iterable[Group]:
 
 def _others(target: Target, grid: Grid) -> Iterable[Group]:
     model = target.model
-    for operation, passes in _PASSES.items():
-        for tokens in grid.tokens:
-            size_bytes = passes * tokens * model.hidden * target.item_bytes
-            point = ElementwisePoint(operation, tokens, model.hidden, size_bytes)
+    tokens_of_step = [tokens for tokens in grid.tokens if tokens <= model.max_model_len]
+    for operation in _ELEMENTWISE:
+        for tokens in tokens_of_step:
+            # Each is read once and written once.
+            point = ElementwisePoint(operation, tokens, model.hidden, 2 * tokens * model.hidden * target.item_bytes)
             yield Group((point,), (("elementwise", operation), ("elementwise", tokens)))
-    for tokens in grid.tokens:
-        passes_ = tuple(LayersPoint(model, tokens, layers) for layers in (_FEW_LAYERS, _MANY_LAYERS))
-        yield Group(passes_, (("layers", tokens),), weight=_ends(tokens, grid.tokens))
+    for tokens in tokens_of_step:
+        passes = tuple(LayersPoint(model, tokens, layers) for layers in (_FEW_LAYERS, _MANY_LAYERS))
+        yield Group(passes, (("layers", tokens),), weight=_ends(tokens, tokens_of_step))
     for sequences in grid.sequences:
         yield Group(
             (SampledPoint(model, sequences),), (("sampled", sequences),), weight=_ends(sequences, grid.sequences)

@@ -67,7 +67,7 @@ class ElementwisePoint:
 
     table: ClassVar[str] = "elementwise"
     operation: str
-    """``add``, ``rms-norm``, ``silu`` or ``copy``."""
+    """``rms-norm``, ``silu`` or ``copy``."""
     tokens: int
     width: int
     size_bytes: int

@@ -1,0 +1,162 @@
+"""Repeats of one operator, timed: from the host, or as a CUDA graph between device events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l4sim.cost.fitting import FloatArray
+
+Launch = Callable[[], Tensor]
+
+_WARM_UPS = 2
+_LEAST_REPEATS, _MOST_REPEATS = 7, 50
+# Long enough for the host to queue hundreds of launches behind it.
+_HEAD_START_CYCLES = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What repeats took, and the first launch's result of the last of them."""
+
+    seconds: FloatArray
+    """Per launch, shape ``[repeats]``."""
+    timed: str
+    result: Tensor
+
+
+class Timer(Protocol):
+    """Times launches of one operator, each on data of its own."""
+
+    def time(self, launches: Sequence[Launch]) -> Timing:
+        """Run all launches again and again; a launch's time is a repeat's over their number."""
+        ...
+
+
+class HostTimer:
+    """From the first call to the last result, as the host sees it."""
+
+    def __init__(
+        self, synchronize: Callable[[], None], sample_s: float, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._synchronize = synchronize
+        self._sample_s = sample_s
+        self._now = now
+
+    def time(self, launches: Sequence[Launch]) -> Timing:
+        """Repeat for ``sample_s``, at least 7 and at most 50 times."""
+        for _ in range(_WARM_UPS):
+            result = self._pass(launches)
+        taken: list[float] = []
+        while len(taken) < _LEAST_REPEATS or (sum(taken) < self._sample_s and len(taken) < _MOST_REPEATS):
+            self._synchronize()
+            start_s = self._now()
+            result = self._pass(launches)
+            taken.append(self._now() - start_s)
+        return Timing(np.array(taken) / len(launches), "host", result)
+
+    def _pass(self, launches: Sequence[Launch]) -> Tensor:
+        result = launches[0]()
+        for launch in launches[1:]:
+            launch()
+        self._synchronize()
+        return result
+
+
+class StreamTimer:
+    """Launches one behind the other, between device events, as steps run that are not captured."""
+
+    def __init__(self, device: torch.device, sample_s: float) -> None:
+        self._events = _Events(device, sample_s)
+
+    def time(self, launches: Sequence[Launch]) -> Timing:
+        """Repeat for ``sample_s``, at least 7 and at most 50 times."""
+        return _timed_in_stream(self._events, launches, head_start=False)
+
+
+class GraphTimer:
+    """Replays of a CUDA graph of all launches, between device events; launches in a stream if it cannot be captured."""
+
+    def __init__(self, device: torch.device, sample_s: float) -> None:
+        self._device = device
+        self._events = _Events(device, sample_s)
+
+    def time(self, launches: Sequence[Launch]) -> Timing:
+        """Repeat for ``sample_s``, at least 7 and at most 50 times; the result is poisoned before the last repeat."""
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        # Lazy initialisation must happen before a capture, on another stream, as PyTorch asks.
+        with torch.cuda.stream(stream):
+            launches[0]()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        torch.cuda.synchronize(self._device)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                result = _all(launches)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            torch.cuda.synchronize(self._device)
+            # The host must not be what is timed.
+            return _timed_in_stream(self._events, launches, head_start=True)
+        seconds = self._events.repeat(graph.replay, head_start=False) / len(launches)
+        if result.is_floating_point():
+            result.fill_(torch.nan)
+        graph.replay()
+        torch.cuda.synchronize(self._device)
+        # The graph owns the result's memory.
+        return Timing(seconds, "graph", result.clone())
+
+
+class _Events:
+    """Device events around repeats of something."""
+
+    def __init__(self, device: torch.device, sample_s: float) -> None:
+        self._device = device
+        self._sample_s = sample_s
+
+    def repeat(self, run: Callable[[], None], *, head_start: bool) -> FloatArray:
+        """Seconds of each run, shape ``[repeats]``; a head start lets the host queue ahead of the device."""
+        for _ in range(_WARM_UPS):
+            run()
+        first_s = self._between(run, 1, head_start=head_start)[0]
+        repeats = min(max(int(self._sample_s / max(first_s, 1e-9)), _LEAST_REPEATS), _MOST_REPEATS)
+        return self._between(run, repeats, head_start=head_start)
+
+    def _between(self, run: Callable[[], None], repeats: int, *, head_start: bool) -> FloatArray:
+        pairs = []
+        for _ in range(repeats):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            if head_start:
+                torch.cuda._sleep(_HEAD_START_CYCLES)  # type: ignore[no-untyped-call]
+            start.record()
+            run()
+            end.record()
+            pairs.append((start, end))
+        torch.cuda.synchronize(self._device)
+        return np.array([start.elapsed_time(end) * 1e-3 for start, end in pairs])
+
+
+def _timed_in_stream(events: _Events, launches: Sequence[Launch], *, head_start: bool) -> Timing:
+    results: list[Tensor] = []
+
+    def run() -> None:
+        results[:] = [_all(launches)]
+
+    seconds = events.repeat(run, head_start=head_start) / len(launches)
+    return Timing(seconds, "stream", results[0])
+
+
+def _all(launches: Sequence[Launch]) -> Tensor:
+    """Launch all; returns the first one's result, which stays alive."""
+    result = launches[0]()
+    for launch in launches[1:]:
+        launch()
+    return result
