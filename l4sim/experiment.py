@@ -24,7 +24,7 @@ from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.reuse import Reuse, measure_reuse, prefix_uses
-from l4sim.policies.registry import Policy, Setting, build_policy, check_policy
+from l4sim.policies.registry import Policy, PolicyChoice, Setting, build_policy, policy_name
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
 from l4sim.simulator.executor import Executor
@@ -256,7 +256,7 @@ Progress = Callable[[str, float, int], None]
 
 
 def run_policy(
-    name: str,
+    choice: PolicyChoice,
     trace: Trace,
     setup: Setup,
     partition: Callable[[], Partition],
@@ -268,8 +268,8 @@ def run_policy(
     Raises:
         InputError: no such policy, or the trace does not suit it or the engine.
     """
-    options = setup.options
-    policy = policy_for(name, trace, setup, partition)
+    options, name = setup.options, policy_name(choice)
+    policy = policy_for(choice, trace, setup, partition)
     result = simulate(
         trace,
         router=policy.router,
@@ -286,13 +286,13 @@ def run_policy(
     return tables(name, trace, result, policy, options.instances)
 
 
-def policy_for(name: str, trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Policy:
+def policy_for(choice: PolicyChoice, trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Policy:
     """A policy as a run of this trace needs it.
 
     Raises:
         InputError: no such policy, or the trace does not suit it.
     """
-    return build_policy(name, _setting(trace, setup, partition))
+    return build_policy(choice, _setting(trace, setup, partition))
 
 
 def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Setting:
@@ -336,7 +336,7 @@ def _prices(setup: Setup, output_tokens: float) -> Prices:
 
 def compare(
     trace: Trace,
-    policies: Sequence[str],
+    policies: Sequence[PolicyChoice],
     setup: Setup,
     progress: Progress | None = None,
     executor: Callable[[str], Executor] | None = None,
@@ -348,9 +348,9 @@ def compare(
     Raises:
         InputError: an unknown policy or one named twice, or the trace does not suit the engine.
     """
-    for name in policies:
-        check_policy(name)
-        if policies.count(name) > 1:
+    names = [policy_name(choice) for choice in policies]
+    for name in names:
+        if names.count(name) > 1:
             raise InputError(f"policy '{name}' is named twice")
     made: list[Partition] = []
 
@@ -360,8 +360,8 @@ def compare(
         return made[0]
 
     return [
-        run_policy(name, trace, setup, planned, progress, None if executor is None else executor(name))
-        for name in policies
+        run_policy(choice, trace, setup, planned, progress, None if executor is None else executor(name))
+        for choice, name in zip(policies, names, strict=True)
     ]
 
 

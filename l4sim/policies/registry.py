@@ -56,6 +56,13 @@ class Policy:
     """Grows during the run: when which stage's upper end was moved, and to how many tokens."""
 
 
+Builder = Callable[[Setting], Policy]
+"""Makes a policy for one run."""
+
+PolicyChoice = str | tuple[str, Builder]
+"""One of `POLICIES` by name, or a policy of one's own: a name for it, and what builds it."""
+
+
 def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
     partition = setting.partition()
     plan = partition.plan
@@ -73,7 +80,7 @@ def _llumnix(setting: Setting) -> Policy:
     return Policy(LlumnixRouter(setting.instances), agents, LlumnixCoordinator())
 
 
-POLICIES: Mapping[str, Callable[[Setting], Policy]] = {
+POLICIES: Mapping[str, Builder] = {
     "random": lambda setting: Policy(Random(setting.seed)),
     "round-robin": lambda setting: Policy(RoundRobin()),
     "least-outstanding": lambda setting: Policy(LeastOutstanding()),
@@ -96,11 +103,29 @@ def check_policy(name: str) -> None:
         raise InputError(f"no policy '{name}': accepted are {', '.join(POLICIES)}")
 
 
-def build_policy(name: str, setting: Setting) -> Policy:
-    """A policy by name.
+def policy_name(choice: PolicyChoice) -> str:
+    """The name of a policy, known to be one of `POLICIES` or one's own.
 
     Raises:
-        InputError: no policy of that name, or it cannot be built for this setting.
+        InputError: no policy of that name, or one's own has a name that is taken.
     """
-    check_policy(name)
-    return POLICIES[name](setting)
+    if isinstance(choice, str):
+        check_policy(choice)
+        return choice
+    name, _ = choice
+    if name in POLICIES:
+        raise InputError(f"'{name}' is a bundled policy: call your own something else")
+    return name
+
+
+def build_policy(choice: PolicyChoice, setting: Setting) -> Policy:
+    """A policy, by name or one's own.
+
+    Raises:
+        InputError: no policy of that name, it cannot be built for this setting, or its builder makes something else.
+    """
+    name = policy_name(choice)
+    built = (POLICIES[choice] if isinstance(choice, str) else choice[1])(setting)
+    if not isinstance(built, Policy):
+        raise InputError(f"policy '{name}': its builder must return a Policy, not a {type(built).__name__}")
+    return built
