@@ -7,9 +7,9 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from l4sim.errors import InputError
+from l4sim.results.slo import parse_slo
 from l4sim.sweeps.grid import expand
 from l4sim.sweeps.points import Point, Row, Value, is_setting
-from l4sim.sweeps.slo import parse_slo
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -16,8 +16,8 @@ from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, compare, resolve
 from l4sim.results.metrics import summarise
+from l4sim.results.slo import parse_slo
 from l4sim.specs.model import load_model
-from l4sim.sweeps.slo import parse_slo
 from l4sim.workload.arrange import pace
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import PARAMETERS, synthesize_named

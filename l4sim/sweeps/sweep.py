@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from l4sim import __version__
 from l4sim.errors import InputError
+from l4sim.results.slo import parse_slo
 from l4sim.results.write import unwritable, write_json
 from l4sim.sweeps.capacity import search_capacity
 from l4sim.sweeps.executors import executor_by_name
@@ -18,7 +19,6 @@ from l4sim.sweeps.points import Point, Row, is_setting
 from l4sim.sweeps.result import SweepResult
 from l4sim.sweeps.runner import Report, run_points
 from l4sim.sweeps.seeds import over_seeds
-from l4sim.sweeps.slo import parse_slo
 from l4sim.sweeps.store import Store, table_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def run_sweep(
 
     Each point is stored in ``out/points`` as it finishes, under the hash of its configuration; at the end ``out``
     also has ``sweep.parquet`` (every point), ``means.parquet`` (over seeds), ``config.json``, and after a search
-    ``capacity.parquet``. See `l4sim.sweeps.grid`, `slo`, `capacity`, `executors` and `runner` for the arguments.
+    ``capacity.parquet``. For the arguments see `l4sim.sweeps.grid`, `capacity`, `executors` and `runner`, and
+    `l4sim.results.slo`.
 
     Raises:
         InputError: a grid, an SLO, a search or an executor that is not accepted, or an ``out`` that cannot be written.
