@@ -63,8 +63,8 @@ class Workload:
 FOUR = {"instances": 4}
 AGENTIC = {"instances": 16, "model": "qwen2.5-14b-1m"}
 WORKLOADS = (
-    Workload("mix, light", "long-context-mix.jsonl.gz", 1000, 0.5),
-    Workload("mix, heavy", "long-context-mix.jsonl.gz", 1000, 0.7),
+    Workload("mix, light", "long-context-mix.jsonl.gz", 1500, 0.5),
+    Workload("mix, heavy", "long-context-mix.jsonl.gz", 1500, 0.7),
     Workload("mooncake synthetic, light", "mooncake_synthetic.jsonl.gz", 1000, dejitter_s=3.0),
     Workload("mooncake synthetic, heavy", "mooncake_synthetic.jsonl.gz", 1000, 1.5, dejitter_s=3.0),
     Workload("agentic", "weka_agentic_mooncake512_dev.jsonl.gz", 1200, options=AGENTIC),
