@@ -192,6 +192,12 @@ class Instance:
                 return request
         return None
 
+    def account_last(self, iterations: int, now_s: float, longest_s: float) -> None:
+        """Account for the first iterations of a repeated step in which the instance has died: nothing follows them."""
+        self._committed_s = now_s
+        self._itl.add(longest_s)
+        self.decoding.advance(iterations)
+
     def evacuate(self, step: Step | None) -> list[Request]:
         """The instance has died in ``step``: all requests that were here, ready to start over elsewhere."""
         held: dict[int, Request] = {}

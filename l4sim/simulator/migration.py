@@ -166,7 +166,6 @@ class Migrations:
 
     def _forward(self, migration: _Migration, request: Request) -> None:
         migration.start_s = migration.pause_start_s = self._clock.now_s
-        request.migrations += 1
         # What stood behind it in the queue may have room now.
         migration.source.wake(untimed=True)
         migration.source.report()
@@ -175,13 +174,15 @@ class Migrations:
 
     def _on_forwarded(self, moment: Moment) -> None:
         migration, request = moment.value
-        if migration.destination.alive:
-            request.last_instance = migration.destination.number
-            if request.first_instance == migration.source.number and not request.has_begun:
-                request.first_instance = migration.destination.number
-            migration.destination.submit(request)
-        else:
+        if not migration.destination.alive:
+            self._tell(migration, "aborted", _DESTINATION_DIED)
             self._on_orphan(request)
+            return
+        request.migrations += 1
+        request.last_instance = migration.destination.number
+        if request.first_instance == migration.source.number:
+            request.first_instance = migration.destination.number
+        migration.destination.submit(request)
         self._tell(migration, "done", _DONE)
 
     def _copy(self, migration: _Migration) -> None:
@@ -287,6 +288,7 @@ class Migrations:
             if migration.source is server:
                 if migration.departed is not None:
                     migration.departed.held_ids.clear()
+                    migration.departed.preemptions += 1
                     orphans.append(migration.departed)
                     migration.departed = None
                 self._abort(migration, _SOURCE_DIED)

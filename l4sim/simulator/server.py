@@ -105,8 +105,7 @@ class Server:
             self._iterations = done
             self._record(step, end_s)
             longest_s = max(self._first_s, self._first_s + self._slope_s * (done - 1))
-            self.instance.commit(step, end_s, iterations=done, last_started_s=end_s, longest_s=longest_s)
-            step = self.instance.plan(end_s)
+            self.instance.account_last(done, end_s, longest_s)
         return self.instance.evacuate(step)
 
     @property
