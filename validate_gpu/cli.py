@@ -62,6 +62,23 @@ def lockstep(policies: str, **values: Any) -> None:
     _report(names, trace, setup, live.runs, live.device, values, {"seconds": live.seconds})
 
 
+@validate.command()
+@click.option("--share-devices", is_flag=True, help="More instances than devices: they slow one another.")
+@_live_options
+def realtime(policies: str, share_devices: bool, **values: Any) -> None:
+    """One process per GPU, or per group of CPU cores, by the wall's clock, with messages over sockets.
+
+    Refuses more instances than devices, unless they are to share them. Live instances skip no iterations and have no
+    prefix cache (--no-prefix-caching). The prediction is the simulator's with the profile's cost model.
+    """
+    from validate_gpu.realtime.driver import realtime as run
+
+    names = _policies(policies)
+    trace, setup = load_from_options(values), setup_from_options(values)
+    live = _or_fail(lambda: run(trace, names, setup, _options(values), share_devices=share_devices))
+    _report(names, trace, setup, live.runs, live.device, values, {})
+
+
 def _policies(text: str) -> list[str]:
     from l4sim.errors import InputError
     from l4sim.policies.registry import check_policy

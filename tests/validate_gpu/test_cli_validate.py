@@ -58,3 +58,13 @@ def test_a_missing_gpu_is_one_line_and_exit_code_2(trace, capsys):
     assert stopped.value.code == 2
     told = capsys.readouterr().err.splitlines()
     assert told == ["l4sim: --device cuda: no GPU is visible; --device cpu --model tiny runs the same code without one"]
+
+
+def test_realtime_refuses_more_instances_than_devices(trace, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["validate", "realtime", str(trace), *ARGUMENTS, "--instances=999"])
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert "l4sim: 999 instances for" in told
+    assert "or --share-devices" in told
+    assert len(told.splitlines()) == 1
