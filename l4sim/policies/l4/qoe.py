@@ -15,11 +15,11 @@ instances over the buckets [first, last); per second it gets λ prompts and deco
   loads and no service times does less well than one queue for all instances: `_UNEVEN` says by how much. An arrival at
   a decoding engine also waits for the running iteration and the one already planned: 1.5·tau(B) on average.
 - *Prefix cache.* What of a prompt is cached is `reuse`'s estimate; prompts are taken to have all of it or nothing.
-- *KV cache.* A stage that keeps all its slots (KV cache over mean context, at most max_num_seqs) busy with probability
-  P makes prompts wait for a slot, too.
+- *KV cache.* Prompts also wait for one of the stage's slots (KV cache over mean context, at most max_num_seqs), each of
+  which is taken for as long as a request stays.
 - *Handover.* A request that enters from the stage below misses 1.5·tau(B), as an arrival does.
-- *Load.* With no D left, or B beyond the slots, or prompts that come faster than they are computed, the stage cannot
-  carry its load: the largest of the three ratios.
+- *Load.* The stage cannot carry its load with nothing of D left even for full batches, with B beyond the slots, or with
+  prompts that come faster than they are computed. What is too much then piles up for a while (`queueing.HORIZON_S`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,6 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
     prefills = prefills_of(demand, cost, capacity.max_num_batched_tokens, times.floor_s)
     arrivals = demand.arrivals_per_s
     m = np.arange(1, instances + 1, dtype=np.float64)[None, :]
-    prompts_per_s = range_sums(arrivals, ranges)
     tokens_per_s = range_sums(demand.decode_tokens_per_s, ranges)
     slots = np.clip(capacity.kv_tokens / mean_context_tokens(demand, ranges), 1.0, capacity.max_num_seqs)
 
@@ -109,41 +108,51 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
     tau_s = iteration_s(times, seen(batch, uneven))
     tpot_s = tau_s / np.maximum(1 - added_s / m, 1 - MOST_LOAD)
 
-    # A prompt's share of the engine: what it adds, and the fraction of an iteration's token budget that it fills.
-    added, filled = prefills.added_s, prefills.filled
-    work_s = added_s + blended(arrivals * filled, ranges, cached) * tau_s
-    square_s2 = (
-        blended(arrivals * added**2, ranges, cached)
-        + 2 * blended(arrivals * added * filled, ranges, cached) * tau_s
-        + blended(arrivals * filled**2, ranges, cached) * tau_s**2
-    )
-    some = np.maximum(prompts_per_s, 1e-12)
-    queue_load = work_s / m
     bursts = dispersion(demand, ranges)
-    one_queue_s = mean_wait_s(queue_load, m, work_s / some, square_s2 / some, bursts)
-    own_queue_s = mean_wait_s(queue_load, np.ones_like(m), work_s / some, square_s2 / some, bursts)
-
+    queue_load, queue_s = _prompt_queue(demand, prefills, ranges, cached, tau_s, m, bursts)
     fullest_s = tokens_per_s * (iteration_s(times, slots) / slots)
-    # With all slots taken, the load is what would be decoded over what is.
-    slot_load = np.where(batch < slots, batch / slots, np.maximum((added_s + fullest_s) / m, 1.0))
-    entering = prompts_per_s + entering_sums(demand.crossings_per_s, ranges)
+    entering = range_sums(arrivals, ranges) + entering_sums(demand.crossings_per_s, ranges)
     stay_s = tokens_per_s / np.maximum(entering, 1e-12) * tpot_s
+    decode_load = (added_s + fullest_s) / m
+    slot_load = np.where(batch < slots, batch / slots, np.maximum(decode_load, 1.0))
     slot_wait_s = mean_wait_s(slot_load, m * slots, stay_s, 2 * stay_s**2, bursts)
-
-    busy = np.minimum(batch, 1.0)
-    wait_s = (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s + slot_wait_s + busy * _FELT_AFTER * tau_s
     return StageTable(
         ranges,
-        load=np.maximum(np.maximum((added_s + fullest_s) / m, queue_load), np.where(batch < slots, 0.0, slot_load)),
+        load=np.maximum.reduce([decode_load, queue_load, np.where(batch < slots, 0.0, slot_load)]),
         batch=batch,
         tau_s=tau_s,
         tpot_s=tpot_s,
-        wait_s=wait_s,
+        wait_s=queue_s + slot_wait_s + np.minimum(batch, 1.0) * _FELT_AFTER * tau_s,
         wait_probability=waiting_probability(queue_load, m),
         mixed_s=np.maximum(tau_s - times.floor_s, 0.0),
         cached=cached,
         prefills=prefills,
     )
+
+
+def _prompt_queue(
+    demand: Demand,
+    prefills: Prefills,
+    ranges: Ranges,
+    cached: FloatArray,
+    tau_s: FloatArray,
+    m: FloatArray,
+    bursts: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Load of the prompts' queue, and the mean wait in it; shapes ``[p, M]``."""
+    arrivals, added, filled = demand.arrivals_per_s, prefills.added_s, prefills.filled
+    # A prompt's share of the engine: what it adds, and the fraction of an iteration's token budget that it fills.
+    work_s = blended(arrivals * added, ranges, cached) + blended(arrivals * filled, ranges, cached) * tau_s
+    square_s2 = (
+        blended(arrivals * added**2, ranges, cached)
+        + 2 * blended(arrivals * added * filled, ranges, cached) * tau_s
+        + blended(arrivals * filled**2, ranges, cached) * tau_s**2
+    )
+    prompts = np.maximum(range_sums(arrivals, ranges), 1e-12)
+    load, mean_s, mean_s2 = work_s / m, work_s / prompts, square_s2 / prompts
+    one_queue_s = mean_wait_s(load, m, mean_s, mean_s2, bursts)
+    own_queue_s = mean_wait_s(load, np.ones_like(m), mean_s, mean_s2, bursts)
+    return load, (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s
 
 
 def cached_share(
