@@ -15,6 +15,7 @@ from l4sim.errors import InputError
 
 if TYPE_CHECKING:
     from validate_gpu.measure.campaign import Outcome
+    from validate_gpu.measure.points import Point
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 # Of the budget, what fitting takes at most.
@@ -33,16 +34,16 @@ _gpu_option = click.option("--gpu", "gpu_name", help="The bundled datasheet of t
 )
 @click.option("--budget", default="8m", show_default=True, help="Time for everything, fit included: 90s, 8m.")
 @_gpu_option
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a CPU.")
 @click.option("--seed", default=0, show_default=True, help="Of the random data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
-@click.pass_context
 def measure(
-    context: click.Context,
     device: str,
     model_name: str | None,
     out: Path,
     budget: str,
     gpu_name: str | None,
+    threads: int,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -55,6 +56,8 @@ def measure(
     start_s = time.monotonic()
     budget_s = parse_budget(budget)
     _need_torch()
+    import torch
+
     from l4sim.cli.profile import report_fit
     from l4sim.cost.measured import Measured
     from l4sim.cost.measured_fit import fit_measured
@@ -69,8 +72,10 @@ def measure(
     from validate_gpu.measure.store import Store
 
     opened = open_device(device)
+    if opened.type == "cpu":
+        torch.set_num_threads(threads)
     scale = scale_of(opened)
-    model = load_model(model_name or ("llama-3.1-8b" if opened.type == "cuda" else "tiny"))
+    model = load_model(model_name or scale.model)
     gpu = describe_gpu(opened, gpu_name)
     setup = set_up(opened, model, scale, seed)
     served = setup.target.decode_kernels[0][0]
@@ -79,8 +84,8 @@ def measure(
     for reason in setup.left_out:
         click.echo(f"left out: {reason}", err=True)
 
-    def estimate_s(point: object) -> float:
-        return measure_s(point, scale.speed, scale.dtype.itemsize)  # type: ignore[arg-type]
+    def estimate_s(point: Point) -> float:
+        return measure_s(point, scale.speed, scale.dtype.itemsize)
 
     points = plan(setup.target, scale.grid, estimate_s)
     fit_s = min(_FIT_S, _FIT_SHARE * budget_s)
@@ -119,7 +124,7 @@ def check(device: str, model_name: str | None, gpu_name: str | None) -> int:
 
     opened = open_device(device)
     scale = scale_of(opened)
-    model = load_model(model_name or ("llama-3.1-8b" if opened.type == "cuda" else "tiny"))
+    model = load_model(model_name or scale.model)
     gpu = describe_gpu(opened, gpu_name)
     target, _ = target_of(opened, model, scale)
     right = True

@@ -23,6 +23,8 @@ from validate_gpu.measure.timing import GraphTimer, HostTimer, StreamTimer
 class Scale:
     """What a kind of device is measured with."""
 
+    model: str
+    """Which, if none is asked for."""
     grid: Grid
     speed: Speed
     dtype: torch.dtype
@@ -35,8 +37,8 @@ class Scale:
     """The most tokens of one iteration."""
 
 
-GPU_SCALE = Scale(GPU_GRID, GPU_SPEED, torch.bfloat16, (1 << 20) + (1 << 14), 140_000, 64, 8192)
-CPU_SCALE = Scale(CPU_GRID, CPU_SPEED, torch.float32, 40_000, 36_000, 32, 2304)
+GPU_SCALE = Scale("llama-3.1-8b", GPU_GRID, GPU_SPEED, torch.bfloat16, (1 << 20) + (1 << 14), 140_000, 64, 8192)
+CPU_SCALE = Scale("tiny", CPU_GRID, CPU_SPEED, torch.float32, 40_000, 36_000, 32, 2304)
 
 
 @dataclass(frozen=True, slots=True)
