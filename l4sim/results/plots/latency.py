@@ -46,7 +46,7 @@ def latency_cdf(runs: Sequence[Run]) -> Figure | None:
 
 
 def latency_by_length(runs: Sequence[Run]) -> Figure | None:
-    """Median and 95th percentile of E2E and normalized latency in bins of context length; None if nothing finished."""
+    """Median and 95th percentile of E2E and normalized latency in bins of context length; None if too little finished."""
     runs = [run for run in runs if _finished(run).any()]
     if not runs:
         return None
@@ -54,6 +54,8 @@ def latency_by_length(runs: Sequence[Run]) -> Figure | None:
     lengths = [_context_tokens(run) for run in runs]
     longest, shortest = max(length.max() for length in lengths), min(length.min() for length in lengths)
     edges = np.geomspace(shortest, longest + 1, LENGTH_BINS + 1)
+    if not any((np.histogram(length, edges)[0] >= MIN_PER_BIN).any() for length in lengths):
+        return None
     figure, [axes] = panels(1, 2, 2.6, entries=len(runs), titled=True, gap_in=0.85)
     panel_metrics = (("e2e_s", "E2E latency (s)", 1.0), ("normalized_latency_s", "E2E / output tokens (ms)", 1e3))
     for ax, (metric, name, scale) in zip(axes, panel_metrics, strict=True):

@@ -51,3 +51,8 @@ def test_without_finished_requests_there_is_nothing_to_draw(make_tiny, no_latenc
     run = make_tiny(requests=[{"status": "failed"} | no_latencies])
     assert latency_cdf([run]) is None
     assert latency_by_length([run]) is None
+
+
+def test_too_few_requests_of_any_length_are_not_drawn(make_tiny):
+    rows = [{"prompt_tokens": 10**power} for power in range(1, 5)]
+    assert latency_by_length([make_tiny("l4", requests=rows)]) is None
