@@ -103,17 +103,9 @@ def _or_fail(run: Callable[[], Any]) -> Any:
 
     try:
         return run()
-    except (ExecutionError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_device_error(error):
-            raise
-        click.echo(f"l4sim: {str(error).splitlines()[0]}", err=True)
+    except ExecutionError as error:
+        click.echo(f"l4sim: {error}", err=True)
         sys.exit(1)
-
-
-def _is_device_error(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
 
 
 def _report(

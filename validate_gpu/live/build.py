@@ -13,6 +13,7 @@ import torch
 
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
+from l4sim.simulator.executor import ExecutionError
 from l4sim.specs.model import Model
 from validate_gpu.live.check import check_attention
 from validate_gpu.live.device import check_room, load_flashinfer, open_device
@@ -46,7 +47,7 @@ def build_engine(
 
     Raises:
         InputError: no such device or attention, the device is busy or too small, FlashInfer or a kernel is missing.
-        ExecutionError: the attention kernel does not compute what the reference does.
+        ExecutionError: the attention kernel does not compute what the reference does, or the device fails.
     """
     device = open_device(options.device)
     on_gpu = device.type == "cuda"
@@ -61,6 +62,23 @@ def build_engine(
             raise InputError(f"--attention {attention} needs a GPU: accepted on {device} is torch")
         check_supported(model, attention)
     check_room(model, config, instances, device, dtype, shared=options.shared)
+    try:
+        return _build(model, config, instances, options, attention, device, dtype, sequences)
+    except RuntimeError as error:
+        # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
+        raise ExecutionError(f"{device} is not ready for {model.name}: {str(error).partition("\n")[0]}") from error
+
+
+def _build(
+    model: Model,
+    config: EngineConfig,
+    instances: int,
+    options: LiveOptions,
+    attention: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    sequences: Sequences,
+) -> DeviceEngine:
     kernels = torch_kernels()
     if attention != "torch":
         kernels = flashinfer_kernels(
@@ -71,7 +89,7 @@ def build_engine(
     engine = DeviceEngine(transformer, config, instances, kernels, sequences)
     for inputs in warm_up_steps(config):
         engine.logits(inputs)
-    if on_gpu:
+    if device.type == "cuda":
         torch.cuda.synchronize(device)
     return engine
 

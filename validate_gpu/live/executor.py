@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.instance import Step
@@ -42,26 +43,37 @@ class LiveExecutor:
             ExecutionError: the device ran out of memory, or failed otherwise.
         """
         engine, number = self._place(instance)
-        try:
+        with _failures_of(f"instance {instance} with {len(decoding)} decoding and {len(step.chunks)} prompts"):
             seconds = engine.step(number, step, decoding)
-        except RuntimeError as error:
-            # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
-            batch = f"{len(decoding)} decoding and {len(step.chunks)} prompts"
-            raise ExecutionError(f"instance {instance} with {batch}: {str(error).splitlines()[0]}") from error
         self.seconds.setdefault(instance, []).append(seconds)
         return seconds, seconds
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
-        """Copy KV on the device, or from one GPU to its peer."""
+        """Copy KV on the device, or from one GPU to its peer.
+
+        Raises:
+            ExecutionError: the device ran out of memory, or failed otherwise.
+        """
         from_engine, _ = self._place(source)
         to_engine, _ = self._place(destination)
         from_pages = self.pool(source).pages(request.index)
         to_pages = self.pool(destination).grow(request.index, end_tokens)
-        copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
+        with _failures_of(f"KV from instance {source} to {destination}"):
+            copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
 
     def discard(self, request: int, destination: int) -> None:
         """Free the pages that copied KV was put in."""
         self.pool(destination).discard(request)
+
+
+@contextmanager
+def _failures_of(what: str) -> Iterator[None]:
+    """Tell a device's failure in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
+        raise ExecutionError(f"{what}: {str(error).partition("\n")[0]}") from error
 
 
 class RecordedExecutor:

@@ -89,16 +89,17 @@ def run_worker(spec: WorkerSpec) -> None:
     front_end = links[FRONT_END]
     try:
         engine = build_engine(spec.model, spec.engine, 1, spec.options, Sequences(spec.model.vocab, spec.seed))
-    except (InputError, ExecutionError, RuntimeError) as error:
-        front_end.send(Failed(str(error).splitlines()[0]))
+    except (InputError, ExecutionError) as error:
+        front_end.send(Failed(str(error)))
         return
     early: list[tuple[int, Any]] = []
     front_end.send(Ready())
     worker = Worker(spec, engine, links, WallClock(_wait_for(Start, inbox, early).epoch_s))
     try:
         worker.serve(inbox, early)
-    except ExecutionError as error:
-        front_end.send(Failed(str(error)))
+    except (ExecutionError, RuntimeError) as error:
+        # The latter from a migration's copies.
+        front_end.send(Failed(str(error).partition("\n")[0]))
 
 
 def _wait_for(kind: type[Message], inbox: SimpleQueue[tuple[int, Any]], early: list[tuple[int, Any]]) -> Message:
