@@ -13,10 +13,9 @@ import torch
 
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
-from l4sim.simulator.executor import ExecutionError
 from l4sim.specs.model import Model
 from validate_gpu.live.check import check_attention
-from validate_gpu.live.device import check_room, load_flashinfer, open_device
+from validate_gpu.live.device import check_room, failures_of, load_flashinfer, open_device
 from validate_gpu.live.engine import DeviceEngine, flashinfer_kernels, torch_kernels
 from validate_gpu.live.flashinfer_attention import PATHS, check_supported
 from validate_gpu.live.inputs import PageTable, StepInputs, indptr
@@ -62,11 +61,8 @@ def build_engine(
             raise InputError(f"--attention {attention} needs a GPU: accepted on {device} is torch")
         check_supported(model, attention)
     check_room(model, config, instances, device, dtype, shared=options.shared)
-    try:
+    with failures_of(f"{device} is not ready for {model.name}"):
         return _build(model, config, instances, options, attention, device, dtype, sequences)
-    except RuntimeError as error:
-        # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
-        raise ExecutionError(f"{device} is not ready for {model.name}: {str(error).partition("\n")[0]}") from error
 
 
 def _build(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
 
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
+from l4sim.simulator.executor import ExecutionError
 from l4sim.specs.memory import non_kv_bytes
 from l4sim.specs.model import Model
 
@@ -50,6 +53,21 @@ def load_flashinfer() -> ModuleType:
         raise InputError(
             f"FlashInfer cannot be imported ({error}): install l4sim[gpu], or use --attention torch or --device cpu"
         ) from error
+
+
+@contextmanager
+def failures_of(what: str) -> Iterator[None]:
+    """Tell a device's failure in one line.
+
+    Raises:
+        ExecutionError: what failed, and how.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
+        first_line = str(error).partition("\n")[0]
+        raise ExecutionError(f"{what}: {first_line}") from error
 
 
 def check_room(

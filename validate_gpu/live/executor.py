@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.instance import Step
 from l4sim.engine.request import Request
 from l4sim.simulator.executor import ExecutionError
+from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.kv import copy_kv
 from validate_gpu.live.pages import PagedPool
@@ -43,7 +43,7 @@ class LiveExecutor:
             ExecutionError: the device ran out of memory, or failed otherwise.
         """
         engine, number = self._place(instance)
-        with _failures_of(f"instance {instance} with {len(decoding)} decoding and {len(step.chunks)} prompts"):
+        with failures_of(f"instance {instance} with {len(decoding)} decoding and {len(step.chunks)} prompts"):
             seconds = engine.step(number, step, decoding)
         self.seconds.setdefault(instance, []).append(seconds)
         return seconds, seconds
@@ -58,22 +58,12 @@ class LiveExecutor:
         to_engine, _ = self._place(destination)
         from_pages = self.pool(source).pages(request.index)
         to_pages = self.pool(destination).grow(request.index, end_tokens)
-        with _failures_of(f"KV from instance {source} to {destination}"):
+        with failures_of(f"KV from instance {source} to {destination}"):
             copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
 
     def discard(self, request: int, destination: int) -> None:
         """Free the pages that copied KV was put in."""
         self.pool(destination).discard(request)
-
-
-@contextmanager
-def _failures_of(what: str) -> Iterator[None]:
-    """Tell a device's failure in one line."""
-    try:
-        yield
-    except RuntimeError as error:
-        # PyTorch's out of memory and CUDA's errors are of this kind, and FlashInfer's.
-        raise ExecutionError(f"{what}: {str(error).partition("\n")[0]}") from error
 
 
 class RecordedExecutor:

@@ -38,6 +38,7 @@ from l4sim.simulator.migration import MigrationRules
 from l4sim.simulator.server import Listener, Server
 from l4sim.specs.model import Model
 from validate_gpu.live.build import LiveOptions, build_engine
+from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor
 from validate_gpu.live.sequences import Sequences
@@ -96,10 +97,10 @@ def run_worker(spec: WorkerSpec) -> None:
     front_end.send(Ready())
     worker = Worker(spec, engine, links, WallClock(_wait_for(Start, inbox, early).epoch_s))
     try:
-        worker.serve(inbox, early)
-    except (ExecutionError, RuntimeError) as error:
-        # The latter from a migration's copies.
-        front_end.send(Failed(str(error).partition("\n")[0]))
+        with failures_of("while serving"):
+            worker.serve(inbox, early)
+    except ExecutionError as error:
+        front_end.send(Failed(str(error)))
 
 
 def _wait_for(kind: type[Message], inbox: SimpleQueue[tuple[int, Any]], early: list[tuple[int, Any]]) -> Message:
