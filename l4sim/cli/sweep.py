@@ -23,12 +23,11 @@ class _Column(NamedTuple):
 _COLUMNS = (
     _Column("TTFT\nP99\ns", "ttft_p99_s", 1),
     _Column("TPOT\nP99\nms", "tpot_p99_s", 1e3),
-    _Column("E2E\nmean\ns", "e2e_mean_s", 1),
     _Column("norm.\nmean\nms", "normalized_latency_mean_s", 1e3),
     _Column("output\ntokens\n/s", "throughput_tokens_per_s", 1),
-    _Column("in SLO\n%", "slo_attainment", 100),
-    _Column("goodput\nrequests\n/s", "goodput_requests_per_s", 1),
-    _Column("USD\n/million\ntokens", "usd_per_million_output_tokens", 1),
+    _Column("in\nSLO\n%", "slo_attainment", 100),
+    _Column("good-\nput\n/s", "goodput_requests_per_s", 1),
+    _Column("USD\n/10⁶\ntokens", "usd_per_million_output_tokens", 1),
 )
 
 
@@ -160,7 +159,10 @@ def _figure(row: Mapping[Any, Any], column: _Column) -> str:
 
     half = row.get(f"{column.figure}_ci95", float("nan"))
     text = precise(column.scale * row[column.figure])
-    return text if half != half else f"{text}\n±{precise(column.scale * half)}"
+    if half != half:
+        return text
+    decimals = len(text.partition(".")[2])
+    return f"{text}\n±{column.scale * half:,.{decimals}f}"
 
 
 class _Bar:

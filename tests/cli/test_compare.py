@@ -50,6 +50,17 @@ def test_compare_leaves_what_the_design_lists(capsys, tmp_path):
     assert len(config["profile"]["sha256"]) == 64
 
 
+def test_html_is_one_file_and_a_window_makes_a_timeline_smaller(capsys, tmp_path):
+    options = ["--policy", "l4", "--no-plots", "--timeline", "--out", str(tmp_path)]
+    run(capsys, "replay", *SMALL, *options)
+    whole = (tmp_path / "timeline.json").stat().st_size
+    code, _, err = run(capsys, "replay", *SMALL, *options, "--timeline-window", "1", "2", "--html")
+    assert code == 0
+    assert "report.html" in err
+    assert "data:image/png" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "timeline.json").stat().st_size < whole / 2
+
+
 def test_no_plots_draws_none(capsys, tmp_path):
     run(capsys, "replay", *SMALL, "--policy", "vllm", "--no-plots", "--out", str(tmp_path))
     assert not list(tmp_path.glob("*.png"))
@@ -107,6 +118,8 @@ def test_an_overload_is_called_infeasible(capsys):
         (["replay", "--rate", "1", "--rate-scale", "2"], "--rate and --rate-scale exclude one another"),
         (["replay", "--rate", "-1"], "'--rate': -1.0 is not in the range x>0"),
         (["replay", "--timeline"], "--timeline needs --out"),
+        (["replay", "--html"], "--html needs --out"),
+        (["replay", "--timeline-window", "1", "2"], "--timeline-window needs --timeline"),
         (["replay", "--plan-sample", "0"], "--plan-sample must be above 0 and at most 1, not 0"),
         (["replay", "--max-model-len", "10000000"], "--max-model-len 10000000 exceeds"),
         (["replay", "--max-num-seqs", "64", "--max-num-batched-tokens", "32"], "max_num_batched_tokens (32) must be"),

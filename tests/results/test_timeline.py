@@ -7,6 +7,7 @@ import json
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.policies.l4.plan import Stage
 from l4sim.results.timeline import INSTANCES, MIGRATIONS, write_timeline
 
 
@@ -58,6 +59,41 @@ def test_a_migrations_arrow_begins_and_ends_inside_segments(tmp_path, run):
     # The destination was idle when the copy ended at 1.2 s: the arrow ends where its next segment begins.
     assert (end["tid"], end["ts"], end["bp"]) == (1, 1.5e6, "e")
     assert start["id"] == end["id"]
+
+
+def test_a_request_that_moves_on_is_one_flow_over_its_instances(tmp_path, make_tiny):
+    run = make_tiny(
+        iterations=[{"instance": instance, "end_s": 9.0} for instance in range(3)],
+        migrations=[
+            {"request_id": "r1", "source": 1, "destination": 2, "start_s": 5.0, "end_s": 6.0},
+            {"request_id": "r2", "source": 0, "destination": 2, "start_s": 3.0, "end_s": 4.0},
+            {"request_id": "r1", "source": 0, "destination": 1, "start_s": 1.0, "end_s": 2.0},
+        ],
+    )
+    path = write_timeline(run, tmp_path / "t.json")
+    flow = [event for phase in "stf" for event in events(path, phase) if event["name"] == "request r1"]
+    assert len({event["id"] for event in flow}) == 1
+    assert [(event["ph"], event["tid"], event["ts"]) for event in flow] == [
+        ("s", 0, 1e6),
+        ("t", 1, 2e6),
+        ("t", 1, 5e6),
+        ("f", 2, 6e6),
+    ]
+    assert len({event["id"] for event in events(path, "s")}) == 2
+
+
+def test_boundaries_are_counters_that_step_when_they_move(tmp_path, make_tiny):
+    plan = (Stage(0, 1000, (0,)), Stage(1000, 8000, (1,)))
+    moves = [{"time_s": 2.0, "stage": 0, "hi_tokens": 1500}, {"time_s": 4.0, "stage": 0, "hi_tokens": 1200}]
+    run = make_tiny(plan=plan, boundaries=moves)
+
+    def boundary(name, window=None):
+        path = write_timeline(run, tmp_path / name, window)
+        return [(event["name"], event["ts"], event["args"]["tokens"]) for event in events(path, "C")]
+
+    name = "boundary of stage 0"
+    assert boundary("whole.json") == [(name, 0.0, 1000), (name, 2e6, 1500), (name, 4e6, 1200)]
+    assert boundary("part.json", (3.0, 5.0)) == [(name, 3e6, 1500), (name, 4e6, 1200)]
 
 
 def test_a_refused_migration_is_shown_but_has_no_arrow(tmp_path, make_tiny):
