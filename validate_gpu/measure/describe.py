@@ -8,7 +8,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -92,7 +92,8 @@ class Clock:
                 self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             except OSError:
                 return self
-            threading.Thread(target=self._listen, daemon=True).start()
+            self._listener = threading.Thread(target=self._listen, args=(self._process.stdout or (),), daemon=True)
+            self._listener.start()
         return self
 
     def __exit__(
@@ -101,17 +102,17 @@ class Clock:
         """Stop listening."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            self._listener.join()
+            # Closes its pipe, and waits for its end.
+            self._process.communicate()
 
     @property
     def mhz(self) -> float:
         """The latest reading; 0 if there is none."""
         return _cpu_mhz() if self._device.type == "cpu" else self._mhz
 
-    def _listen(self) -> None:
-        if self._process is None or self._process.stdout is None:
-            return
-        for line in self._process.stdout:
+    def _listen(self, lines: Iterable[str]) -> None:
+        for line in lines:
             if line.strip().isdecimal():
                 self._mhz = float(line)
 
