@@ -25,7 +25,7 @@ from l4sim.policies.agent import (
 from l4sim.policies.l4 import balance, refinement
 from l4sim.policies.l4.balance import Balance, Decide
 from l4sim.policies.l4.handover import Choose, Handover, Retry
-from l4sim.policies.l4.messages import Ask, Bid, Boundary, Offer, Report, Slack, Summary
+from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, Offer, Report, Slack, Summary
 from l4sim.policies.l4.plan import Plan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
@@ -80,7 +80,7 @@ class L4Agent:
         self._ranges = Ranges(plan)
         self._handover = Handover(instance, self._ranges, random)
         self._balance = Balance(instance, self._ranges, random, within=self._parts.within, across=self._parts.across)
-        self._refinement = Refinement(instance, self._ranges, planned_batches)
+        self._refinement = Refinement(instance, self._ranges, planned_batches, random)
         # Agents that all began a period at once would all be busy at once.
         self._phase = float(random.random())
 
@@ -102,7 +102,7 @@ class L4Agent:
                     return ()
                 return self._handover.ended(request, done)
             case Joined(request):
-                self._handover.joined(request)
+                self._handover.release(request)
                 self._balance.joined(request, now_s)
             case PeerDied(instance):
                 self._ranges.remove(instance)
@@ -110,8 +110,7 @@ class L4Agent:
 
     def _start(self) -> Sequence[Instruction]:
         instructions: list[Instruction] = []
-        if self._parts.handover:
-            instructions += self._watch()
+        instructions += self._watch()
         if self._parts.within or self._parts.across:
             instructions.append(SetTimer(self._phase * balance.PERIOD_S, BidTime()))
         if self._parts.refinement:
@@ -121,7 +120,7 @@ class L4Agent:
     def _watch(self) -> Sequence[Instruction]:
         stage = self._ranges.stage_of_instance(self._instance)
         last = stage == len(self._ranges) - 1
-        return () if last else (Watch(self._ranges.range_of(stage)[1]),)
+        return (Watch(self._ranges.range_of(stage)[1]),) if self._parts.handover and not last else ()
 
     def _outgrown(self, request: int, own: OwnView, now_s: float) -> Sequence[Instruction]:
         settled_in_s = self._balance.settled_in_s(request, now_s)
@@ -135,8 +134,10 @@ class L4Agent:
                 return self._handover.answer(sender, message, own, now_s)
             case Offer():
                 return self._handover.collect(sender, message)
+            case Decline(request):
+                self._handover.release(request)
             case Bid():
-                return self._balance.answer(sender, message, own)
+                return self._balance.answer(sender, message, own, now_s)
             case Slack():
                 self._balance.collect(sender, message)
             case Report():
@@ -145,7 +146,7 @@ class L4Agent:
                 self._refinement.summarised(message)
             case Boundary():
                 if self._ranges.apply(message):
-                    return self._watch()
+                    return (*self._watch(), *self._refinement.spread(message))
         return ()
 
     def _on_timer(self, name: object, own: OwnView, now_s: float) -> Sequence[Instruction]:
@@ -153,7 +154,7 @@ class L4Agent:
             case Choose(request):
                 return self._handover.choose(request)
             case Retry(request):
-                return self._handover.begin(request, own)
+                return self._outgrown(request, own, now_s)
             case Decide(round_):
                 return self._balance.decide(round_, own, now_s)
             case BidTime():

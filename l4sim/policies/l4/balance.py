@@ -3,14 +3,15 @@
 Now and then an agent that is loaded sends a bid with its load to a few peers of its stage. A peer with nothing waiting
 and a load so much lower that a move pays answers with its slack; the bidder moves requests to the lowest, queued ones
 first (they have no KV to copy), until half the gap is gone. If nobody of its own stage answers and requests are
-waiting, the next bid goes to the stages above and below, where the bar is higher: such a request is served out of its
-range.
+waiting, the next bid goes to the next living stages above and below, where the bar is higher: such a request is served
+out of its range.
 
 - *Prefix cache*: a request that found half of its prompt cached here, or would, stays: elsewhere it would be computed
   again, or its copy would push other prefixes out.
 - *Hysteresis*: a peer answers only below `WITHIN` (`ACROSS`) of the bidder's load.
-- *Ping-pong guard*: moving closes half the gap at most, so it never turns round; and a request that has come by
-  rebalancing is not moved again, nor handed over, for `SETTLED_S`.
+- *Ping-pong guard*: moving closes half the gap at most, so it never turns round; what a peer has given hope of to one
+  bidder counts as its load towards the others for `PROMISED_S`; and a request that has come is not moved again, nor
+  handed over, for `SETTLED_S`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ FAN_OUT = 3
 PATIENCE_S = 0.02
 WITHIN = 0.7
 ACROSS = 0.4
+PROMISED_S = 0.1
+"""By then the bidder has decided, and what it moves from its queue has come."""
 SETTLED_S = 5.0
 MOST_QUEUED = 8
 """Queued requests moved at a time: what is not moved now can be in the next round."""
@@ -56,12 +59,15 @@ class Balance:
         self._within = within
         self._across = across
         self._round = 0
+        self._bid_load = 0.0
         self._answers: list[tuple[float, int]] | None = None
         self._bid_across = False
         self._unanswered = not within
         """Whether the last bid within the stage brought nothing (or there is none to make)."""
+        self._promised: dict[int, tuple[float, float]] = {}
+        """By bidder: load that it may move here, and until when it may."""
         self._settling: dict[int, float] = {}
-        """Requests that came by rebalancing: until when they stay."""
+        """Requests that came by migration, the latest last: until when they stay."""
         self._moving: set[int] = set()
 
     def bid(self, own: OwnView) -> Sequence[Instruction]:
@@ -72,27 +78,33 @@ class Balance:
         stage = self._ranges.stage_of_instance(self._instance)
         self._bid_across = self._across and self._unanswered and own.waiting > 0
         if self._bid_across:
-            peers = [m for s in (stage - 1, stage + 1) if 0 <= s < len(self._ranges) for m in self._ranges.members(s)]
+            neighbours = [self._ranges.neighbour(stage, step) for step in (-1, 1)]
+            peers = [member for near in neighbours if near is not None for member in self._ranges.members(near)]
         else:
             peers = (
                 [member for member in self._ranges.members(stage) if member != self._instance] if self._within else []
             )
         if not peers:
-            self._unanswered = True
+            self._unanswered = not self._bid_across
             return ()
         if len(peers) > FAN_OUT:
             peers = [peers[i] for i in self._random.choice(len(peers), FAN_OUT, replace=False)]
         self._round += 1
         self._answers = []
+        self._bid_load = load
         bids = [Send(peer, Bid(self._round, load, self._bid_across)) for peer in peers]
         return (*bids, SetTimer(PATIENCE_S, Decide(self._round)))
 
-    def answer(self, sender: int, bid: Bid, own: OwnView) -> Sequence[Instruction]:
+    def answer(self, sender: int, bid: Bid, own: OwnView, now_s: float) -> Sequence[Instruction]:
         """Tell the slack, if there is enough of it."""
-        load = load_of(own)
+        self._promised = {
+            bidder: promise for bidder, promise in self._promised.items() if promise[1] > now_s and bidder != sender
+        }
+        load = load_of(own) + sum(amount for amount, _ in self._promised.values())
         bar = ACROSS if bid.across else WITHIN
         if own.waiting or load > bar * bid.load or bid.load - load < LEAST_GAP:
             return ()
+        self._promised[sender] = ((bid.load - load) / 2, now_s + PROMISED_S)
         return (Send(sender, Slack(bid.round, load)),)
 
     def collect(self, sender: int, slack: Slack) -> None:
@@ -109,12 +121,12 @@ class Balance:
         if not answers:
             return ()
         load, peer = min(answers)
-        budget = (load_of(own) - load) / 2
+        budget = (min(self._bid_load, load_of(own)) - load) / 2
         return [Migrate(request, peer, "rebalance") for request in self._choose(own, budget, now_s)]
 
     def _choose(self, own: OwnView, budget: float, now_s: float) -> list[int]:
         """Queued requests from the tail, as many as fit; else the longest decoding one, which frees most."""
-        self._settling = {request: until for request, until in self._settling.items() if until > now_s}
+        self._forget_settled(now_s)
         chosen: list[int] = []
         for queued in reversed(own.queued()):
             size = queued_load(queued.prompt_tokens)
@@ -136,7 +148,16 @@ class Balance:
 
     def joined(self, request: int, now_s: float) -> None:
         """A request has migrated here: let it be for a while."""
+        self._forget_settled(now_s)
+        self._settling.pop(request, None)
         self._settling[request] = now_s + SETTLED_S
+
+    def _forget_settled(self, now_s: float) -> None:
+        while self._settling:
+            request = next(iter(self._settling))
+            if self._settling[request] > now_s:
+                return
+            del self._settling[request]
 
     def settled_in_s(self, request: int, now_s: float) -> float:
         """Seconds until a request that has come here may be moved on."""

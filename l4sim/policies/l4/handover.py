@@ -1,11 +1,13 @@
 """Handover: a request that outgrows its stage moves to the next one. **[ours: messages, reservations, retries]**
 
 The source asks a few instances of the stage for the request's new length. Whoever has room keeps it for a moment and
-offers its load; the source migrates to the least loaded one. Until that has worked the request decodes on where it is.
+offers its load; the source migrates to the least loaded one and declines the others' offers. Until that has worked the
+request decodes on where it is.
 
-- *Reservation*: an offer counts as load and as used room until the request has come or `KEPT_S` has passed, so that two
-  sources are not promised the same blocks, and a source that dies binds nothing for long.
-- *Starvation guard*: a request that has been refused `PATIENT_TRIES` times asks every instance of the stage.
+- *Reservation*: an offer counts as load and as used room until the request has come, the offer is declined, or `KEPT_S`
+  has passed, so that two sources are not promised the same blocks, and a source that dies binds nothing for long.
+- *Starvation guard*: each time nobody could take a request, twice as many are asked, after a pause twice as long, until
+  every instance of the stage is. So a request asks `FAN_OUT / RETRY_S` instances a second, however large the stage.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from l4sim.policies.agent import Instruction, Migrate, OwnView, Send, SetTimer
 from l4sim.policies.l4.load import load_of
-from l4sim.policies.l4.messages import Ask, Offer
+from l4sim.policies.l4.messages import Ask, Decline, Offer
 from l4sim.policies.l4.ranges import Ranges
 
 FAN_OUT = 4
@@ -27,8 +29,7 @@ PATIENCE_S = 0.02
 KEPT_S = 1.0
 """How long an offer stands; well over a copy's time."""
 RETRY_S = 0.5
-"""When to ask again: by then some requests of the next stage have ended."""
-PATIENT_TRIES = 3
+"""When to ask again, at first: by then some requests of the next stage have ended."""
 
 
 class Choose(NamedTuple):
@@ -50,9 +51,10 @@ class Handover:
         self._instance = instance
         self._ranges = ranges
         self._random = random
-        self._offers: dict[int, list[tuple[float, int]]] = {}
+        self._offers: dict[int, dict[int, float]] = {}
+        """Loads offered so far, by request that asks are out for and by peer."""
         self._asked: dict[int, int] = {}
-        self._tries: dict[int, int] = {}
+        """How many were asked last, by request that nobody has taken yet."""
         self._kept: dict[int, tuple[int, float]] = {}
         """Requests that we have offered to take: tokens, and until when."""
 
@@ -60,7 +62,7 @@ class Handover:
         """Ask for a request that decodes here, if it belongs elsewhere."""
         found = own.find(request)
         if found is None:
-            self._tries.pop(request, None)
+            self._asked.pop(request, None)
             return ()
         stage = self._ranges.stage_for(found.context_tokens)
         if request in self._offers or stage == self._ranges.stage_of_instance(self._instance):
@@ -68,18 +70,19 @@ class Handover:
         peers = [member for member in self._ranges.members(stage) if member != self._instance]
         if not peers:
             return ()
-        tries = self._tries.get(request, 0)
-        if tries < PATIENT_TRIES and len(peers) > FAN_OUT:
-            peers = [peers[i] for i in self._random.choice(len(peers), FAN_OUT, replace=False)]
-        self._tries[request] = tries + 1
-        self._offers[request] = []
+        most = 2 * self._asked[request] if request in self._asked else FAN_OUT
+        if len(peers) > most:
+            peers = [peers[i] for i in self._random.choice(len(peers), most, replace=False)]
+        self._offers[request] = {}
         self._asked[request] = len(peers)
         asks = [Send(peer, Ask(request, found.context_tokens)) for peer in peers]
         return (*asks, SetTimer(PATIENCE_S, Choose(request)))
 
     def answer(self, sender: int, ask: Ask, own: OwnView, now_s: float) -> Sequence[Instruction]:
         """Offer what is free, or say nothing."""
-        self._kept = {request: kept for request, kept in self._kept.items() if kept[1] > now_s}
+        self._kept = {
+            request: kept for request, kept in self._kept.items() if kept[1] > now_s and request != ask.request
+        }
         kept_tokens = sum(tokens for tokens, _ in self._kept.values())
         # A quarter of its length to grow by, so that the request does not have to leave at once.
         wanted_tokens = ask.context_tokens * 5 // 4
@@ -89,8 +92,8 @@ class Handover:
         self._kept[ask.request] = (ask.context_tokens, now_s + KEPT_S)
         return (Send(sender, Offer(ask.request, load)),)
 
-    def joined(self, request: int) -> None:
-        """A request has come: nothing needs to be kept for it."""
+    def release(self, request: int) -> None:
+        """A request has come, or will not: nothing needs to be kept for it."""
         self._kept.pop(request, None)
 
     def collect(self, sender: int, offer: Offer) -> Sequence[Instruction]:
@@ -98,7 +101,7 @@ class Handover:
         offers = self._offers.get(offer.request)
         if offers is None:
             return ()
-        offers.append((offer.load, sender))
+        offers[sender] = offer.load
         return self.choose(offer.request) if len(offers) >= self._asked[offer.request] else ()
 
     def choose(self, request: int) -> Sequence[Instruction]:
@@ -106,14 +109,19 @@ class Handover:
         offers = self._offers.pop(request, None)
         if offers is None:
             return ()
-        del self._asked[request]
         if not offers:
-            return (SetTimer(RETRY_S, Retry(request)),)
-        return (Migrate(request, min(offers)[1], "handover"),)
+            return self._later(request)
+        taken = min(offers, key=lambda peer: (offers[peer], peer))
+        declines = [Send(peer, Decline(request)) for peer in offers if peer != taken]
+        return (*declines, Migrate(request, taken, "handover"))
 
     def ended(self, request: int, done: bool) -> Sequence[Instruction]:
         """A migration is over; one that failed is tried again."""
         if done:
-            self._tries.pop(request, None)
+            self._asked.pop(request, None)
             return ()
-        return (SetTimer(RETRY_S, Retry(request)),)
+        return self._later(request)
+
+    def _later(self, request: int) -> Sequence[Instruction]:
+        pauses = max(self._asked.get(request, 0) / FAN_OUT, 1.0)
+        return (SetTimer(RETRY_S * pauses, Retry(request)),)

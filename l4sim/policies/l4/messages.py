@@ -19,6 +19,12 @@ class Offer(NamedTuple):
     load: float
 
 
+class Decline(NamedTuple):
+    """Your offer is not taken up: keep nothing."""
+
+    request: int
+
+
 class Bid(NamedTuple):
     """I am loaded: who would take some of it?"""
 
@@ -49,7 +55,7 @@ class Summary(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """From now on, stage ``stage`` ends at ``hi_tokens``; a higher version overrules a lower one."""
+    """From now on, stage ``stage`` ends at ``hi_tokens``. Of two, the higher version holds; of equals, the higher end."""
 
     stage: int
     version: int

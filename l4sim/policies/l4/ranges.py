@@ -1,7 +1,9 @@
 """One holder's knowledge of the stages: their current boundaries and who is in them.
 
 Every agent and the router has a copy of its own; messages keep the copies close. Whatever is lost or late, each copy by
-itself always tiles [0, max]: it is a list of boundaries, read so that they never fall.
+itself always tiles [0, max]: it is a list of boundaries, read so that they never fall. And copies that have heard the
+same boundaries agree, in whatever order and however often they heard them: of each boundary the greatest
+(version, end) stands.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ class Ranges:
         """Upper ends of all stages but the last; they never fall from one to the next."""
         return self._bounds
 
-    def version(self, stage: int) -> int:
-        """The version of a stage's upper end."""
-        return self._versions[stage]
+    def boundary(self, stage: int) -> Boundary:
+        """The upper end of a stage as it was told; the plan's has version 0."""
+        return Boundary(stage, self._versions[stage], self._told_tokens[stage])
 
     def range_of(self, stage: int) -> tuple[int, int]:
         """A stage's current range [lo, hi) in tokens."""
@@ -54,6 +56,15 @@ class Ranges:
         """The instance that speaks for a stage: its lowest living one."""
         return self._members[stage][0] if self._members[stage] else None
 
+    def neighbour(self, stage: int, step: int) -> int | None:
+        """The next stage above (``step`` 1) or below (-1) that has a living instance; None beyond the last."""
+        stage += step
+        while 0 <= stage < len(self._members):
+            if self._members[stage]:
+                return stage
+            stage += step
+        return None
+
     def stage_for(self, context_tokens: int) -> int:
         """The stage that serves a context length: the one whose range it is in, or, where that has nobody left, the
         next one above with a living instance, else the next one below.
@@ -61,12 +72,15 @@ class Ranges:
         stage = bisect_right(self._bounds, context_tokens)
         if self._members[stage]:
             return stage
-        above = range(stage + 1, len(self._members))
-        return next((s for s in (*above, *reversed(range(stage))) if self._members[s]), stage)
+        for step in (1, -1):
+            neighbour = self.neighbour(stage, step)
+            if neighbour is not None:
+                return neighbour
+        return stage
 
     def apply(self, boundary: Boundary) -> bool:
         """Take over a boundary if it is news; returns whether it was."""
-        if boundary.version <= self._versions[boundary.stage]:
+        if boundary <= self.boundary(boundary.stage):
             return False
         self._versions[boundary.stage] = boundary.version
         self._told_tokens[boundary.stage] = boundary.hi_tokens

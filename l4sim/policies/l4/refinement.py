@@ -4,16 +4,22 @@ Each instance tells the leader of its stage (its lowest living instance) how man
 tells the leader below its stage's *pressure*: the mean over its instances, relative to what the plan expected of the
 stage. So what is compared is how far each stage is from its plan, not short requests with long ones. If the lower
 stage's pressure exceeds the upper one's by more than `HYSTERESIS`, the lower leader lowers their boundary, and the
-other way round, by a step in proportion to the logarithm of the ratio, `MOST_STEP` at most.
+other way round, by a step in proportion to the logarithm of the ratio, `MOST_STEP` at most. What it has heard from
+above moves the boundary once: where nothing is heard, nothing moves. A stage that has died is passed over.
 
-The lower stage's leader alone moves a boundary, and counts its versions up; it repeats the current one every period, so
-that a lost message is made up for. A boundary keeps `MARGIN` from its neighbours, so that no range can vanish.
+The lower stage's leader alone moves a boundary, and counts its versions up; no step brings it closer than `MARGIN` to
+its neighbours, so that no range can vanish. News of a boundary goes from instance to instance within a stage as a
+rumour, and on to the next stage's leader and the front end. Everybody repeats what it knows once a period, so that a
+lost message is made up for, and a new leader learns what the old one had told. In a large stage only some members
+report in a period: what an instance sends and hears does not grow with its stage.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from l4sim.policies.agent import FRONT_END, Instruction, OwnView, Send
 from l4sim.policies.l4.messages import Boundary, Report, Summary
@@ -22,9 +28,15 @@ from l4sim.policies.l4.ranges import Ranges
 PERIOD_S = 5.0
 SMOOTHING = 0.3
 """Weight of the newest sample in an instance's report."""
+REPORTS = 8
+"""Members that report to their leader in a period, on average: enough for a mean."""
+FAN_OUT = 3
+"""Peers that each instance tells news to."""
 HYSTERESIS = 1.3
 LEAST_PRESSURE = 0.5
 """Where neither stage is half as full as planned, there is nothing to gain."""
+IDLE_PRESSURE = 0.1
+"""Added to both pressures, so that an idle stage does not make their ratio boundless."""
 GAIN = 0.1
 MOST_STEP = 0.05
 MARGIN = 1.1
@@ -33,14 +45,20 @@ MARGIN = 1.1
 class Refinement:
     """One instance's part: member of its stage, and perhaps its leader."""
 
-    def __init__(self, instance: int, ranges: Ranges, planned_batches: Sequence[float]) -> None:
+    def __init__(
+        self, instance: int, ranges: Ranges, planned_batches: Sequence[float], random: np.random.Generator
+    ) -> None:
         """``planned_batches``: requests in flight per instance that the plan expects, by stage."""
         self._instance = instance
         self._ranges = ranges
+        self._random = random
+        self._stage = ranges.stage_of_instance(instance)
         self._planned = [max(batch, 0.5) for batch in planned_batches]
         self._batch: float | None = None
         self._reports: dict[int, float] = {}
+        """What has come in this period."""
         self._above: float | None = None
+        """The pressure above, until it has been acted on."""
 
     def sample(self, own: OwnView) -> None:
         """Note the instance's own load."""
@@ -49,46 +67,69 @@ class Refinement:
 
     def period(self) -> Sequence[Instruction]:
         """What a member and a leader do once a period."""
-        stage = self._ranges.stage_of_instance(self._instance)
-        leader = self._ranges.leader(stage)
         batch = self._batch or 0.0
-        if leader != self._instance:
-            return () if leader is None else (Send(leader, Report(batch)),)
-        self._reports[self._instance] = batch
-        members = self._ranges.members(stage)
-        reports = [self._reports[member] for member in members if member in self._reports]
-        pressure = sum(reports) / len(reports) / self._planned[stage]
-        instructions: list[Instruction] = []
-        below = self._ranges.leader(stage - 1) if stage else None
-        if below is not None:
-            instructions.append(Send(below, Summary(stage, pressure)))
-        if stage < len(self._ranges) - 1:
-            self._move(stage, pressure)
-            instructions += self._announce(stage)
+        repeated = [boundary for boundary in self._own_boundaries() if boundary.version]
+        instructions: list[Instruction] = [Send(peer, b) for peer in self._some_peers(1) for b in repeated]
+        leader = self._ranges.leader(self._stage)
+        if leader == self._instance:
+            instructions += self._lead(batch)
+        elif leader is not None and self._random.random() * len(self._ranges.members(self._stage)) < REPORTS:
+            instructions.append(Send(leader, Report(batch)))
         return instructions
 
-    def _move(self, stage: int, pressure: float) -> None:
-        above = self._above
-        if above is None or max(pressure, above) < LEAST_PRESSURE:
-            return
-        ratio = (pressure + 0.1) / (above + 0.1)
-        if 1 / HYSTERESIS < ratio < HYSTERESIS:
-            return
-        lo, hi = self._ranges.range_of(stage)
-        _, top = self._ranges.range_of(stage + 1)
-        step = max(-MOST_STEP, min(MOST_STEP, GAIN * math.log(ratio)))
-        moved = round(hi * (1 - step))
-        moved = min(max(moved, math.ceil(lo * MARGIN), 1), math.floor(top / MARGIN))
-        if moved != hi:
-            self._ranges.apply(Boundary(stage, self._ranges.version(stage) + 1, moved))
+    def _lead(self, batch: float) -> Sequence[Instruction]:
+        living = self._ranges.members(self._stage)
+        reports = [batch, *(report for member, report in self._reports.items() if member in living)]
+        self._reports.clear()
+        pressure = sum(reports) / len(reports) / self._planned[self._stage]
+        instructions: list[Instruction] = []
+        below, above = (self._ranges.neighbour(self._stage, step) for step in (-1, 1))
+        if below is not None:
+            instructions += self._to_leader(below, Summary(self._stage, pressure))
+        if above is not None:
+            if self._move(pressure, above):
+                instructions += self.spread(self._ranges.boundary(self._stage))
+            boundary = self._ranges.boundary(self._stage)
+            if boundary.version:
+                instructions += [*self._to_leader(above, boundary), Send(FRONT_END, boundary)]
+        return instructions
 
-    def _announce(self, stage: int) -> list[Instruction]:
-        version = self._ranges.version(stage)
-        if not version:
-            return []
-        boundary = Boundary(stage, version, self._ranges.range_of(stage)[1])
-        peers = (*self._ranges.members(stage), *self._ranges.members(stage + 1))
-        return [Send(peer, boundary) for peer in (*peers, FRONT_END) if peer != self._instance]
+    def _move(self, pressure: float, above: int) -> bool:
+        pressure_above, self._above = self._above, None
+        if pressure_above is None or max(pressure, pressure_above) < LEAST_PRESSURE:
+            return False
+        ratio = (pressure + IDLE_PRESSURE) / (pressure_above + IDLE_PRESSURE)
+        if 1 / HYSTERESIS < ratio < HYSTERESIS:
+            return False
+        step = max(-MOST_STEP, min(MOST_STEP, GAIN * math.log(ratio)))
+        lo, hi = self._ranges.range_of(self._stage)
+        _, top = self._ranges.range_of(above)
+        target = round(hi * (1 - step))
+        if step > 0:
+            moved = min(hi, max(target, math.ceil(lo * MARGIN), 1))
+        else:
+            moved = max(hi, min(target, math.floor(top / MARGIN)))
+        version = self._ranges.boundary(self._stage).version + 1
+        return moved != hi and self._ranges.apply(Boundary(self._stage, version, moved))
+
+    def spread(self, news: Boundary) -> Sequence[Instruction]:
+        """Pass news of a boundary on to a few peers of the own stage."""
+        return [Send(peer, news) for peer in self._some_peers(FAN_OUT)]
+
+    def _some_peers(self, count: int) -> Sequence[int]:
+        peers = [member for member in self._ranges.members(self._stage) if member != self._instance]
+        if len(peers) <= count:
+            return peers
+        return [peers[i] for i in self._random.choice(len(peers), count, replace=False)]
+
+    def _own_boundaries(self) -> Sequence[Boundary]:
+        """The lower and the upper end of the own stage, as far as they can move."""
+        stages = range(max(self._stage - 1, 0), min(self._stage + 1, len(self._ranges) - 1))
+        return [self._ranges.boundary(stage) for stage in stages]
+
+    def _to_leader(self, stage: int, message: Summary | Boundary) -> Sequence[Instruction]:
+        leader = self._ranges.leader(stage)
+        return () if leader is None else (Send(leader, message),)
 
     def reported(self, sender: int, report: Report) -> None:
         """A member's load."""
@@ -96,5 +137,5 @@ class Refinement:
 
     def summarised(self, summary: Summary) -> None:
         """The pressure of the stage above."""
-        if summary.stage == self._ranges.stage_of_instance(self._instance) + 1:
+        if summary.stage == self._ranges.neighbour(self._stage, 1):
             self._above = summary.pressure
