@@ -77,6 +77,8 @@ def describe(trace: Trace) -> TraceStatistics:
     open_s = np.sort(trace.arrival_s[trace.after < 0])
     gaps_s = np.diff(open_s)
     duration_s = float(open_s[-1] - open_s[0])
+    # No clock tells apart what is closer than a nanosecond; such a trace has no rate.
+    timed = duration_s > 1e-9
     total_tokens = trace.prompt_tokens + trace.output_tokens
     reuse = (
         None
@@ -88,8 +90,8 @@ def describe(trace: Trace) -> TraceStatistics:
         name=trace.name,
         requests=len(trace),
         duration_s=duration_s,
-        rate_per_s=len(gaps_s) / duration_s if duration_s else None,
-        cv_interarrival=float(gaps_s.std() / gaps_s.mean()) if duration_s else None,
+        rate_per_s=len(gaps_s) / duration_s if timed else None,
+        cv_interarrival=float(gaps_s.std() / gaps_s.mean()) if timed else None,
         fano={f"{window_s}s": _fano(open_s, window_s) for window_s in FANO_WINDOWS_S},
         prompt_tokens=_lengths(trace.prompt_tokens),
         output_tokens=_lengths(trace.output_tokens),
