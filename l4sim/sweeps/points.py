@@ -48,7 +48,7 @@ class Point:
 
     @property
     def key(self) -> str:
-        """The SHA-256 of everything that the row depends on: settings and defaults, model, profile, files, version.
+        """The SHA-256 of everything that the row depends on: settings and defaults, model, profile, files, code.
 
         Raises:
             InputError: a model, profile or file that cannot be read.
@@ -56,6 +56,7 @@ class Point:
         options = self.options()
         described = {
             "l4sim": __version__,
+            "code": _code_hash(),
             "settings": {
                 name: value
                 for name, value in self.settings.items()
@@ -175,6 +176,16 @@ def _changed_ns(path: str) -> int:
 @lru_cache(maxsize=4)
 def _loaded(path: str, changed_ns: int, **options: Any) -> Trace:
     return load_trace(path, **options)
+
+
+@lru_cache(maxsize=1)
+def _code_hash() -> str:
+    """Of the simulator itself: a policy that is being worked on must not be answered with its old results."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=64)
