@@ -21,6 +21,7 @@ from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
+_TABLES = ("attention", "linear", "elementwise", "layers", "sampled")
 _ALL_REDUCE_TOLERANCE = 0.03
 # The correction's 78 knots need as many shapes as a broad grid has.
 _CORRECTED_SHAPES = 30
@@ -37,6 +38,9 @@ def fit_measured(folder: Path) -> dict[str, Any]:
         InputError: a table that is missing or cannot be read, or too few points of the kernel that serves.
     """
     measured = read_measured(folder)
+    for table in _TABLES:
+        if not (folder / f"{table}.csv").is_file():
+            raise InputError(f"{folder}: no {table}.csv yet: measure for longer")
     gpu = measured.gpu
     kernels = _kernels(measured, read_attention(folder, gpu))
     linear, linear_errors = _linear(folder, gpu)

@@ -165,4 +165,4 @@ def _print_outcome(outcome: Outcome, out: Path) -> None:
     for failure in outcome.failures:
         click.echo(f"FAILED {describe(failure.point)}: {failure.reason}", err=True)
     if outcome.failures:
-        click.echo(f"{len(outcome.failures)} points failed, see {out / 'failures.csv'}; all others are kept", err=True)
+        click.echo(f"failed points are listed in {out / 'failures.csv'}; all others are kept", err=True)
