@@ -15,6 +15,8 @@ import click
 import pytest
 
 from l4sim.cli import cli, main
+from l4sim.cost.profile import list_profiles, load_profile
+from l4sim.sweeps.grid import expand, grid_axes, read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -23,20 +25,29 @@ DOCUMENTS = sorted(
 # What the commands read; they run in a copy, as some of them write.
 NEEDED = ("traces", "profiles", "benchmarks")
 
-_BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)(?P<target>[^)#\s]+)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _INLINE_COMMAND = re.compile(r"`(l4sim [^`]+)`")
 
 
 class Block(NamedTuple):
-    """A block of shell commands in a document."""
+    """A block of code in a document."""
 
     place: str
     """Document and line."""
-    commands: list[list[str]]
+    language: str
+    text: str
     not_run: str | None
     """Why it is not run, if the document says that it is not."""
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The words of its commands, if it is a shell's."""
+        lines = self.text.replace("\\\n", " ").splitlines() if self.language == "sh" else []
+        return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def name_of(document: Path) -> str:
@@ -45,10 +56,8 @@ def name_of(document: Path) -> str:
 
 def blocks_in(text: str, name: str) -> Iterator[Block]:
     for found in _BLOCK.finditer(text):
-        lines = found["text"].replace("\\\n", " ").splitlines()
-        commands = [words for line in lines if (words := shlex.split(line, comments=True))]
         line_number = text.count("\n", 0, found.start()) + 1
-        yield Block(f"{name}:{line_number}", commands, found["reason"])
+        yield Block(f"{name}:{line_number}", found["language"], found["text"], found["reason"])
 
 
 BLOCKS = [block for path in DOCUMENTS for block in blocks_in(path.read_text(encoding="utf-8"), name_of(path))]
@@ -97,19 +106,29 @@ def run(words: list[str]) -> None:
 
 def test_a_block_is_read_with_its_place_its_commands_and_why_it_is_not_run() -> None:
     text = "Text.\n\n<!-- not run: minutes -->\n```sh\nl4sim plan \\\n  --json  # the plan\n# nothing\n```\n"
-    assert list(blocks_in(text, "a.md")) == [Block("a.md:3", [["l4sim", "plan", "--json"]], "minutes")]
+    [block] = blocks_in(text, "a.md")
+    assert (block.place, block.not_run) == ("a.md:3", "minutes")
+    assert block.commands == [["l4sim", "plan", "--json"]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.place) for block in BLOCKS])
-def test_every_command_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if block.not_run:
         pytest.skip(block.not_run)
     for folder in NEEDED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
-    for words in block.commands:
-        run(words)
+    if block.language == "sh":
+        for words in block.commands:
+            run(words)
+    elif block.language == "python":
+        run(["python", "-c", block.text])
+    else:
+        # The documents' only YAML are specs of sweeps.
+        assert block.language == "yaml"
+        (tmp_path / "spec.yaml").write_text(block.text)
+        assert list(expand(grid_axes(read_grid(tmp_path / "spec.yaml"), block.place)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -134,3 +153,32 @@ def test_every_command_has_the_options_given_to_it(document: Path) -> None:
             command, left = command_of(words[1:])
             unknown = {word.partition("=")[0] for word in left if _OPTION.fullmatch(word.partition("=")[0])}
             assert unknown <= options_of(command), shlex.join(words)
+
+
+def test_the_errors_in_validation_are_those_that_the_profiles_hold() -> None:
+    text = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `([\w.-]+)` \| `([^`]+)` \| ([\d,]+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", text, re.M
+    )
+    assert {name for name, *_ in rows} == {name for name in list_profiles() if load_profile(name).basis == "measured"}
+    for name, operator, *figures in rows:
+        held = errors_of(name)[operator]
+        expected = [f"{held['points']:,}", *(f"{held[f'{kind}_pct']:.1f}" for kind in ("mape", "p90", "worst"))]
+        assert figures == expected, f"{name}, {operator}"
+    skews = re.findall(r"^\| `([^`]+)`: [^|]+ \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert len(skews) == 3
+    for operator, *figures in skews:
+        held = errors_of("rtx-pro-6000")[operator]
+        expected = [f"{held['points']:,}", *(f"{held[f'{model}_pct']:.2f}" for model in ("tile", "mean", "alpha"))]
+        assert figures == expected, operator
+
+
+def errors_of(profile: str) -> dict[str, dict[str, float]]:
+    """Errors on held-out points by operator, named as `l4sim profile show` names them."""
+    loaded = load_profile(profile)
+    kernels = {
+        f"attention, {kernel}, {kind}": errors
+        for kernel, fit in loaded.kernels.items()
+        for kind, errors in fit.errors.items()
+    }
+    return {**loaded.errors, **kernels}
