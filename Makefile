@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint types unit bench clean
+.PHONY: help demo test lint types unit bench notebooks notebooks-full clean
 
 help:
 	@echo "make demo   install, then compare scheduling policies on the bundled trace (runs/demo)"
 	@echo "make test   install, then lint, type-check and test"
 	@echo "make bench  the performance figures (not part of the tests)"
+	@echo "make notebooks       execute the notebooks on a reduced grid, into runs/notebooks"
+	@echo "make notebooks-full  execute them on the full grid and keep the outputs"
 
 # The environment is made once, and again whenever pyproject.toml changes.
 $(VENV)/base: pyproject.toml
@@ -19,6 +21,11 @@ $(VENV)/base: pyproject.toml
 $(VENV)/test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(VENV)/notebook: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebook]'
 	@touch $@
 
 demo: $(VENV)/base
@@ -38,6 +45,15 @@ unit: $(VENV)/test
 
 bench: $(VENV)/test
 	$(BIN)/pytest benchmarks -n 0 --benchmark-only --benchmark-columns=min,median,max,rounds
+
+# Times of execution would make every run of a notebook another file.
+EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --ExecutePreprocessor.record_timing=False
+
+notebooks: $(VENV)/notebook
+	L4SIM_NOTEBOOKS=reduced $(EXECUTE) --output-dir runs/notebooks notebooks/*.ipynb
+
+notebooks-full: $(VENV)/notebook
+	$(EXECUTE) --inplace notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
