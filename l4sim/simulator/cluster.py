@@ -41,9 +41,9 @@ class Rules:
     network: Network = field(default_factory=Network)
     """Between agents."""
     failures: tuple[tuple[int, float], ...] = ()
-    """Instances that die, and when."""
+    """Instances that die, and when. The front end routes nothing there any more: its connections break."""
     failure_detection_s: float = 1.0
-    """From a death to the moment when everybody knows and its requests start over elsewhere."""
+    """From a death to the moment when agents know and the requests lost start over elsewhere."""
     migration: MigrationRules = field(default_factory=MigrationRules)
 
 
@@ -61,6 +61,8 @@ class SimulationResult:
     """Per instance that is still up, KV blocks held at the end; all zero unless something leaks."""
     messages_sent: int
     """By agents, coordinators included."""
+    deaths: tuple[tuple[int, float, int], ...] = ()
+    """Instances that have died: which, when, and the requests that had to start over elsewhere."""
 
 
 def simulate(
@@ -123,16 +125,17 @@ def shared_prefix_ids(trace: Trace, block_tokens: int) -> tuple[int, int]:
 def request_row(request: Request, status: str, reason: int) -> tuple[float, ...]:
     """A request's row of `SimulationResult.requests`; ``reason`` is an index into its ``reasons``."""
     first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
-    several = output > 1 and status == "finished"
-    e2e_s = last_s - request.arrival_s if status == "finished" else math.nan
+    finished = status == "finished"
+    several = output > 1 and finished
+    e2e_s = last_s - request.arrival_s if finished else math.nan
     return (
         request.index,
         request.arrival_s,
         request.prompt_tokens,
         output,
         request.cached_tokens,
-        request.scheduled_s - request.arrival_s,
-        first_s - request.arrival_s,
+        request.scheduled_s - request.arrival_s if finished else math.nan,
+        first_s - request.arrival_s if finished else math.nan,
         (last_s - first_s) / (output - 1) if several else math.nan,
         request.max_itl_s if several else math.nan,
         e2e_s,
@@ -187,6 +190,7 @@ class _Simulation(Listener):
         self._rows = array("d")
         self._reasons: dict[str, int] = {"": 0}
         self._left = set(range(len(trace)))
+        self._deaths: list[tuple[int, float, int]] = []
 
         self._arrival_s: list[float] = trace.arrival_s.tolist()
         self._prompt_tokens: list[int] = trace.prompt_tokens.tolist()
@@ -222,6 +226,7 @@ class _Simulation(Listener):
             self._clock.now_s,
             tuple(s.instance.pool.total - s.instance.pool.free for s in self._servers if s.alive),
             self._agents.messages_sent,
+            tuple(self._deaths),
         )
 
     # Requests.
@@ -324,6 +329,7 @@ class _Simulation(Listener):
             return
         orphans = [*self._migrations.on_failure(server), *server.fail()]
         self._views.remove(server.view)
+        self._deaths.append((server.number, self._clock.now_s, len(orphans)))
         self._clock.at(
             self._clock.now_s + self._rules.failure_detection_s, self._on_detection, (server.number, orphans)
         )
