@@ -29,6 +29,7 @@ from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
 from l4sim.simulator.executor import Executor
 from l4sim.simulator.migration import KINDS, REASONS, STATUSES
+from l4sim.specs.failure import Failure, parse_failures
 from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks
@@ -71,6 +72,8 @@ class Options:
     plan_sample: float = 0.2
     prefix_affinity: bool = True
     plan_histogram: Path | None = None
+    failures: str | None = None
+    """Instances that die: ``3@120s``, several separated by commas."""
     seed: int = 0
 
 
@@ -84,6 +87,7 @@ class Setup:
     cluster: Placement
     engine: EngineConfig
     cost: CostModel
+    failures: tuple[Failure, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What was resolved, enough to repeat the run."""
@@ -155,7 +159,8 @@ def resolve(options: Options) -> Setup:
         _intra_link(options, profile.gpu),
         load_link(options.inter_link),
     )
-    return Setup(options, model, profile, cluster, engine, cost)
+    failures = () if options.failures is None else parse_failures(options.failures, options.instances)
+    return Setup(options, model, profile, cluster, engine, cost, failures)
 
 
 def _default_batching(gpu: GPU) -> tuple[int, int]:
@@ -279,7 +284,7 @@ def run_policy(
         engine=setup.engine,
         cost=setup.cost,
         kv_bytes_per_token=setup.model.kv_bytes_per_token,
-        rules=Rules(fast_forward=options.fast_forward),
+        rules=Rules(fast_forward=options.fast_forward, failures=setup.failures),
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
@@ -376,7 +381,7 @@ def timed_plan(
 
 def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy, instances: int) -> Run:
     """A run's flat rows as tables, requests in the trace's order."""
-    from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows
+    from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Death, Run, frame_from_rows
 
     ids = {"request_id": trace.request_id}
     requests = _by_first_column(result.requests, len(REQUESTS) - 1)
@@ -390,6 +395,7 @@ def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy, in
         None if policy.partition is None else policy.partition.plan.stages,
         frame_from_rows(name, array("d", [n for move in policy.boundary_moves for n in move]), BOUNDARIES, {}),
         instances,
+        tuple(Death(*death) for death in result.deaths),
     )
 
 

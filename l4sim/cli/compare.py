@@ -27,9 +27,20 @@ _window = click.option(
 _html = click.option("--html", is_flag=True, help="Write report.html, one file with everything, into --out.")
 
 
+_fail = click.option(
+    "--fail",
+    "failures",
+    multiple=True,
+    metavar="I@S",
+    callback=lambda _context, _option, given: ",".join(given) if given else None,
+    help="Instance I dies after S seconds, as in 3@120s; may be given again.",
+)
+
+
 @click.command()
 @run_options
 @click.option("--policies", default=DEFAULT_POLICIES, show_default=True, metavar="A,B,…")
+@_fail
 @_out
 @_plots
 @_timeline
@@ -46,6 +57,7 @@ def compare(policies: str, **values: Any) -> None:
 @click.command()
 @run_options
 @click.option("--policy", default="l4", show_default=True)
+@_fail
 @_out
 @_plots
 @_timeline
@@ -133,13 +145,15 @@ def _write_timelines(out: Path, result: Result, window: tuple[float, float] | No
 def _print(result: Result) -> None:
     from rich.console import Console
 
-    from l4sim.results.report import comparison_table, heading, verdict
+    from l4sim.results.report import comparison_table, deaths, heading, verdict
 
     console = Console(highlight=False)
     console.print(heading(result.trace, result.setup))
     for run in result.runs:
         if run.plan is not None:
             console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")
+    for line in deaths(result.setup.failures, result.summaries):
+        console.print(line)
     console.print(comparison_table(result.summaries))
     console.print(verdict(result.summaries))
 

@@ -126,4 +126,5 @@ def setup_from_options(values: dict[str, Any]) -> Setup:
     """
     from l4sim.experiment import Options, resolve
 
-    return resolve(Options(**{field.name: values[field.name] for field in fields(Options)}))
+    given = {field.name: values[field.name] for field in fields(Options) if field.name in values}
+    return resolve(Options(**given))

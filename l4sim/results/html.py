@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from l4sim import __version__
 from l4sim.results.plots import figures
 from l4sim.results.plots.style import png
-from l4sim.results.report import change, heading, precise, unfinished, verdict
+from l4sim.results.report import change, deaths, heading, precise, unfinished, verdict
 from l4sim.results.write import unwritable
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def write_report(path: Path, result: Result) -> Path:
         f"<p>How do these policies serve this traffic on these instances: {escape(policies)}?</p>",
         f'<p class="answer">{escape(verdict(result.summaries))}</p>' if len(result.runs) > 1 else "",
         *(f'<p class="warning">{escape(line)}</p>' for line in unfinished(result.summaries)),
+        *(f'<p class="warning">{escape(line)}</p>' for line in deaths(result.setup.failures, result.summaries)),
         *(f'<p class="warning">{escape(line)}</p>' for line in result.trace.warnings),
         "<h2>Figures</h2>",
         _comparison(result.summaries),

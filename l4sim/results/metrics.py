@@ -46,6 +46,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "preemptions": int(requests["preemptions"].sum()),
         "mean_utilisation": _utilisation(run),
         "prefix_hit_share": float(cached_tokens / prompt_tokens) if prompt_tokens else float("nan"),
+        "deaths": [death._asdict() for death in run.deaths],
         "plan": None if run.plan is None else [stage._asdict() for stage in run.plan],
     }
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from l4sim.experiment import Setup
+    from l4sim.specs.failure import Failure
     from l4sim.workload.trace import Trace
 
 Summary = Mapping[str, Any]
@@ -112,6 +113,21 @@ def unfinished(summaries: Sequence[Summary]) -> list[str]:
         lines = [f"Every policy {_unfinished_line(summaries[0])}"]
     if _differ(summaries):
         lines.append("The policies finished different requests: their latencies are not of the same traffic.")
+    return lines
+
+
+def deaths(failures: Sequence[Failure], summaries: Sequence[Summary]) -> list[str]:
+    """A line per policy on the instances that were to die: what died with them, or that the run was over."""
+    lines = []
+    for summary in summaries if failures else ():
+        requests = {death["instance"]: death["requests"] for death in summary["deaths"]}
+        told = [
+            f"instance {instance} died at {time_s:g} s, {requests[instance]:,} requests had to leave it"
+            if instance in requests
+            else f"instance {instance} lived: the run was over before {time_s:g} s"
+            for instance, time_s in sorted(failures, key=lambda failure: failure.time_s)
+        ]
+        lines.append(f"{summary['policy']}: {'; '.join(told)}.")
     return lines
 
 

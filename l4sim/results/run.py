@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -83,6 +83,15 @@ REQUEST_STATUSES = ("finished", "rejected", "failed")
 MIGRATION_STATUSES = ("done", "refused", "aborted")
 
 
+class Death(NamedTuple):
+    """An instance that died during the run."""
+
+    instance: int
+    time_s: float
+    requests: int
+    """How many were there, waiting ones included, and had to go elsewhere."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """What one policy did with a trace. Raises ValueError if a table's columns are not the contract's."""
@@ -100,6 +109,8 @@ class Run:
     """`BOUNDARIES`; empty unless the plan was refined at run time."""
     instances: int | None = None
     """Instances of the cluster. None: as many as the tables name (one that never ran is then unknown)."""
+    deaths: tuple[Death, ...] = ()
+    """In order of time."""
 
     def __post_init__(self) -> None:
         for table, columns in (

@@ -61,6 +61,34 @@ def test_html_is_one_file_and_a_window_makes_a_timeline_smaller(capsys, tmp_path
     assert (tmp_path / "timeline.json").stat().st_size < whole / 2
 
 
+def test_deaths_are_told_and_nothing_is_lost(capsys):
+    options = [*SMALL, "--policies", "vllm,l4", "--fail", "1@5s", "--fail", "2@9999s"]
+    code, out, _ = run(capsys, "compare", *options, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["config"]["options"]["failures"] == "1@5s,2@9999s"
+    for summary in document["policies"]:
+        [death] = summary["deaths"]
+        assert (death["instance"], death["time_s"]) == (1, 5.0)
+        assert summary["requests"]["finished"] == 40
+    _, out, _ = run(capsys, "compare", *options)
+    told = " ".join(out.split())
+    for summary in document["policies"]:
+        left = summary["deaths"][0]["requests"]
+        assert f"{summary['policy']}: instance 1 died at 5 s, {left} requests had to leave it" in told
+    assert "instance 2 lived: the run was over before 9999 s." in told
+
+
+def test_l4_s_ablations_compare(capsys):
+    policies = "l4:plan,l4:handover,l4:refinement,l4:within,l4:across"
+    code, out, _ = run(capsys, "compare", *SMALL, "--policies", policies, "--json")
+    assert code == 0
+    summaries = {summary["policy"]: summary for summary in json.loads(out)["policies"]}
+    assert ",".join(summaries) == policies
+    assert sum(summaries["l4:plan"]["migrations"].values()) == 0
+    assert {summary["requests"]["finished"] for summary in summaries.values()} == {40}
+
+
 def test_no_plots_draws_none(capsys, tmp_path):
     run(capsys, "replay", *SMALL, "--policy", "vllm", "--no-plots", "--out", str(tmp_path))
     assert not list(tmp_path.glob("*.png"))
@@ -126,6 +154,11 @@ def test_an_overload_is_called_infeasible(capsys):
         (["replay", "--model", "llama-3.1-70b"], "llama-3.1-70b does not fit"),
         (["replay", "no-such-file.csv"], "no-such-file.csv"),
         (["replay", "--intra-link", "string"], "no link 'string': accepted are"),
+        (["replay", "--fail", "3-120"], "--fail '3-120': accepted is INSTANCE@SECONDS, such as 3@120s"),
+        (["replay", "--fail", ""], "--fail '': accepted is"),
+        (["compare", "--instances", "4", "--fail", "4@1s"], "--fail 4@1s: no instance 4; accepted are 0 to 3"),
+        (["replay", "--fail", "1@2s", "--fail", "1@3s"], "--fail 1@3s: instance 1 dies twice"),
+        (["plan", "--fail", "1@2s"], "No such option '--fail'"),
         (["simulate"], "No such command 'simulate'"),
     ],
 )

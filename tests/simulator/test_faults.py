@@ -75,6 +75,7 @@ def test_a_death_after_the_end_or_a_second_one_changes_nothing():
     once = run(trace, failures=((0, 0.055),))
     again = run(trace, failures=((0, 0.055), (0, 0.075), (1, 99.0)))
     assert once.requests.tobytes() == again.requests.tobytes()
+    assert once.deaths == again.deaths == ((0, 0.055, 1),)
     assert once.end_s < 99.0
 
 

@@ -55,7 +55,7 @@ class Summary(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """From now on, stage ``stage`` ends at ``hi_tokens``. Of two, the higher version holds; of equals, the higher end."""
+    """From now on, stage ``stage`` ends at ``hi_tokens``. The higher version holds; of equals, the higher end."""
 
     stage: int
     version: int
