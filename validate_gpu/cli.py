@@ -139,6 +139,8 @@ def _report(
             click.echo(
                 f"{run.policy}: {failed.sum()} requests failed: {run.requests['reason'][failed].iloc[0]}", err=True
             )
+    if device["device"] == "cpu":
+        click.echo("the profile is a GPU's: on a CPU the errors compare devices, not the simulator", err=True)
     if values["as_json"]:
         click.echo(dump_json({"config": config, "figures": told}), nl=False)
     else:
