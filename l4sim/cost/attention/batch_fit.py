@@ -22,6 +22,8 @@ from l4sim.specs.gpu import GPU
 # Ten coefficients fitted to fewer points would fit noise.
 _LEAST_DECODES = 20
 _LEAST_PREFILLS = 5
+# Nor do they need more, and each costs a planner's run per step of the fit.
+_MOST_DECODES = 300
 
 
 def fit_batches(kernel: str, points: Sequence[BatchPoint], gpu: GPU) -> tuple[dict[str, Any], dict[str, Errors]]:
@@ -130,7 +132,9 @@ def _fit_flashinfer(
         "merge_s": (1e-7, 1e-5),
         "merge_bytes_per_s": (0.1 * peak, 8 * peak),
     }
-    decodes = _select(points, np.isin(kinds, ("uniform", "heterogeneous")) & ~unseen)
+    rows = np.flatnonzero(np.isin(kinds, ("uniform", "heterogeneous")) & ~unseen)
+    sample = np.random.default_rng(0).permutation(rows)[:_MOST_DECODES]
+    decodes = [points[row] for row in sample.tolist()]
     c = least_squares(assumed(gpu), decode_bounds, lambda c: _predict(kernel, c, decodes), _seconds(decodes))
     prompts = _select(points, (kinds == "prefill") & ~unseen)
     prefill_bounds = {"prefill_flops": (0.05 * gpu.bf16_flops, gpu.bf16_flops)}
