@@ -44,7 +44,13 @@ def text_of(path: Path) -> str:
 
 def test_it_was_executed_in_one_go(path):
     assert [cell["execution_count"] for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
-    assert any("image/png" in output.get("data", {}) for output in outputs(path))
+
+
+def test_every_cell_that_draws_shows_a_picture(path):
+    drawing = [cell for cell in code_cells(path) if re.search(r"\.plot\.|plt\.subplots", "".join(cell["source"]))]
+    assert drawing
+    for cell in drawing:
+        assert any("image/png" in output.get("data", {}) for output in cell["outputs"]), "".join(cell["source"])
 
 
 def test_nothing_failed_or_warned(path):

@@ -167,8 +167,9 @@ def shown_axes(draw: Callable[[], Figure | None], nothing: str) -> list[Axes]:
         figure = draw()
         if figure is None:
             raise InputError(f"nothing to draw: {nothing}")
-        # Handing an existing figure to pyplot is new in matplotlib 3.11.
-        pyplot.figure(figure)
+    # Outside the context, which would end a notebook's interactive mode: that begins with the first figure. (Handing an
+    # existing figure to pyplot is new in matplotlib 3.11.)
+    pyplot.figure(figure)
     return figure.axes
 
 
