@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from l4sim.policies.views import DecodingRequest, RequestView
+from l4sim.policies.views import DecodingRequest, QueuedRequest, RequestView
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,13 @@ class View:
     kv_blocks_total: int = 1000
     kv_block_tokens: int = 16
     batch: tuple[DecodingRequest, ...] = ()
+    queue: tuple[QueuedRequest, ...] = ()
 
     def decoding(self) -> Sequence[DecodingRequest]:
         return self.batch
+
+    def queued(self) -> Sequence[QueuedRequest]:
+        return self.queue
 
     def find(self, request: int) -> DecodingRequest | None:
         return next((found for found in self.batch if found.request == request), None)
