@@ -74,12 +74,19 @@ def sum_attention(tile: AttentionModel) -> SumAttention:
 
 
 def best_alpha(mean_s: FloatArray, longest_s: FloatArray, seconds: FloatArray) -> float:
-    """The constant alpha of ``skew`` with least squared relative error, >= 0.
+    """The constant alpha of ``skew`` with the least absolute error of seconds over ``mean_s``, >= 0.
 
-    All of shape ``[batches]``: seconds with every decode at the mean length, at the greatest, and as they are.
+    All of shape ``[batches]``: seconds with every decode at the mean length, at the greatest, and as they are. Least
+    absolute errors have their optimum at a weighted median; 0 where the lengths of no batch differ.
     """
     spans, excess = longest_s / mean_s - 1, seconds / mean_s - 1
-    return max(0.0, float(np.dot(spans, excess) / np.dot(spans, spans)))
+    spans, excess = spans[spans > 0], excess[spans > 0]
+    if not len(spans):
+        return 0.0
+    ratios = excess / spans
+    order = np.argsort(ratios)
+    weights = np.cumsum(spans[order])
+    return max(0.0, float(ratios[order][np.searchsorted(weights, weights[-1] / 2)]))
 
 
 def skew_alpha(tile: AttentionModel) -> float:

@@ -2,16 +2,15 @@
 
 Beside a prefill chunk, every query head of a decoding request gets a thread block of its own that streams the whole
 context (no packing of groups, no splits), and the grid has as many query tiles for each request as the longest chunk
-needs: blocks without rows leave at once. That is why a mixed batch takes longer than its parts.
+needs: blocks without rows leave at once. That is why a mixed batch takes longer than its parts. Blocks of an unsplit
+kernel are issued head by head (the grid's last dimension), so that the last head's longest block starts late.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
+from l4sim.cost.attention.fluid import issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
@@ -77,46 +76,50 @@ class FA2Attention:
 
     def attention_s(self, batch: Batch) -> float:
         """Seconds of one layer; 0 for an empty batch."""
-        contexts = batch.decode_context_tokens
+        contexts = batch.decode_context_tokens.tolist()
         if batch.prefills:
-            return self._unsplit_s(contexts, batch.decode_context_sum, batch.prefills)
-        return self._decode_s(contexts, batch.decode_context_sum) if len(contexts) else 0.0
+            return self._mixed_s(contexts, batch.decode_context_sum, batch.prefills)
+        return self._decode_s(contexts, batch.decode_context_sum) if contexts else 0.0
 
-    def _decode_s(self, contexts: IntArray, context_sum: int) -> float:
+    def _decode_s(self, contexts: list[int], context_sum: int) -> float:
         c, shape = self.c, self.shape
         splits = fa2_splits(
-            int(contexts.max()), batch=len(contexts), kv_heads=shape.kv_heads, sms=shape.sms, rows=shape.group_size
+            max(contexts), batch=len(contexts), kv_heads=shape.kv_heads, sms=shape.sms, rows=shape.group_size
         )
-        blocks = -(-contexts // FA2_BLOCK_TOKENS)
-        per_split = -(-blocks // splits)
-        used = -(-blocks // per_split)
-        whole_tokens = FA2_BLOCK_TOKENS * per_split
-        last_tokens = contexts - (used - 1) * whole_tokens
         token_s = c.kv_block_s * shape.head_dim / 128 / FA2_BLOCK_TOKENS
-        empty_s = np.full(len(blocks), c.empty_block_s)
-        start_s = c.block_start_s
-        loads = np.array((start_s + token_s * whole_tokens, start_s + token_s * last_tokens, empty_s)).T.ravel()
-        counts = np.array((used - 1, np.ones_like(used), splits - used)).T.ravel()
-        body_s = self._issued_s(loads, counts, shape.kv_heads, context_sum * shape.kv_bytes_per_token, c.sharpness)
+        size_bytes = context_sum * shape.kv_bytes_per_token
         if splits == 1:
+            loads = [c.block_start_s + token_s * tokens for tokens in contexts]
+            # The grid's slowest dimension is the head: one after the other goes over the whole batch.
+            body_s = self._issued_s(loads, [1] * len(loads), size_bytes, c.sharpness, passes=shape.kv_heads)
             return c.launch_s + body_s
+        loads = []
+        counts: list[int] = []
+        for tokens in contexts:
+            blocks = -(-tokens // FA2_BLOCK_TOKENS)
+            per_split = -(-blocks // splits)
+            used = -(-blocks // per_split)
+            whole_tokens = FA2_BLOCK_TOKENS * per_split
+            last_tokens = tokens - (used - 1) * whole_tokens
+            loads += (c.block_start_s + token_s * whole_tokens, c.block_start_s + token_s * last_tokens)
+            counts += (used - 1, 1)
+            if used < splits:
+                loads.append(c.empty_block_s)
+                counts.append(splits - used)
+        body_s = self._issued_s(loads, counts, size_bytes, c.sharpness, together=shape.kv_heads)
         partial_bytes = 2 * _PARTIAL_BYTES * (shape.head_dim + 1) * shape.heads * splits * len(contexts)
         return c.launch_s + body_s + c.merge_s + partial_bytes / c.merge_bytes_per_s
 
-    def _unsplit_s(self, contexts: IntArray, context_sum: int, prefills: tuple[Prefill, ...]) -> float:
+    def _mixed_s(self, contexts: list[int], context_sum: int, prefills: tuple[Prefill, ...]) -> float:
+        """The unsplit kernel: a block for each query tile and head, heads one after the other over the whole batch."""
         c, shape = self.c, self.shape
         grid_tiles = max(-(-prefill.chunk_tokens // FA2_TILE_ROWS) for prefill in prefills)
         kv_block_s = c.tile_kv_block_s * shape.head_dim / 128
-        rows_s = c.row_start_s + kv_block_s * -(-contexts // FA2_BLOCK_TOKENS)
-        tiles_s = c.tile_start_s + kv_block_s * np.concatenate([self._tile_blocks(prefill) for prefill in prefills])
-        loads = np.concatenate((tiles_s, rows_s) if self.prefills_first else (rows_s, tiles_s))
-        body_s = self._issued_s(
-            loads,
-            np.ones(len(loads), np.int64),
-            shape.heads,
-            self._read_bytes(len(contexts), context_sum),
-            c.tile_sharpness,
-        )
+        rows_s = [c.row_start_s + kv_block_s * -(-tokens // FA2_BLOCK_TOKENS) for tokens in contexts]
+        tiles_s = [c.tile_start_s + kv_block_s * blocks for prefill in prefills for blocks in _tile_blocks(prefill)]
+        loads = tiles_s + rows_s if self.prefills_first else rows_s + tiles_s
+        size_bytes = self._read_bytes(len(contexts), context_sum)
+        body_s = self._issued_s(loads, [1] * len(loads), size_bytes, c.tile_sharpness, passes=shape.heads)
         # Empty blocks leave as fast as they are issued, all over the launch: they lengthen every slot alike.
         empty = shape.heads * ((len(contexts) + len(prefills)) * grid_tiles - len(loads))
         return c.tile_launch_s + body_s + empty * c.empty_tile_s / self._slots
@@ -136,25 +139,33 @@ class FA2Attention:
     def _slots(self) -> int:
         return self.shape.sms * self.c.blocks_per_sm
 
-    def _tile_blocks(self, prefill: Prefill) -> IntArray:
-        """KV blocks that each query tile of a causal chunk visits, in order of issue."""
-        ends = np.minimum(
-            np.arange(FA2_TILE_ROWS, prefill.chunk_tokens + FA2_TILE_ROWS, FA2_TILE_ROWS), prefill.chunk_tokens
-        )
-        return -(-(prefill.cached_tokens + ends) // FA2_BLOCK_TOKENS)
-
     def _issued_s(
-        self, loads: FloatArray, counts: IntArray, together: int, size_bytes: float, sharpness: float
+        self,
+        loads: list[float],
+        counts: list[int],
+        size_bytes: float,
+        sharpness: float,
+        *,
+        together: int = 1,
+        passes: int = 1,
     ) -> float:
         return issued_s(
-            loads.tolist(),
-            counts.tolist(),
+            loads,
+            counts,
             slots=self._slots,
             together=together,
+            passes=passes,
             exposed_s=self.c.exposed_start * self.c.block_start_s,
             memory_s=self.memory.at(size_bytes),
             sharpness=sharpness,
         )
+
+
+def _tile_blocks(prefill: Prefill) -> list[int]:
+    """KV blocks that each query tile of a causal chunk visits, in order of issue."""
+    chunk, cached, _ = prefill
+    ends = (min(end, chunk) for end in range(FA2_TILE_ROWS, chunk + FA2_TILE_ROWS, FA2_TILE_ROWS))
+    return [-(-(cached + end) // FA2_BLOCK_TOKENS) for end in ends]
 
 
 def fa2_attention(shape: Shape, c: FA2Coefficients, *, prefills_first: bool = False) -> FA2Attention:

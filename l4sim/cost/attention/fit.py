@@ -18,7 +18,6 @@ BoolArray = NDArray[np.bool_]
 C = TypeVar("C")
 
 _PART = 5
-_TOLERANCE = 1e-5
 
 
 def decode_bytes(points: UniformPoints) -> FloatArray:
@@ -59,11 +58,12 @@ def least_squares(
     bounds: Mapping[str, tuple[float, float]],
     predict: Callable[[C], FloatArray],
     measured: FloatArray,
+    tolerance: float = 1e-5,
 ) -> C:
     """Fit the fields in ``bounds`` of a frozen dataclass to relative errors, outliers damped (soft L1 above 5 %).
 
     ``predict`` returns an array of the shape of ``measured``; fields start at their value in ``start``, above 0, which
-    is also their scale.
+    is also their scale. The fit ends when a step changes squared errors or fields by less than ``tolerance``.
     """
     from scipy import optimize
 
@@ -84,7 +84,7 @@ def least_squares(
         bounds=(low, high),
         loss="soft_l1",
         f_scale=0.05,
-        ftol=_TOLERANCE,
-        xtol=_TOLERANCE,
+        ftol=tolerance,
+        xtol=tolerance,
     )
     return coefficients(solution.x)

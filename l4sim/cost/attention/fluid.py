@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heapreplace
+from itertools import chain, repeat
 from math import gcd
 from operator import mul
 from typing import Any
@@ -21,41 +22,63 @@ IntArray = NDArray[np.int64]
 
 
 def levels(
-    loads: Sequence[float], counts: Sequence[int], slots: int, together: int
+    loads: Sequence[float], counts: Sequence[int], slots: int, together: int = 1, passes: int = 1
 ) -> tuple[list[float], Sequence[int]]:
     """Issue blocks in order, each to the slot that is free first: how the slots run empty.
 
-    ``loads`` (in order of issue, >= 0) are seconds of a block, ``counts`` the number of such blocks divided by
-    ``together``: equal blocks that are always issued one after the other (KV heads).
+    ``loads`` (in order of issue, >= 0) are seconds of a block, ``counts`` the number of such blocks. Heads multiply
+    them: ``together`` of them are issued one right after the other, and the whole sequence is issued ``passes`` times.
 
     Returns the steps between the slots' sorted loads, and how many slots are still at work during each.
     """
-    left = together * sum(counts)
+    heads = together * passes
+    left = heads * sum(counts)
     if left > slots:
-        return _waiting_levels(loads, counts, slots, together)
+        return _waiting_levels(loads, counts, slots, together, passes)
     steps, active, done = [], [], 0.0
     for load, count in sorted(zip(loads, counts, strict=True)):
         if count and load > done:
             steps.append(load - done)
             active.append(left)
             done = load
-        left -= together * count
+        left -= heads * count
     return steps, active
 
 
 def _waiting_levels(
-    loads: Sequence[float], counts: Sequence[int], slots: int, together: int
+    loads: Sequence[float], counts: Sequence[int], slots: int, together: int, passes: int
 ) -> tuple[list[float], Sequence[int]]:
     """``levels`` of more blocks than slots."""
     # Slots in groups of gcd(together, slots): equal blocks, issued together, keep the slots of a group equal.
     group = gcd(together, slots)
-    repeats = together // group
+    runs = _runs(loads, counts)
+    if len(runs) == 1:
+        runs, passes = [(runs[0][0], runs[0][1] * passes)], 1
     heap = [0.0] * (slots // group)
-    for load, count in zip(loads, counts, strict=True):
-        for _ in range(repeats * count):
+    for load, count in chain.from_iterable(repeat(runs, passes)):
+        left = together // group * count
+        if left >= len(heap) and heap[0] + load >= max(heap):
+            # Every slot gets one of equal blocks before any gets its second: whole waves at a time.
+            waves, left = divmod(left, len(heap))
+            heap = [busy_s + waves * load for busy_s in heap]
+        for _ in range(left):
             heapreplace(heap, heap[0] + load)
     heap.sort()
     return [high - low for low, high in zip([0.0, *heap], heap, strict=False)], range(slots, 0, -group)
+
+
+def _runs(loads: Sequence[float], counts: Sequence[int]) -> list[tuple[float, int]]:
+    """Loads and counts with neighbours of equal load as one."""
+    runs: list[tuple[float, int]] = []
+    last_load, total = -1.0, 0
+    for load, count in zip(loads, counts, strict=True):
+        if load != last_load:
+            if total:
+                runs.append((last_load, total))
+            last_load, total = load, 0
+        total += count
+    runs.append((last_load, total))
+    return runs
 
 
 def drain_s(steps_s: FloatArray, pressure: FloatArray, sharpness: float) -> FloatArray:
@@ -72,7 +95,8 @@ def issued_s(
     counts: Sequence[int],
     *,
     slots: int,
-    together: int,
+    together: int = 1,
+    passes: int = 1,
     exposed_s: float,
     memory_s: float,
     sharpness: float,
@@ -82,9 +106,9 @@ def issued_s(
     ``exposed_s`` is the part of one block's load during which its slot reads nothing. What ``drain_s`` is for many
     batches, in plain numbers: NumPy would take several times as long for one.
     """
-    steps_s, active = levels(loads, counts, slots, together)
-    load_s = together * sum(map(mul, loads, counts))
-    idle = exposed_s * together * sum(counts) / load_s
+    steps_s, active = levels(loads, counts, slots, together, passes)
+    load_s = together * passes * sum(map(mul, loads, counts))
+    idle = exposed_s * together * passes * sum(counts) / load_s
     each = memory_s / load_s
     order = 1.0 / sharpness
     steps = zip(steps_s, active, strict=True)

@@ -123,9 +123,8 @@ def test_fa2_fits_mixed_and_skewed_batches(measurements: Path) -> None:
         "prefill": True,
         "mixed": True,
     }
-    for kind in ("skew", "skew_64", "skew_mixed"):
+    for kind, most_pct in (("skew", 2.0), ("skew_64", 2.5), ("skew_all", 5.0)):
         skew = errors[kind]
         assert isinstance(skew, SkewErrors)
-        assert skew.tile_pct < min(skew.mean_pct, skew.alpha_pct)
-    assert report.to_json()["skew"]["tile_pct"] < 2
+        assert skew.tile_pct < min(most_pct, skew.mean_pct, skew.alpha_pct)
     build_attention("fa2", coefficients, heads=32, kv_heads=8, head_dim=128, sms=188)

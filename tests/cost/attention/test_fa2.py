@@ -51,12 +51,20 @@ def test_nothing_is_split_from_38_requests_of_8_heads_on_188_sms(attention: Buil
     assert split < 256 * 2.2e-6 < unsplit
 
 
-def test_prefills_at_the_front_leave_long_decodes_to_the_end(
+def test_heads_go_over_the_batch_one_after_the_other(attention: Build, batch: MakeBatch) -> None:
+    # 512 decodes of 2 blocks and a tile of 129: (512 * 7.8 + 352.3) / 188 = 23.1 µs for each of 32 heads. The last
+    # head's tile starts when all decodes are done.
+    seconds = attention("fa2").attention_s(batch([256] * 512, [(64, 16384)]))
+    assert seconds * 1e6 == pytest.approx(2 + 32 * 23.1 + 352.3, rel=0.03)
+
+
+def test_prefills_at_the_front_of_each_head_start_before_its_decodes(
     coefficients: Callable[[str], dict[str, Any]], batch: MakeBatch
 ) -> None:
     values = coefficients("fa2")
     del values["skew_alpha"]
     shape, c = Shape(32, 8, 128, 188), FA2Coefficients(**values)
-    made = batch([16384], [(2048, 0)])
-    decodes_first = fa2_attention(shape, c).attention_s(made)
-    assert fa2_attention(shape, c, prefills_first=True).attention_s(made) > 1.2 * decodes_first
+    made = batch([256] * 512, [(64, 16384)])
+    last, first = (fa2_attention(shape, c, prefills_first=front).attention_s(made) for front in (False, True))
+    # One head's decodes take 512 * 7.8 µs on 188 SMs, give or take one.
+    assert (last - first) * 1e6 == pytest.approx(512 * 7.8 / 188, abs=7.8)

@@ -50,6 +50,16 @@ def test_grouped_slots_schedule_as_single_ones_do() -> None:
     assert active[0] == 132
 
 
+def test_a_sequence_that_is_issued_twice_is_as_long_written_twice() -> None:
+    loads, counts = [4.0, 1.0, 2.0], [1, 3, 2]
+    assert levels(loads, counts, 3, passes=2) == levels(loads * 2, counts * 2, 3)
+
+
+def test_many_equal_blocks_run_in_whole_waves() -> None:
+    # Slots at 2, 1, 1 take three blocks of 4 each and one more: ends at 14, 13, 17.
+    assert level_list([2.0, 1.0, 4.0], [1, 2, 10], slots=3, together=1) == ([13.0, 1.0, 3.0], [3, 2, 1])
+
+
 def test_latency_rules_where_memory_is_idle() -> None:
     assert float(drain_s(np.array([2.0, 3.0]), np.zeros(2), sharpness=4.0)) == pytest.approx(5.0)
 
