@@ -1,0 +1,43 @@
+"""L4's dispatch by length; `test_affinity` has where it follows a prefix instead."""
+
+from __future__ import annotations
+
+from l4sim.policies.l4.messages import Boundary, Report
+from l4sim.policies.l4.router import L4Router
+from l4sim.policies.views import RequestView
+from tests.policies.conftest import View, arrival, views
+from tests.policies.l4.protocol import THREE_STAGES
+
+
+def test_a_request_goes_to_the_least_loaded_instance_of_its_stage_the_first_of_equals():
+    router = L4Router(THREE_STAGES)
+    instances = views(9, 5, 4, 0)
+    assert [router.route(arrival(tokens), instances) for tokens in (99, 100, 999, 1000, 9999)] == [0, 2, 2, 3, 3]
+    assert router.route(arrival(500), views(0, 4, 4, 0)) == 1
+
+
+def test_prompts_to_compute_are_load():
+    instances = [View(0), View(1, running=1, pending_prompt_tokens=5000), View(2, running=2), View(3)]
+    assert L4Router(THREE_STAGES).route(arrival(500), instances) == 2, "2 is less than 1 + 5000 / 4096"
+
+
+def test_a_request_that_starts_over_goes_by_what_it_has_generated_too():
+    request = RequestView(0, 80, -1, (), 120)
+    assert L4Router(THREE_STAGES).route(request, views(0, 0, 0, 0)) == 1
+
+
+def test_a_moved_boundary_counts_once_heard():
+    router = L4Router(THREE_STAGES)
+    router.receive(0, Boundary(0, 1, 90), 1.5)
+    router.receive(0, Boundary(0, 1, 90), 2.5)
+    router.receive(0, Report(3.0), 2.5)
+    assert router.route(arrival(95), views(0, 0, 0, 0)) == 1
+    assert router.moves == [(1.5, 0, 90)]
+
+
+def test_the_dead_are_passed_over_even_before_the_first_request():
+    router = L4Router(THREE_STAGES)
+    survivors = [View(0), View(2, running=3), View(3)]
+    assert router.route(arrival(500), survivors) == 1, "which is instance 2"
+    assert router.route(arrival(500), [View(0), View(3)]) == 1, "the stage above"
+    assert router.route(arrival(5000), [View(0)]) == 0, "whoever is left"
