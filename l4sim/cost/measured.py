@@ -106,11 +106,17 @@ def read_by_model(
     """Whole-numbered columns (shape ``[points, columns]``) and seconds (``[points]``) of a table, by model.
 
     Raises:
-        InputError: no such file, a missing column, or a value that is not above 0 (with its line).
+        InputError: no such file, a missing column, a size below 0 or a time that is not above 0 (with its line).
     """
     path = folder / f"{table}.csv"
     rows = [
-        (_key(where, row), [number(row[name], f"{where}: {name}") for name in (*columns, "median_s")])
+        (
+            _key(where, row),
+            [
+                *(number(row[name], f"{where}: {name}", or_zero=True) for name in columns),
+                number(row["median_s"], f"{where}: median_s"),
+            ],
+        )
         for where, row in read_rows(path, (*MODEL_COLUMNS, *columns, "median_s"))
     ]
     found = {}

@@ -43,9 +43,9 @@ def fit_elementwise(folder: Path, gpu: GPU) -> ElementwiseCoefficients:
 def fit_operators(folder: Path) -> dict[ModelKey, tuple[MeasuredOperators, Errors]]:
     """Curves of each model measured in a folder, and the errors of their layers between measured points.
 
-    ``layers.csv`` holds passes through two numbers of layers without attention, with one sampled token: their
-    difference is a layer's time, the rest embedding, final norm and the head's smallest product. ``sampled.csv`` holds
-    the head by sequences. An error is what a curve without one point predicts for it.
+    ``layers.csv`` holds passes through two numbers of layers (one of them may be 0) without attention, with one sampled
+    token: their difference is a layer's time, the rest embedding, final norm and the head's smallest product.
+    ``sampled.csv`` holds the head by sequences. An error is what a curve without one point predicts for it.
 
     Raises:
         InputError: a table or a model is missing, or a value is not a number above 0.

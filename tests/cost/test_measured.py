@@ -33,7 +33,7 @@ def write(folder: Path, table: str, header: str, rows: list[str]) -> Path:
 
 def layers_table(folder: Path, tokens: list[int]) -> None:
     """A layer takes 10 us and 1 us per token; the rest 3 us, of which the head of one sequence 2 us."""
-    rows = [f"{MODEL},{count},{layers},{(layers * (10 + count) + 3) * 1e-6}" for count in tokens for layers in (1, 4)]
+    rows = [f"{MODEL},{count},{layers},{(layers * (10 + count) + 3) * 1e-6}" for count in tokens for layers in (0, 4)]
     write(folder, "layers", f"{MODEL_HEADER},tokens,layers,median_s", rows)
     heads = [f"{MODEL},{n},{(1 + n) * 1e-6}" for n in (8, 1, 64)]
     write(folder, "sampled", f"{MODEL_HEADER},sequences,median_s", heads)

@@ -40,7 +40,7 @@ class Speed:
 
 
 GPU_SPEED = Speed(3e12, 4e14, 5e-6, 0.06, 3e-4, 0.02, 7, 2.5e8)
-CPU_SPEED = Speed(5e9, 5e10, 1e-4, 0.003, 2e-4, 0.06, 7, 0.0)
+CPU_SPEED = Speed(5e9, 5e10, 1e-4, 0.003, 2e-4, 0.06, 7, 8e6)
 
 
 def measure_s(point: Point, speed: Speed, item_bytes: int) -> float:
@@ -75,7 +75,7 @@ def _work(point: Point, item_bytes: int) -> tuple[float, float, int]:
             return float(point.size_bytes), 0.0, 1
         case LayersPoint():
             weights = _layer_weights(point.model) * point.layers
-            return float(weights * item_bytes), 2.0 * weights * point.tokens, 25 * point.layers
+            return float(weights * item_bytes), 2.0 * weights * point.tokens, 25 * point.layers + 4
         case SampledPoint():
             weights = point.model.vocab * point.model.hidden
             return float(weights * item_bytes), 2.0 * weights * point.sequences, 2

@@ -24,8 +24,8 @@ from validate_gpu.measure.points import (
     SampledPoint,
 )
 
-# Two numbers of layers, whose difference is a layer without what comes before and after.
-_FEW_LAYERS, _MANY_LAYERS = 1, 4
+# So many layers, and none at all: enough that their weights push each other out of a CPU's caches as a model's do.
+_LAYERS = 4
 _ELEMENTWISE = ("rms-norm", "silu", "copy")
 
 
@@ -153,7 +153,7 @@ def _others(target: Target, grid: Grid) -> Iterable[Group]:
             point = ElementwisePoint(operation, tokens, model.hidden, 2 * tokens * model.hidden * target.item_bytes)
             yield Group((point,), (("elementwise", operation), ("elementwise", tokens)))
     for tokens in tokens_of_step:
-        passes = tuple(LayersPoint(model, tokens, layers) for layers in (_FEW_LAYERS, _MANY_LAYERS))
+        passes = tuple(LayersPoint(model, tokens, layers) for layers in (0, min(_LAYERS, model.layers)))
         yield Group(passes, (("layers", tokens),), weight=_ends(tokens, tokens_of_step))
     for sequences in grid.sequences:
         yield Group(

@@ -90,7 +90,7 @@ class ElementwisePoint:
 
 @dataclass(frozen=True, slots=True)
 class LayersPoint:
-    """A pass of the live engine's model through a few layers without attention; one token is sampled."""
+    """A pass of the live engine's model through a few layers, or none, without attention; one token is sampled."""
 
     table: ClassVar[str] = "layers"
     operator: ClassVar[str] = "layers"
