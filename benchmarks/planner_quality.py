@@ -61,13 +61,15 @@ class Workload:
 
 # Rates at which the longest answers take a small part of the trace's time, so that there is a steady state to plan for.
 FOUR = {"instances": 4}
+AGENTS = "weka_agentic_mooncake512_dev.jsonl.gz"
 AGENTIC = {"instances": 16, "model": "qwen2.5-14b-1m"}
 WORKLOADS = (
     Workload("mix, light", "long-context-mix.jsonl.gz", 1500, 0.5),
     Workload("mix, heavy", "long-context-mix.jsonl.gz", 1500, 0.7),
     Workload("mooncake synthetic, light", "mooncake_synthetic.jsonl.gz", 1000, dejitter_s=3.0),
     Workload("mooncake synthetic, heavy", "mooncake_synthetic.jsonl.gz", 1000, 1.5, dejitter_s=3.0),
-    Workload("agentic", "weka_agentic_mooncake512_dev.jsonl.gz", 1200, options=AGENTIC),
+    Workload("agentic", AGENTS, 1200, options=AGENTIC),
+    Workload("agentic, lengths alone", AGENTS, 1200, options=AGENTIC | {"prefix_affinity": False}),
     Workload("DeepSeek-R1 reasoning", "servegen_deepseek_r1_peak20min_sampled.csv.gz", 2500, 0.5, options=FOUR),
     Workload("long reasoning", "long-reasoning.jsonl.gz", 1000, 3.0, options=FOUR),
     Workload("chat", "azure_2023_conv.csv.gz", 1500, 6.0),

@@ -12,8 +12,9 @@ instances over the buckets [first, last); per second it gets λ prompts and deco
   request gets a token every TPOT = m·B / T.
 - *Prefill.* A prompt is computed in iterations that decode too, p + c·(tau(B) - tau_0). Prompts wait for one another as
   in a queue whose service is a prompt's own share of such iterations, short prompts sharing one. A router that sees
-  loads and no service times does less well than one queue for all instances: `_UNEVEN` says by how much. An arrival at
-  a decoding engine also waits for the running iteration and the one already planned: 1.5·tau(B) on average.
+  loads and no service times does less well than one queue for all instances: `_UNEVEN` says by how much; what it sends
+  after a prefix has a queue, and a batch, as if its instance were alone. An arrival at a decoding engine also waits for
+  the running iteration and the one already planned: 1.5·tau(B) on average.
 - *Prefix cache.* What of a prompt is cached is `reuse`'s estimate; prompts are taken to have all of it or nothing.
 - *KV cache.* Prompts also wait for one of the stage's slots (KV cache over mean context, at most max_num_seqs), each of
   which is taken for as long as a request stays.
@@ -40,7 +41,9 @@ FloatArray = NDArray[np.float64]
 _UNEVEN = 0.15
 """Weight of separate queues, one per instance with randomly split arrivals, against one queue for all."""
 _BURST_DEVIATIONS = 3.0
-"""Standard deviations above the mean that the flow into caches is taken at; with 1 to 3 tried, 3 ranked best."""
+_BURST_DEVIATIONS_FOLLOWED = 1.0
+"""Standard deviations above the mean that the flow into caches is taken at, where instances are drawn and where the
+router follows prefixes, which are then in one cache each. Of 0 to 3 these ranked best on an agentic trace."""
 _REUSE_POINTS = 24
 _REUSE_ROUNDS = 4
 """Numbers of instances that reuse is worked out for, and rounds of its fixed point."""
@@ -103,13 +106,16 @@ def stage_table(demand: Demand, cost: CostModel, capacity: Capacity, ranges: Ran
 
     cached = cached_share(demand, capacity, times, prefills, ranges, m, slots)
     added_s = blended(arrivals * prefills.added_s, ranges, cached)
-    uneven = 1 / np.sqrt(m)
+    followed = followed_share(demand, ranges, cached)
+    uneven = followed + (1 - followed) / np.sqrt(m)
     batch = solve_batch(times, tokens_per_s, m - added_s, slots, uneven)
     tau_s = iteration_s(times, seen(batch, uneven))
     tpot_s = tau_s / np.maximum(1 - added_s / m, 1 - MOST_LOAD)
 
     bursts = dispersion(demand, ranges)
-    queue_load, queue_s = _prompt_queue(demand, prefills, ranges, cached, tau_s, m, bursts)
+    queue_load, queue_s = _prompt_queue(
+        demand, prefills, ranges, cached, tau_s, m, bursts, followed + (1 - followed) * _UNEVEN
+    )
     fullest_s = tokens_per_s * (iteration_s(times, slots) / slots)
     entering = range_sums(arrivals, ranges) + entering_sums(demand.crossings_per_s, ranges)
     stay_s = tokens_per_s / np.maximum(entering, 1e-12) * tpot_s
@@ -138,8 +144,9 @@ def _prompt_queue(
     tau_s: FloatArray,
     m: FloatArray,
     bursts: FloatArray,
+    apart: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Load of the prompts' queue, and the mean wait in it; shapes ``[p, M]``."""
+    """Load of the prompts' queue, and the mean wait in it if it is one queue to ``1 - apart``; shapes ``[p, M]``."""
     arrivals, added, filled = demand.arrivals_per_s, prefills.added_s, prefills.filled
     # A prompt's share of the engine: what it adds, and the fraction of an iteration's token budget that it fills.
     work_s = blended(arrivals * added, ranges, cached) + blended(arrivals * filled, ranges, cached) * tau_s
@@ -152,7 +159,7 @@ def _prompt_queue(
     load, mean_s, mean_s2 = work_s / m, work_s / prompts, square_s2 / prompts
     one_queue_s = mean_wait_s(load, m, mean_s, mean_s2, bursts)
     own_queue_s = mean_wait_s(load, np.ones_like(m), mean_s, mean_s2, bursts)
-    return load, (1 - _UNEVEN) * one_queue_s + _UNEVEN * own_queue_s
+    return load, (1 - apart) * one_queue_s + apart * own_queue_s
 
 
 def cached_share(
@@ -181,7 +188,8 @@ def cached_share(
     within = reuse.within(ranges)
     prompts = range_sums(demand.arrivals_per_s, ranges) * demand.window_s
     # Caches must outlast the bursts: a stage that loses its prefixes in one cannot catch up again.
-    crowding = 1 + _BURST_DEVIATIONS * np.sqrt(dispersion(demand, ranges) / np.maximum(prompts, 1e-12))
+    deviations = _BURST_DEVIATIONS_FOLLOWED if reuse.followed else _BURST_DEVIATIONS
+    crowding = 1 + deviations * np.sqrt(dispersion(demand, ranges) / np.maximum(prompts, 1e-12))
     # An empty cluster fills its caches before its queues: the fixed point is the one with much in the caches.
     held_per_s = np.repeat(reused_per_s, m.shape[1], axis=1)
     for _ in range(_REUSE_ROUNDS):
@@ -203,6 +211,15 @@ def dispersion(demand: Demand, ranges: Ranges) -> FloatArray:
     arrivals = range_sums(demand.arrivals_per_s, ranges)
     varying = range_sums(demand.arrivals_per_s * demand.dispersion, ranges)
     return np.where(arrivals > 0, varying / np.maximum(arrivals, 1e-300), 1.0)
+
+
+def followed_share(demand: Demand, ranges: Ranges, cached: FloatArray) -> FloatArray:
+    """Share of the prompts that go where their prefix is rather than where there is room; shape ``[p, M]``."""
+    if demand.reuse is None or not demand.reuse.followed:
+        return np.zeros_like(cached)
+    prompts = range_sums(demand.arrivals_per_s * demand.prompt_tokens, ranges)
+    new = range_sums(demand.arrivals_per_s * demand.new_prompt_tokens, ranges)
+    return np.asarray(cached * (1 - new / np.maximum(prompts, 1e-12)))
 
 
 def range_sums(values: FloatArray, ranges: Ranges) -> FloatArray:

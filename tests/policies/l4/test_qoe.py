@@ -5,6 +5,7 @@ from l4sim.cost.affine import AffineCost
 from l4sim.policies.l4.demand import measure_demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.qoe import Capacity, stage_table
+from l4sim.policies.l4.reuse import PrefixUses, measure_reuse
 
 # 10 ms an iteration, 0.1 ms a sequence, 1 ms a prompt token.
 COST = AffineCost(base_s=10e-3, per_sequence_s=1e-4, per_prefill_token_s=1e-3)
@@ -85,6 +86,34 @@ def test_what_the_prefix_cache_holds_makes_room():
     table = stage_table(cached, COST, ROOMY, ALL, instances=1)
     assert table.load[0, 0] < stage_table(demand_of(100, 501, 2), COST, ROOMY, ALL, instances=1).load[0, 0]
     assert table.prefills.seconds[:, 0] == pytest.approx([110e-3, 20e-3])
+
+
+def test_prompts_that_follow_their_prefix_queue_as_if_instances_were_alone():
+    prompts, outputs, rates = np.array([100, 100]), np.array([300, 300]), np.array([1.0, 1.0])
+    uses = PrefixUses(np.array([0, 60]), np.array([-1, 0]), np.array([0, 1]), np.zeros(2))
+    drawn, followed = (
+        stage_table(
+            measure_demand(
+                prompts,
+                outputs,
+                rates,
+                EDGES,
+                prompts - uses.tokens,
+                reuse=measure_reuse(uses, np.array([0.0, 5.0]), prompts, rates, EDGES, followed=follows),
+            ),
+            COST,
+            ROOMY,
+            ALL,
+            instances=4,
+        )
+        for follows in (False, True)
+    )
+    # One of four instances has it, or the one that the prompt is sent to.
+    assert drawn.cached[0] == pytest.approx(1 / np.arange(1, 5))
+    assert followed.cached[0] == pytest.approx(1)
+    assert followed.load[0, 3] < drawn.load[0, 3]
+    # 30 % of all prompt tokens follow: less work, and yet a longer wait.
+    assert followed.wait_s[0, 3] > drawn.wait_s[0, 3]
 
 
 def test_an_idle_range_costs_nothing():
