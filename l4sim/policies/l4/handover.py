@@ -62,7 +62,7 @@ class Handover:
         """Ask for a request that decodes here, if it belongs elsewhere."""
         found = own.find(request)
         if found is None:
-            self._asked.pop(request, None)
+            self._forget(request)
             return ()
         stage = self._ranges.stage_for(found.context_tokens)
         if request in self._offers or stage == self._ranges.stage_of_instance(self._instance):
@@ -118,9 +118,14 @@ class Handover:
     def ended(self, request: int, done: bool) -> Sequence[Instruction]:
         """A migration is over; one that failed is tried again."""
         if done:
-            self._asked.pop(request, None)
+            self._forget(request)
             return ()
         return self._later(request)
+
+    def _forget(self, request: int) -> None:
+        """A request has gone; it may have crossed a boundary that moved, and been asked for again, meanwhile."""
+        self._offers.pop(request, None)
+        self._asked.pop(request, None)
 
     def _later(self, request: int) -> Sequence[Instruction]:
         pauses = max(self._asked.get(request, 0) / FAN_OUT, 1.0)

@@ -97,6 +97,15 @@ def test_a_migration_that_fails_is_tried_again_and_one_that_works_is_forgotten()
     assert len(sent(source.begin(7, GROWN))) == 4
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_offers_for_a_request_that_has_gone_meanwhile_come_to_nothing(gone):
+    source = handover()
+    source.begin(7, GROWN)
+    assert (source.begin(7, View()) if gone else source.ended(7, True)) == ()
+    assert source.collect(1, Offer(7, 1.0)) == source.collect(2, Offer(7, 1.0)) == ()
+    assert source.choose(7) == ()
+
+
 # The destination. Ten blocks of 16 hold 160 tokens; a request of 100 wants 125.
 
 ROOM = View(1, running=5, kv_blocks_free=10)
