@@ -40,13 +40,14 @@ class Speed:
 
 
 GPU_SPEED = Speed(3e12, 4e14, 5e-6, 0.06, 3e-4, 0.02, 7, 2.5e8)
-CPU_SPEED = Speed(5e9, 5e10, 1e-4, 0.003, 2e-4, 0.06, 7, 8e6)
+CPU_SPEED = Speed(5e9, 5e10, 2e-5, 0.003, 2e-4, 0.04, 7, 8e6)
 
 
 def measure_s(point: Point, speed: Speed, item_bytes: int) -> float:
     """Seconds to measure a point on a device of that speed, whose elements have ``item_bytes``."""
     once_s, size_bytes = _once_s(point, speed, item_bytes)
-    copies = max(1.0, min(speed.cold_bytes / max(size_bytes, 1.0), 512.0))
+    copied = isinstance(point, AttentionPoint | ProductPoint | ElementwisePoint)
+    copies = max(1.0, min(speed.cold_bytes / size_bytes, 512.0)) if copied else 1.0
     # Warm-up and the check cost about two more passes.
     sampled_s = max(speed.sample_s, (speed.least_repeats + 2) * once_s * copies)
     checked = len(point.contexts) + len(point.chunks) if isinstance(point, AttentionPoint) else 1

@@ -160,7 +160,7 @@ def _others(target: Target, grid: Grid) -> Iterable[Group]:
             (SampledPoint(model, sequences),), (("sampled", sequences),), weight=_ends(sequences, grid.sequences)
         )
     for contexts, chunks in grid.iterations:
-        yield Group((IterationPoint(model, contexts, chunks),), (("iteration", len(contexts), chunks),), weight=3.0)
+        yield Group((IterationPoint(model, contexts, chunks),), (("iteration", len(contexts), chunks),), weight=6.0)
     routes = ("same-device", "peer") if target.gpus > 1 else ("same-device",)
     for route in routes:
         for tokens in grid.copied_tokens:
@@ -172,8 +172,8 @@ def _others(target: Target, grid: Grid) -> Iterable[Group]:
 
 
 def _ends(size: int, sizes: Sequence[int]) -> float:
-    """Curves are only as wide as their ends."""
-    return 20.0 if size in (min(sizes), max(sizes)) else 4.0
+    """Curves are only as wide as their ends, and every simulated iteration goes by them."""
+    return 60.0 if size in (min(sizes), max(sizes)) else 20.0
 
 
 def _fits(target: Target, lengths: Sequence[int], page_tokens: int = 16) -> bool:
