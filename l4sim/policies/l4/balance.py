@@ -4,7 +4,8 @@ Now and then an agent that is loaded sends a bid with its load to a few peers of
 and a load so much lower that a move pays answers with its slack; the bidder moves requests to the lowest, queued ones
 first (they have no KV to copy), until half the gap is gone. If nobody of its own stage answers and requests are
 waiting, the next bid goes to the next living stages above and below, where the bar is higher: such a request is served
-out of its range.
+out of its range. Of a stage larger than these two together, only as many instances bid across as those have, by chance,
+so that a small stage beside a large one is not flooded.
 
 - *Prefix cache*: a request that found half of its prompt cached here, or would, stays: elsewhere it would be computed
   again, or its copy would push other prefixes out.
@@ -80,6 +81,8 @@ class Balance:
         if self._bid_across:
             neighbours = [self._ranges.neighbour(stage, step) for step in (-1, 1)]
             peers = [member for near in neighbours if near is not None for member in self._ranges.members(near)]
+            if self._random.random() * len(self._ranges.members(stage)) >= len(peers):
+                peers = []
         else:
             peers = (
                 [member for member in self._ranges.members(stage) if member != self._instance] if self._within else []

@@ -100,6 +100,17 @@ def test_a_dead_stage_is_bid_past():
     assert asked(bidder, own) == [3]
 
 
+def test_a_small_stage_beside_a_large_one_is_not_flooded_with_bids():
+    plan = two_stages(200, 3)
+    across = 0
+    for instance in range(200):
+        bidder, own = balance(instance, plan), busy([50], [50] * 4, instance=instance)
+        bidder.bid(own)
+        bidder.decide(1, own, 0.0)
+        across += asked(bidder, own) == [200, 201, 202]
+    assert 1 <= across <= 10, "3 of 200 are expected to"
+
+
 def test_parts_that_are_left_out_are_not_bid_for():
     own = busy([50], [50] * 4)
     within = balance(1, across=False)
