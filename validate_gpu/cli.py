@@ -1,4 +1,4 @@
-"""`l4sim validate`: the same policies on live instances, against the simulator. Imports PyTorch only when it runs."""
+"""`l4sim validate lockstep` and `realtime`: the same policies on live instances. Imports PyTorch only when they run."""
 
 from __future__ import annotations
 
@@ -39,14 +39,7 @@ def _live_options(command: Command) -> Command:
     return run_options(command)
 
 
-@click.group()
-def validate() -> None:
-    """Run the same policies on live instances, against the simulator."""
-    if importlib.util.find_spec("torch") is None:
-        raise click.ClickException("PyTorch is not installed, which live instances need: pip install 'l4sim[live]'")
-
-
-@validate.command()
+@click.command()
 @_live_options
 def lockstep(policies: str, **values: Any) -> None:
     """All instances in turn on one device, each moving its own virtual clock by its measured iterations.
@@ -54,6 +47,7 @@ def lockstep(policies: str, **values: Any) -> None:
     Needs no more than one GPU; without one, --model tiny runs on the CPU. Live instances skip no iterations and have
     no prefix cache (--no-prefix-caching). The prediction is the simulator's with the profile's cost model.
     """
+    _need_torch()
     from validate_gpu.lockstep import lockstep as run
 
     names = _policies(policies)
@@ -62,7 +56,7 @@ def lockstep(policies: str, **values: Any) -> None:
     _report(names, trace, setup, live.runs, live.device, values, {"seconds": live.seconds})
 
 
-@validate.command()
+@click.command()
 @click.option("--share-devices", is_flag=True, help="More instances than devices: they slow one another.")
 @_live_options
 def realtime(policies: str, share_devices: bool, **values: Any) -> None:
@@ -71,12 +65,18 @@ def realtime(policies: str, share_devices: bool, **values: Any) -> None:
     Refuses more instances than devices, unless they are to share them. Live instances skip no iterations and have no
     prefix cache (--no-prefix-caching). The prediction is the simulator's with the profile's cost model.
     """
+    _need_torch()
     from validate_gpu.realtime.driver import realtime as run
 
     names = _policies(policies)
     trace, setup = load_from_options(values), setup_from_options(values)
     live = _or_fail(lambda: run(trace, names, setup, _options(values), share_devices=share_devices))
     _report(names, trace, setup, live.runs, live.device, values, {})
+
+
+def _need_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException("PyTorch is not installed, which live instances need: pip install 'l4sim[live]'")
 
 
 def _policies(text: str) -> list[str]:

@@ -22,42 +22,47 @@ COMMANDS = {
     "sweep": ("l4sim.cli.sweep", "Simulate a grid of settings, or search for capacity."),
     "trace": ("l4sim.cli.trace", "Describe, convert and generate traces."),
     "profile": ("l4sim.cli.profile", "List, show, fit and measure GPU profiles."),
+    "validate": ("l4sim.cli.validate", "Hold the simulator against a real engine: recorded or live."),
 }
-
-
-EXTENSIONS = "l4sim.commands"
-"""The entry-point group that other packages' commands stand in; those of a group of commands add its name."""
 
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported only when they are called (start-up stays fast)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *extensions()]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command: click.Command
-        if cmd_name in COMMANDS:
-            command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
-            return command
-        extension = extensions().get(cmd_name)
-        if extension is None:
+        if cmd_name not in COMMANDS:
             return None
-        command = extension.load()
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, text) for name, (_, text) in COMMANDS.items()]
-        rows += [(name, entry.load().get_short_help_str(80)) for name, entry in extensions().items()]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def extensions(group: str = EXTENSIONS) -> dict[str, EntryPoint]:
-    """Commands of other packages, by entry point; their modules must import fast."""
-    from importlib.metadata import entry_points
+class ExtensibleGroup(click.Group):
+    """A group of commands, and those that other packages add at the entry points ``l4sim.commands.<group>``.
 
-    return {entry.name: entry for entry in entry_points(group=group)}
+    Their modules must import fast: the group's help loads them.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, own ones first."""
+        return [*super().list_commands(ctx), *self._extensions()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; None if there is none."""
+        found = super().get_command(ctx, cmd_name)
+        others = self._extensions() if found is None else {}
+        return others[cmd_name].load() if cmd_name in others else found
+
+    def _extensions(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points
+
+        return {entry.name: entry for entry in entry_points(group=f"l4sim.commands.{self.name}")}
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from l4sim.cli import EXTENSIONS, extensions
+from l4sim.cli import ExtensibleGroup
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.measured import is_measured
@@ -18,7 +18,7 @@ from l4sim.cost.measured_fit import fit_measured
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
-from l4sim.cost.profile_import import import_profile
+from l4sim.cost.profile_import import HOST_OVERHEAD_S, import_profile
 from l4sim.errors import InputError
 from l4sim.specs.gpu import load_gpu
 from l4sim.specs.model import Model, load_model
@@ -39,22 +39,9 @@ _TYPICAL = (
     (64, 2048, 2048),
 )
 _MAX_BATCHED_TOKENS = 8192
-_EXTENSIONS = f"{EXTENSIONS}.profile"
 
 
-class _Group(click.Group):
-    """The commands below, and those of packages that measure."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *extensions(_EXTENSIONS)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = super().get_command(ctx, cmd_name)
-        others = extensions(_EXTENSIONS) if found is None else {}
-        return others[cmd_name].load() if cmd_name in others else found
-
-
-@click.group(cls=_Group)
+@click.group(cls=ExtensibleGroup)
 def profile() -> None:
     """List, show, fit and measure GPU profiles."""
 
@@ -163,7 +150,13 @@ def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None
 @click.option("--gpu", "gpu_name", required=True, help="The bundled GPU that the folder was measured on.")
 @click.option("--model", "model_name", required=True, help="The model that was measured: a name, or a config.json.")
 @click.option("--tensor-parallel", default=1, show_default=True, help="GPUs per instance in the measured run.")
-@click.option("--host-overhead-ms", default=1.0, show_default=True, type=click.FloatRange(min=0), help="Per iteration.")
+@click.option(
+    "--host-overhead-ms",
+    default=HOST_OVERHEAD_S * 1e3,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Per iteration.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for profile.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
 def import_command(

@@ -86,6 +86,18 @@ def number(text: str | None, where: str, *, or_zero: bool = False) -> float:
     return value
 
 
+def find_file(folder: Path, name: str) -> Path:
+    """A file of a folder, plain or gzipped.
+
+    Raises:
+        InputError: neither is there.
+    """
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise InputError(f"{folder}: neither {name} nor {name}.gz")
+
+
 def _need(path: Path, columns: Sequence[str], found: Sequence[str] | None) -> None:
     missing = [name for name in columns if name not in (found or ())]
     if missing:

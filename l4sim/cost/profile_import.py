@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.cost.attention import fit_profiled_attention
-from l4sim.cost.attention.points import read_mixed_points, read_skew_points
+from l4sim.cost.attention.points import SkewPoints, read_mixed_points, read_skew_points
 from l4sim.cost.communication import roofline_all_reduce
 from l4sim.cost.curve import Curve, thinned_curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm_fit import GemmPoints, fit_gemm
 from l4sim.cost.linear import layer_shapes
 from l4sim.cost.operators import MeasuredOperators
-from l4sim.cost.points import distinct, read_points
+from l4sim.cost.points import distinct, find_file, read_points
 from l4sim.cost.profile_fit import curve_json, operators_json
 from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
 from l4sim.errors import InputError
@@ -41,33 +41,39 @@ _SAMPLED_OPTIONAL = {"sampler": 1}
 _TOLERANCE = 0.01
 _BANDWIDTH_FRACTION = 0.8
 
+HOST_OVERHEAD_S = 0.6e-3
+_HOST_SOURCE = (
+    "chosen to meet the latencies of vLLM 0.19 over 300 requests of Llama-3.1-8B on an RTX PRO 6000, the only figure "
+    "tuned on that run"
+)
+
 
 def import_profile(
-    folder: Path, gpu: GPU, model: Model, *, tensor_parallel: int = 1, host_overhead_s: float = 1e-3
+    folder: Path, gpu: GPU, model: Model, *, tensor_parallel: int = 1, host_overhead_s: float = HOST_OVERHEAD_S
 ) -> dict[str, Any]:
-    """Turn ``dense.csv``, ``per_sequence.csv``, ``attention.csv``, ``skew.csv`` and ``meta.yaml`` into a profile.
+    """Turn ``dense.csv``, ``per_sequence.csv``, ``attention.csv`` and, where there is one, ``skew.csv`` into a profile.
 
-    The CSVs may be gzipped; attention is taken to be FlashAttention-2. The folder's times are those of one rank of
-    ``model`` at ``tensor_parallel``: for them the operators are kept as curves within 1 % of every point; for other
-    models the products' physical coefficients are fitted to them. The host's default millisecond per iteration is what
-    vLLM 0.19 on an RTX PRO 6000 shows beside such times.
+    The CSVs may be gzipped; ``meta.yaml`` tells where they come from. Attention is taken to be FlashAttention-2. The
+    folder's times are those of one rank of ``model`` at ``tensor_parallel``: for them the operators are kept as curves
+    within 1 % of every point; for other models the products' physical coefficients are fitted to them. The host's
+    default overhead per iteration is what vLLM 0.19 on an RTX PRO 6000 shows beside such times.
 
     Raises:
         InputError: a missing file, an operator that is missing or unknown, or a value that is not a number above 0.
     """
     check_tensor_parallel(model, tensor_parallel)
-    dense, per_sequence = _find(folder, "dense.csv"), _find(folder, "per_sequence.csv")
+    dense, per_sequence = find_file(folder, "dense.csv"), find_file(folder, "per_sequence.csv")
     operators = read_operators(dense, per_sequence, model, tensor_parallel)
     attention, attention_report = fit_profiled_attention(
         "fa2",
-        read_mixed_points(_find(folder, "attention.csv")),
-        read_skew_points(_find(folder, "skew.csv")),
+        read_mixed_points(find_file(folder, "attention.csv")),
+        _skew_points(folder),
         gpu,
         heads=model.heads // tensor_parallel,
         kv_heads=max(1, model.kv_heads // tensor_parallel),
         head_dim=model.head_dim,
     )
-    meta = _meta(folder)
+    meta = read_meta(folder)
     points = _product_points(dense, per_sequence, model, tensor_parallel)
     linear, linear_errors = fit_gemm(points, gpu, corrected=False)
     smallest_s = float(np.mean([_read(dense, "tokens", name)[1][0] for name in ("layernorm", "rotary_emb", "act_fn")]))
@@ -114,7 +120,7 @@ def import_profile(
         },
         "host_overhead": {
             "seconds": host_overhead_s,
-            "source": "ours: about what vLLM 0.19 on an RTX PRO 6000 adds per iteration; not measured",
+            "source": _HOST_SOURCE if host_overhead_s == HOST_OVERHEAD_S else "as given when it was imported",
         },
     }
 
@@ -178,16 +184,17 @@ def _refuse_unknown(path: Path, known: dict[str, int]) -> None:
             raise InputError(f"{path}: operator {name} is not of a dense decoder, accepted are {', '.join(known)}")
 
 
-def _find(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise InputError(f"{folder}: neither {name} nor {name}.gz")
+def _skew_points(folder: Path) -> SkewPoints | None:
+    there = [path for path in (folder / "skew.csv", folder / "skew.csv.gz") if path.is_file()]
+    return read_skew_points(there[0]) if there else None
 
 
-def _meta(folder: Path) -> dict[str, str]:
-    """The top-level texts of ``meta.yaml``, for provenance; empty if there is no such file."""
+def read_meta(folder: Path) -> dict[str, str]:
+    """The top-level texts of a profile's ``meta.yaml``; empty if there is no such file."""
     path = folder / "meta.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
     pairs = (line.partition(":") for line in lines if not line.startswith((" ", "#", "-")))
     return {name: value.strip().strip("'\"") for name, _, value in pairs if value.strip()}

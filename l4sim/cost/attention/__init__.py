@@ -107,16 +107,16 @@ def fit_attention(
 def fit_profiled_attention(
     kernel: str,
     points: MixedPoints,
-    skewed: SkewPoints,
+    skewed: SkewPoints | None,
     gpu: GPU,
     *,
     heads: int,
     kv_heads: int,
     head_dim: int,
 ) -> tuple[dict[str, Any], FitReport]:
-    """Fit ``fa2`` to one shape's profile of uniform, skewed and mixed batches; a fifth of each is held out.
+    """Fit ``fa2`` to one shape's profile of uniform, mixed and maybe skewed batches; a fifth of each is held out.
 
-    Raises InputError for a kernel that has no fit to such points.
+    Raises InputError for a kernel that has no fit to such points, or if no batch is of decodes alone.
     """
     if kernel != "fa2":
         raise InputError(f"no fit of attention kernel '{kernel}' to mixed points: accepted is fa2")

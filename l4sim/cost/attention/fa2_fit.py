@@ -8,14 +8,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.attention.coarse import best_alpha
+from l4sim.cost.attention.coarse import best_alpha, skew_alpha
 from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
 from l4sim.cost.attention.fit import FloatArray, held_out_fifth, least_squares
-from l4sim.cost.attention.points import MixedPoints, SkewPoints
+from l4sim.cost.attention.points import MixedPoints, SkewPoints, no_skew_points
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch
 from l4sim.cost.fitting import BoolArray, Errors, errors
 from l4sim.cost.model import AttentionModel
+from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
 _ODD_DECODES = 64
@@ -44,20 +45,27 @@ class SkewErrors:
 
 
 def fit_fa2(
-    points: MixedPoints, skewed: SkewPoints, gpu: GPU, shape: Shape
+    points: MixedPoints, skewed: SkewPoints | None, gpu: GPU, shape: Shape
 ) -> tuple[FA2Coefficients, float, dict[str, Errors | SkewErrors]]:
     """Fit one kind of batch after the other, a fifth of each held out.
 
     Returns the coefficients, the best constant alpha of ``skew``, and errors by kind: ``decode``, ``prefill``,
     ``mixed``, ``skew`` (decodes alone), ``skew_64`` (those of them with 64 requests) and ``skew_all`` (those beside a
-    prefill chunk too).
+    prefill chunk too); kinds of which there are no points are left out. Without skewed points alpha is the one that
+    suits the fitted model best.
+
+    Raises:
+        InputError: no batches of decodes alone.
     """
+    skewed = skewed or no_skew_points()
     unseen = held_out_fifth((points.chunk_tokens, points.cached_tokens, points.decodes, points.context_tokens))
     decode, prefill = points.chunk_tokens == 0, points.decodes == 0
     mixed = ~decode & ~prefill
     pure = skewed.chunk_tokens == 0
     unseen_skew = held_out_fifth((skewed.chunk_tokens, skewed.decodes, skewed.long, skewed.short_tokens))
 
+    if not decode.any():
+        raise InputError("attention: no batches of decodes alone (prefill_chunk 0), which the fit starts from")
     c = _fit_decode(points, decode & ~unseen, skewed, _sample(pure & ~unseen_skew, _SKEW_SAMPLE), gpu, shape)
     tile_bounds = {"tile_launch_s": (1e-6, 1e-5), "tile_start_s": (1e-7, 2e-5), "tile_kv_block_s": (5e-7, 2e-5)}
     c = _fit(c, tile_bounds, points, prefill & ~unseen, shape)
@@ -81,6 +89,8 @@ def fit_fa2(
     for kind, mask in skews.items():
         if (mask & unseen_skew).any():
             report[kind] = _skew_errors(tile, skewed, mask & unseen_skew)
+    if not pure.any():
+        return c, skew_alpha(tile), report
     return c, best_alpha(skewed.mean_s[pure], skewed.longest_s[pure], skewed.seconds[pure]), report
 
 
@@ -153,7 +163,9 @@ def _fit(
     mask: BoolArray,
     shape: Shape,
 ) -> FA2Coefficients:
-    """Fit to part of a profile, which has prefills before decodes."""
+    """Fit to part of a profile, which has prefills before decodes; the start where that part is empty."""
+    if not mask.any():
+        return start
     batches = _batches(points, mask)
     return least_squares(
         start,

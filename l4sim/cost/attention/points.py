@@ -139,6 +139,12 @@ def read_skew_points(path: Path) -> SkewPoints:
     return SkewPoints(n, big, short + 1, long + 1, mean + 1, chunk, cached, *seconds)
 
 
+def no_skew_points() -> SkewPoints:
+    """What a profile has that measured no skewed batches."""
+    count, seconds = np.empty(0, np.int64), np.empty(0)
+    return SkewPoints(count, count, count, count, count, count, count, seconds, seconds, seconds)
+
+
 def _batch(contexts: IntArray, chunk_tokens: int, cached_tokens: int) -> Batch:
     prefills = (Prefill(chunk_tokens, cached_tokens),) if chunk_tokens else ()
     return Batch(contexts, int(contexts.sum()), prefills)

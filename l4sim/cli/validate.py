@@ -1,0 +1,91 @@
+"""``l4sim validate``: the simulator against a real engine's recorded run; live instances come by entry point."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from l4sim.cli import ExtensibleGroup
+
+if TYPE_CHECKING:
+    from l4sim.validation.replay import Validation
+
+
+def _percent(_: click.Context, param: click.Parameter, text: str) -> float:
+    """``2%`` or ``2``."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent < float("inf"):
+        raise click.BadParameter(f"{text!r} is no percentage, accepted is a number >= 0 such as 2%", param=param)
+    return percent
+
+
+@click.group(cls=ExtensibleGroup, name="validate")
+def validate() -> None:
+    """Hold the simulator against a real engine: a recorded vLLM run, or live instances."""
+
+
+@validate.command("vllm")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--profile", help="A bundled name or a folder  [default: imported from FOLDER/profile]")
+@click.option("--model", help="A bundled name or a config.json  [default: the one in FOLDER/meta.json]")
+@click.option("--gpu", help="The bundled GPU of FOLDER/profile  [default: the one that it names]")
+@click.option("--tolerance", callback=_percent, default="2%", show_default=True, help="Largest error to accept.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for validation.json and the replay's tables.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")
+def vllm_command(
+    folder: Path,
+    profile: str | None,
+    model: str | None,
+    gpu: str | None,
+    tolerance: float,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Replay a run that vLLM recorded (meta.json, requests.jsonl, profile/) and compare latencies.
+
+    Exits with 1 if the error of a figure is beyond the tolerance. Nothing is fitted to the recorded requests.
+    """
+    from l4sim.results.write import dump_json
+    from l4sim.validation.replay import validate_vllm
+
+    found = validate_vllm(folder, profile=profile, model=model, gpu=gpu)
+    beyond = found.beyond(tolerance)
+    told = found.to_json() | {"tolerance_pct": tolerance, "within_tolerance": not beyond}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "validation.json").write_text(dump_json(told), encoding="utf-8")
+        found.run.requests.to_parquet(out / "requests.parquet", index=False)
+        found.run.iterations.to_parquet(out / "iterations.parquet", index=False)
+    if as_json:
+        click.echo(dump_json(told), nl=False)
+    else:
+        _print(found, tolerance)
+    if beyond:
+        names = ", ".join(f"{figure.metric} {figure.error_pct:+.2f} %" for figure in beyond)
+        click.echo(f"beyond {tolerance:g} %: {names}", err=True)
+        sys.exit(1)
+
+
+def _print(found: Validation, tolerance: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    setup, console = found.setup, Console(highlight=False)
+    console.print(
+        f"{found.requests} requests on {setup.model.name}, tensor parallel {setup.options.tensor_parallel}; profile "
+        f"{setup.profile.name} ({setup.profile.basis}), host overhead {setup.profile.host_overhead_s * 1e3:g} ms; "
+        f"{setup.engine.kv_blocks} KV blocks ({found.kv_blocks_from}); {found.preemptions} preemptions"
+    )
+    table = Table("figure", "measured, s", "predicted, s", "error, %", f"within {tolerance:g} %")
+    for figure in found.figures:
+        within = "yes" if abs(figure.error_pct) <= tolerance else "no"
+        table.add_row(
+            figure.metric, f"{figure.measured:.4f}", f"{figure.predicted:.4f}", f"{figure.error_pct:+.2f}", within
+        )
+    console.print(table)
