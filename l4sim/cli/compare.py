@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from l4sim.results.result import Result
     from l4sim.workload.trace import Trace
 
-DEFAULT_POLICIES = "round-robin,least-outstanding,l4"
+DEFAULT_POLICIES = "vllm,two-pools,l4"
 
 _out = click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and pictures.")
 _plots = click.option("--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")

@@ -31,7 +31,7 @@ ALIASES = {
 }
 """The command line's names, and singular and plural, for keys whose own name tells the unit."""
 
-DEFAULT_POLICIES = ("round-robin", "least-outstanding", "l4")
+DEFAULT_POLICIES = ("vllm", "two-pools", "l4")
 
 
 def _kind(hint: Any) -> type:
