@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.measured import is_measured
 from l4sim.cost.measured_fit import fit_measured
 from l4sim.cost.model import CostModel
+from l4sim.cost.penalty import BATCHES, MEAN_TOKENS, Penalty, penalties
 from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
 from l4sim.cost.profile_import import HOST_OVERHEAD_S, import_profile
@@ -80,6 +82,7 @@ def list_command(as_json: bool) -> None:
 @click.option("--tensor-parallel", default=1, show_default=True, help="GPUs per instance.")
 @click.option("--kernel", default=None, help="Attention kernel; the profile's default if not given.")
 @click.option("--cost-model", default="tile", show_default=True, help=f"One of {', '.join(COST_MODELS)}.")
+@click.option("--penalty", is_flag=True, help="Show instead how much slower unequal lengths make a batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for profile.png.")
 def show_command(
@@ -88,11 +91,17 @@ def show_command(
     tensor_parallel: int,
     kernel: str | None,
     cost_model: str,
+    penalty: bool,
     as_json: bool,
     out: Path | None,
 ) -> None:
     """Show where a profile (a name or a folder) comes from, its errors, and seconds of typical iterations."""
     shown, model = load_profile(name), load_model(model_name)
+    if penalty:
+        if out is not None or kernel is not None or cost_model != "tile":
+            raise InputError("--penalty shows every kernel's own split: it takes no --kernel, --cost-model or --out")
+        _show_penalty(penalties(shown, model, tensor_parallel=tensor_parallel), shown, model, as_json)
+        return
     cost = build_cost(
         shown,
         model,
@@ -118,6 +127,22 @@ def show_command(
         _print_report(report, iterations)
     if out is not None:
         click.echo(_draw(shown, model, cost, out), err=True)
+
+
+def _show_penalty(cells: Sequence[Penalty], shown: Profile, model: Model, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(cell) for cell in cells], indent=2))
+        return
+    click.echo(
+        f"Attention of {model.name} on {shown.name}: a decode batch's time over that of as many requests of equal\n"
+        f"lengths with the same tokens in all, {MEAN_TOKENS:,} each on average; by requests in the batch\n"
+    )
+    ratios: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        ratios.setdefault((cell.kernel, cell.skew), []).append(f"{cell.ratio:.2f}")
+    _print_table(("kernel", "lengths", *map(str, BATCHES)), [(*names, *row) for names, row in ratios.items()])
+    for kernel, basis in {cell.kernel: cell.basis for cell in cells}.items():
+        click.echo(f"{kernel}: {basis}")
 
 
 @profile.command("fit")

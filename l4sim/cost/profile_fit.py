@@ -70,6 +70,7 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
                 attention_report.to_json(),
                 f"{_AICONFIGURATOR}: FlashAttention-3, uniform batches, head_dim 128",
             ),
+            **scaled_kernels(gpu),
             **flashinfer_kernels(gpu),
         },
         "linear": {

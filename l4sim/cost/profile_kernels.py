@@ -10,8 +10,11 @@ from l4sim.cost.profile import load_profile
 from l4sim.cost.scaling import scaled_fa2, scaled_fa3
 from l4sim.specs.gpu import GPU
 
-# The kernel that vLLM would use, and the measured GPU whose figures for it are the nearest.
+# A kernel of vLLM's that was not measured on a GPU (on Hopper not its first choice), and the measured GPU whose figures
+# for it are the nearest.
 _NEAREST = {
+    "h200-sxm": ("fa2", "rtx-pro-6000"),
+    "h100-sxm": ("fa2", "rtx-pro-6000"),
     "h20-141gb": ("fa3", "h200-sxm"),
     "h800": ("fa3", "h100-sxm"),
     "a100-80gb-sxm": ("fa2", "rtx-pro-6000"),
@@ -34,7 +37,7 @@ def flashinfer_kernels(gpu: GPU) -> dict[str, Any]:
 
 
 def scaled_kernels(gpu: GPU) -> dict[str, Any]:
-    """The kernel that vLLM would use by name, scaled from the nearest measured GPU; empty if there is none."""
+    """A kernel of vLLM's by name, scaled from the nearest measured GPU; empty if there is none."""
     if gpu.name not in _NEAREST:
         return {}
     kernel, nearest = _NEAREST[gpu.name]
