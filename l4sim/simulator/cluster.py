@@ -179,6 +179,8 @@ class _Simulation(Listener):
                 executor,
                 self._clock,
                 self,
+                # Iterations that are really executed have been slowed down already.
+                slowdown=rules.migration.slowdown if isinstance(executor, Modelled) else 0.0,
             )
             for number in range(cluster.instances)
         ]

@@ -17,6 +17,7 @@ from l4sim.engine.request import Request
 from l4sim.simulator.clock import Action, Clock, Moment
 from l4sim.simulator.executor import Executor
 from l4sim.simulator.server import Server
+from l4sim.simulator.transfers import Transfer, Transfers
 from l4sim.specs.placement import Placement
 
 KINDS = ("handover", "rebalance")
@@ -61,6 +62,8 @@ class MigrationRules:
     """Blocks left at which the request is paused (Llumnix's figure)."""
     max_stages: int = 3
     """Copying stages before the last one; more than that aborts (Llumnix's figure)."""
+    slowdown: float = 0.01
+    """Fraction by which iterations of an instance that takes part in a migration take longer (Llumnix's bound)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +83,8 @@ class _Migration:
     target_tokens: int = 0
     """Tokens that will have been copied when the current stage ends."""
     stages: int = 0
+    transfer: Transfer | None = None
+    """The copy under way."""
     departed: Request | None = None
     """The request, once it has left the source's batch."""
     over: bool = False
@@ -115,6 +120,7 @@ class Migrations:
         self._executor = executor
         self._on_end = on_end
         self._on_orphan = on_orphan
+        self._transfers = Transfers(clock, cluster)
         self._active: dict[int, _Migration] = {}
 
     def ask(self, source: Server, request_index: int, destination: Server, kind: str) -> None:
@@ -145,7 +151,9 @@ class Migrations:
         self._active[request_index] = migration
         source.transfers += 1
         destination.transfers += 1
-        destination.wake()
+        # Both go slower from their next iteration on.
+        source.wake(untimed=True)
+        destination.wake(untimed=True)
         self._copy(migration)
 
     def _objection(self, migration: _Migration) -> int:
@@ -193,9 +201,10 @@ class Migrations:
 
     def _transfer(self, migration: _Migration, then: Action) -> None:
         tokens = migration.target_tokens - migration.copied_tokens
-        link = self._cluster.link(migration.source.number, migration.destination.number)
         share_bytes = tokens * self._kv_bytes_per_token / self._cluster.tensor_parallel
-        self._clock.at(self._clock.now_s + link.transfer_s(share_bytes), then, migration)
+        migration.transfer = self._transfers.begin(
+            migration.source.number, migration.destination.number, share_bytes, then, migration
+        )
 
     def _copied(self, migration: _Migration, request: Request) -> None:
         """A stage's transfer has ended."""
@@ -313,8 +322,12 @@ class Migrations:
     def _end(self, migration: _Migration, status: str, reason: int) -> None:
         migration.over = True
         del self._active[migration.index]
-        migration.source.transfers -= 1
-        migration.destination.transfers -= 1
+        if migration.transfer is not None:
+            self._transfers.cancel(migration.transfer)
+        for server in (migration.source, migration.destination):
+            server.transfers -= 1
+            # Its next iteration may go at full speed again.
+            server.wake(untimed=True)
         self._tell(migration, status, reason)
 
     def _tell(self, migration: _Migration, status: str, reason: int) -> None:

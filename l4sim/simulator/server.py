@@ -38,8 +38,16 @@ class Server:
     """
 
     def __init__(
-        self, number: int, instance: Instance, executor: Executor, clock: Timekeeper, listener: Listener
+        self,
+        number: int,
+        instance: Instance,
+        executor: Executor,
+        clock: Timekeeper,
+        listener: Listener,
+        *,
+        slowdown: float = 0.0,
     ) -> None:
+        """``slowdown``: the fraction by which iterations take longer while it takes part in a migration."""
         self.number = number
         self.instance = instance
         self.view = ServerView(self)
@@ -51,6 +59,7 @@ class Server:
         self._executor = executor
         self._clock = clock
         self._listener = listener
+        self._slowdown = slowdown
         self._lookahead = 1 if instance.config.async_scheduling else 0
         self._version = 0
         self._step: Step | None = None
@@ -122,8 +131,11 @@ class Server:
         self._step = step
         self._start_s = self._clock.now_s
         self._iterations = iterations = step.iterations
-        self._first_s, last_s = self._executor.execute(self.number, step, decoding.requests)
-        self._slope_s = (last_s - self._first_s) / (iterations - 1) if iterations > 1 else 0.0
+        first_s, last_s = self._executor.execute(self.number, step, decoding.requests)
+        if self.transfers:
+            first_s, last_s = first_s * (1.0 + self._slowdown), last_s * (1.0 + self._slowdown)
+        self._first_s = first_s
+        self._slope_s = (last_s - first_s) / (iterations - 1) if iterations > 1 else 0.0
         pool = self.instance.pool
         self._noted = (decoding.context_std, len(self.instance.waiting), pool.total - pool.free)
         self._schedule_end()

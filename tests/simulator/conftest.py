@@ -174,6 +174,7 @@ def cases(draw: st.DrawFn, *, faults: bool = False) -> Case:
         max_concurrent=draw(st.sampled_from([1, 3])),
         last_stage_blocks=draw(st.sampled_from([0, 1, 16])),
         max_stages=draw(st.sampled_from([1, 3])),
+        slowdown=draw(st.sampled_from([0.0, 0.01, 0.5])),
     )
     case = Case(trace, engine, instances, policy, draw(st.integers(0, 3)), rules)
     if not faults:

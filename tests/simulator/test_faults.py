@@ -31,7 +31,7 @@ def run(trace, *, failures, router=None, agents=(), coordinator=None, instances=
         engine=EngineConfig(async_scheduling=False, **options),
         cost=COST,
         kv_bytes_per_token=1_000,
-        rules=Rules(failures=failures, migration=MigrationRules(last_stage_blocks=1)),
+        rules=Rules(failures=failures, migration=MigrationRules(last_stage_blocks=1, slowdown=0.0)),
     )
 
 

@@ -43,7 +43,7 @@ class Mover:
         return ()
 
 
-def run(trace, *, bytes_per_s, boundary_tokens=50, rules=None, to=1, instances=2, **engine):
+def run(trace, *, bytes_per_s, boundary_tokens=50, rules=None, to=1, instances=2, fast_forward=True, **engine):
     options = {"kv_blocks": 40, "max_model_len": 500, "max_num_seqs": 8, "max_num_batched_tokens": 64} | engine
     options.setdefault("async_scheduling", False)
     link = Link("test", bytes_per_s=bytes_per_s, latency_s=0.001)
@@ -56,7 +56,7 @@ def run(trace, *, bytes_per_s, boundary_tokens=50, rules=None, to=1, instances=2
         engine=EngineConfig(**options),
         cost=COST,
         kv_bytes_per_token=BYTES_PER_TOKEN,
-        rules=Rules(migration=rules or MigrationRules(last_stage_blocks=1)),
+        rules=Rules(migration=rules or MigrationRules(last_stage_blocks=1, slowdown=0.0), fast_forward=fast_forward),
     )
     return result, agents[0]
 
@@ -82,10 +82,51 @@ def test_blocks_are_copied_while_decoding_goes_on_and_only_the_rest_pauses_the_r
     assert ended["max_itl_s"][0] == pytest.approx(ITERATION_S + 0.007)
 
 
+@pytest.mark.parametrize("fast_forward", [True, False])
+def test_iterations_take_longer_while_an_instance_takes_part_in_a_migration(fast_forward):
+    # As above, but 10 % slower: asked for at 0.110, when the iteration to 0.120 has begun. Copying ends at 0.161, in
+    # the fourth slow iteration (0.153 to 0.164), which the request leaves with; its last 5 tokens take 6 ms.
+    rules = MigrationRules(last_stage_blocks=1, slowdown=0.1)
+    result, _ = run(make_trace([0.0], [40], [30]), bytes_per_s=1e6, rules=rules, fast_forward=fast_forward)
+    assert migrations(result)["pause_start_s"][0] == pytest.approx(0.120 + 4 * 0.011)
+    assert migrations(result)["end_s"][0] == pytest.approx(0.164 + 0.006)
+    # 12 iterations to 0.120 with the prompt's, 4 slow ones, the pause, and 14 at the destination, at full speed again.
+    assert requests(result)["e2e_s"][0] == pytest.approx(30 * ITERATION_S + 4 * 0.001 + 0.006)
+
+
+def test_transfers_that_leave_one_instance_at_once_share_its_link():
+    # Three requests of 50 tokens cross, each to another instance; the first one's prompt runs before the others' two.
+    class Spreader(Mover):
+        def handle(self, stimulus, own, now_s):
+            if isinstance(stimulus, Crossed):
+                return (Migrate(stimulus.request.request, 1 + stimulus.request.request, "handover"),)
+            return super().handle(stimulus, own, now_s)
+
+    link = Link("test", bytes_per_s=1e6, latency_s=0.001)
+    result = simulate(
+        make_trace([0.0] * 3, [40] * 3, [60] * 3),
+        router=FirstInstance(),
+        agents=[Spreader(50, 0), *(Mover(None, 0) for _ in range(3))],
+        cluster=Placement(4, intra=link, inter=link),
+        engine=EngineConfig(
+            kv_blocks=40, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=128, async_scheduling=False
+        ),
+        cost=COST,
+        kv_bytes_per_token=BYTES_PER_TOKEN,
+        rules=Rules(migration=MigrationRules(last_stage_blocks=2, slowdown=0.0)),
+    )
+    moved = migrations(result)
+    # The first has sent 10 kB when the others join at 0.120; the 40 left take 120 ms at a third of 1 MB/s, to 0.240.
+    # The others have 10 kB left then: half goes until the first one's last 14 kB join at 0.250, the rest takes 15 ms.
+    assert moved["pause_start_s"] == pytest.approx([0.250, 0.270, 0.270])
+    # At 0.270 the first has 4 kB left, the others 15 each: 12 ms for the three of them, 22 ms for two. Latency is 1 ms.
+    assert moved["end_s"] == pytest.approx([0.283, 0.305, 0.305])
+
+
 def test_stages_follow_one_another_until_little_is_left():
     # 50 tokens take 501 ms at 100 kB/s; the 50 made meanwhile are more than two blocks, and so they are copied while
     # decoding goes on too, and again the 50 of that time.
-    rules = MigrationRules(last_stage_blocks=2, max_stages=3)
+    rules = MigrationRules(last_stage_blocks=2, max_stages=3, slowdown=0.0)
     result, agent = run(make_trace([0.0], [40], [400]), bytes_per_s=1e5, rules=rules)
     assert migrations(result)["stages"][0] == 3
     assert REASONS[int(migrations(result)["reason"][0])] == "copying did not catch up with decoding"
@@ -157,6 +198,7 @@ def test_tensor_parallel_ranks_send_their_shares_at_once():
         ),
         cost=COST,
         kv_bytes_per_token=BYTES_PER_TOKEN,
+        rules=Rules(migration=MigrationRules(slowdown=0.0)),
     )
     # 50 kB in two halves: 1 + 25 ms from 0.110 to 0.136; it leaves at 0.140 with 53, whose last 3 take 1 + 1.5 ms.
     assert migrations(result)["pause_start_s"][0] == pytest.approx(0.140)
