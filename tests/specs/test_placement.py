@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.specs.placement import Placement
 from l4sim.specs.link import LINKS, load_link
+from l4sim.specs.placement import Placement
 
 
 def test_eight_single_gpu_instances_share_a_node() -> None:

@@ -46,7 +46,7 @@ def latency_cdf(runs: Sequence[Run]) -> Figure | None:
 
 
 def latency_by_length(runs: Sequence[Run]) -> Figure | None:
-    """Median and 95th percentile of E2E and normalized latency in bins of context length; None if too little finished."""
+    """Median and 95th percentile of E2E and normalized latency by context length; None if too little finished."""
     runs = [run for run in runs if _finished(run).any()]
     if not runs:
         return None
