@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.cost.aiconfigurator import BF16
 from l4sim.cost.curve import Curve, thinned_curve
 from l4sim.cost.fitting import Errors, errors
 from l4sim.cost.points import read_points
@@ -34,7 +35,9 @@ def fit_all_reduce(path: Path) -> tuple[Mapping[int, Curve], Errors]:
     Raises:
         InputError: as ``read_points``.
     """
-    table = read_points(path, ("num_gpus", "message_size", "latency"), only={"kernel_source": "vLLM_custom_graph"})
+    table = read_points(
+        path, ("num_gpus", "message_size", "latency"), only={"kernel_source": "vLLM_custom_graph"}, among=BF16
+    )
     fitted: dict[int, Curve] = {}
     predicted: list[FloatArray] = []
     measured: list[FloatArray] = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.cost.aiconfigurator import BF16
 from l4sim.cost.fitting import BoolArray, Errors, FloatArray, beats_roofline, errors, held_out
 from l4sim.cost.gemm import Correction, GemmCoefficients, gemm_bytes, gemm_s, hat
 from l4sim.cost.points import read_points
@@ -51,12 +52,12 @@ class GemmPoints:
 
 
 def read_gemm_points(path: Path) -> GemmPoints:
-    """Read an aiconfigurator GEMM table: columns ``m, n, k`` and ``latency`` in ms, plain or gzipped CSV.
+    """Read an aiconfigurator GEMM table: columns ``m, n, k`` and ``latency`` in ms; bf16 rows.
 
     Raises:
         InputError: no such file, a missing column, or a value that is not a positive number (with its line).
     """
-    table = read_points(path, ("m", "n", "k", "latency"))
+    table = read_points(path, ("m", "n", "k", "latency"), among=BF16)
     m, n, k = (table[name].astype(np.int64) for name in ("m", "n", "k"))
     return GemmPoints(m, n, k, table["latency"] * 1e-3)
 

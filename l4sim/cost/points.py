@@ -1,9 +1,10 @@
-"""Measured points: CSV tables of positive numbers, plain or gzipped."""
+"""Measured points: tables of positive numbers, as CSV (plain or gzipped) or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +18,16 @@ from l4sim.errors import InputError
 
 
 def read_points(
-    path: Path, columns: Sequence[str], only: Mapping[str, str] | None = None, or_zero: Sequence[str] = ()
+    path: Path,
+    columns: Sequence[str],
+    only: Mapping[str, str] | None = None,
+    or_zero: Sequence[str] = (),
+    among: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Read columns of numbers above 0, each of shape ``[rows]``; ``only`` keeps rows whose text columns equal it.
 
-    Columns named in ``or_zero`` are read as well, and may hold 0.
+    Columns named in ``or_zero`` are read as well, and may hold 0. ``among`` keeps rows whose column holds one of the
+    given texts, where the table has such a column.
 
     Raises:
         InputError: no such file, a missing column, a value that is not a number above 0 (with its line), no rows.
@@ -32,13 +38,16 @@ def read_points(
     with _open(path) as file:
         reader = csv.DictReader(file)
         _need(path, (*names, *wanted), reader.fieldnames)
+        accepted = {name: texts for name, texts in (among or {}).items() if name in (reader.fieldnames or ())}
         values.extend(
             [number(row[name], f"{path}, line {reader.line_num}: {name}", or_zero=name in or_zero) for name in names]
             for row in reader
             if all(row[name] == text for name, text in wanted.items())
+            and all(row[name] in texts for name, texts in accepted.items())
         )
     if not values:
-        raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in wanted.items()))
+        told = [*wanted.items(), *((name, " or ".join(texts)) for name, texts in accepted.items())]
+        raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in told))
     return dict(zip(names, np.array(values).T, strict=True))
 
 
@@ -108,9 +117,22 @@ def _need(path: Path, columns: Sequence[str], found: Sequence[str] | None) -> No
 def _open(path: Path) -> Iterator[TextIO]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    if path.suffix == ".gz":
+    if path.suffix == ".parquet":
+        yield _csv_of_parquet(path)
+    elif path.suffix == ".gz":
         with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
             yield file
     else:
         with path.open(newline="", encoding="utf-8") as file:
             yield file
+
+
+def _csv_of_parquet(path: Path) -> TextIO:
+    """The table as CSV text, so that everything else need not know; line n is the table's row n - 1."""
+    from pandas import read_parquet
+
+    try:
+        text = read_parquet(path).to_csv(index=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+    return io.StringIO(text, newline="")

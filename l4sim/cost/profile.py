@@ -74,14 +74,17 @@ class Profile:
 
     @property
     def basis(self) -> str:
-        """``measured`` or ``roofline, not measured``."""
-        return "measured" if self.measured else "roofline, not measured"
+        """``measured``, ``roofline, not measured``, or what of it was measured."""
+        if self.measured:
+            return "measured"
+        attention = any(kernel.errors for kernel in self.kernels.values())
+        return "attention measured, the rest roofline" if attention else "roofline, not measured"
 
     def kernel_basis(self, kernel: str) -> str:
         """The basis of figures with one of the kernels: a measured profile may hold some that were not."""
-        if self.measured and not self.kernels[kernel].errors:
-            return f"measured, but for {kernel}: not measured"
-        return self.basis
+        if self.kernels[kernel].errors:
+            return self.basis
+        return f"measured, but for {kernel}: not measured" if self.measured else "roofline, not measured"
 
 
 def list_profiles() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from l4sim.cost.aiconfigurator import find_table
 from l4sim.cost.attention import fit_attention
 from l4sim.cost.attention.points import read_decode_points, read_prefill_points
 from l4sim.cost.communication import fit_all_reduce, roofline_all_reduce
@@ -17,7 +18,6 @@ from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json, scaled_kernels
-from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
 _AICONFIGURATOR = "ai-dynamo/aiconfigurator @ 095f58a5, vLLM 0.24"
@@ -42,33 +42,33 @@ _HOST_OVERHEAD_S = 0.3e-3
 _HOST_OVERHEAD_SOURCE = "ours: sampling and launches that vLLM's asynchronous scheduling does not hide; not measured"
 
 
-def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
-    """Fit a GPU's profile to a folder of aiconfigurator tables, named ``aic_<gpu>_*_<operator>.csv[.gz]``.
+def fit_profile(gpu: GPU, points: Path, source: str = _AICONFIGURATOR) -> dict[str, Any]:
+    """Fit a GPU's profile to a folder of aiconfigurator tables (see ``aiconfigurator.find_table``); FA3 on Hopper.
 
-    Returns what ``profile.json`` holds, held-out errors included.
+    ``source`` says where they come from. Returns what ``profile.json`` holds, held-out errors included.
 
     Raises:
         InputError: a table that is missing or cannot be read.
     """
-    gemm, gemm_errors = fit_gemm(read_gemm_points(_table(gpu, points, "gemm_bf16")), gpu)
-    all_reduce, all_reduce_errors = fit_all_reduce(_table(gpu, points, "allreduce"))
+    gemm, gemm_errors = fit_gemm(read_gemm_points(find_table(gpu, points, "gemm_bf16")), gpu)
+    all_reduce, all_reduce_errors = fit_all_reduce(find_table(gpu, points, "allreduce"))
     attention, attention_report = fit_attention(
         "fa3",
-        read_decode_points(_table(gpu, points, "decode_attention")),
-        read_prefill_points(_table(gpu, points, "prefill_attention")),
+        read_decode_points(find_table(gpu, points, "decode_attention")),
+        read_prefill_points(find_table(gpu, points, "prefill_attention")),
         gpu,
     )
     return {
         "name": gpu.name,
         "measured": True,
         "gpu": asdict(gpu),
-        "provenance": _provenance(_AICONFIGURATOR, "Apache-2.0 (measurements)", kernels="vLLM 0.24"),
+        "provenance": _provenance(source, "Apache-2.0 (measurements)", kernels=source.rpartition(", ")[2]),
         "default_kernel": "fa3",
         "kernels": {
             "fa3": kernel_json(
                 attention,
                 attention_report.to_json(),
-                f"{_AICONFIGURATOR}: FlashAttention-3, uniform batches, head_dim 128",
+                f"{source}: FlashAttention-3, uniform batches, head_dim 128",
             ),
             **scaled_kernels(gpu),
             **flashinfer_kernels(gpu),
@@ -76,14 +76,14 @@ def fit_profile(gpu: GPU, points: Path) -> dict[str, Any]:
         "linear": {
             "coefficients": asdict(gemm),
             "errors": gemm_errors.to_json(),
-            "source": f"{_AICONFIGURATOR}: torch.nn.functional.linear, bf16",
+            "source": f"{source}: torch.nn.functional.linear, bf16",
         },
         "elementwise": {"coefficients": asdict(_ELEMENTWISE), "source": _ELEMENTWISE_SOURCE},
         "operators": {"models": [], "source": "none"},
         "all_reduce": {
             "gpus": {str(gpus): curve_json(curve, "size_bytes") for gpus, curve in all_reduce.items()},
             "errors": all_reduce_errors.to_json(),
-            "source": f"{_AICONFIGURATOR}: custom all-reduce under CUDA graphs, NCCL above its limit",
+            "source": f"{source}: custom all-reduce under CUDA graphs, NCCL above its limit",
         },
         "host_overhead": {"seconds": _HOST_OVERHEAD_S, "source": _HOST_OVERHEAD_SOURCE},
     }
@@ -146,11 +146,3 @@ def _rounded(value: Any) -> Any:
 def _provenance(source: str, licence: str, kernels: str | None) -> dict[str, str | None]:
     unknown = dict.fromkeys(("date", "gpu_clock", "driver", "cuda", "torch"))
     return {**unknown, "source": source, "licence": licence, "kernels": kernels}
-
-
-def _table(gpu: GPU, points: Path, operator: str) -> Path:
-    pattern = f"aic_{gpu.name.replace('-', '_')}_*_{operator}.csv*"
-    found = sorted(points.glob(pattern))
-    if len(found) != 1:
-        raise InputError(f"{points}: {len(found)} files match {pattern}, expected is one")
-    return found[0]

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from l4sim.cli import main
@@ -54,6 +55,45 @@ def test_show_draws_a_picture_on_request(capsys: pytest.CaptureFixture[str], tmp
     assert (tmp_path / "new" / "profile.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_penalty_of_unequal_lengths_is_printed_and_drawn(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, "show", "h200-sxm", "--penalty", "--out", str(tmp_path))
+    assert code == 0
+    assert "flashinfer-tensor: not measured" in out
+    assert (tmp_path / "penalty.png").read_bytes().startswith(b"\x89PNG")
+    cells = json.loads(run(capsys, "show", "h200-sxm", "--penalty", "--json")[1])
+    assert {cell["kernel"] for cell in cells} >= {"fa3", "fa2", "flashinfer-batch"}
+
+
+def test_import_tells_a_vidur_csv_by_its_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "attention.csv"
+    path.write_text("m,latency\n1,2\n")
+    code, _, err = run(capsys, "import", str(path), "--gpu", "a800", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "column time_stats.attn_decode.median is missing" in err
+
+
+def test_import_reads_aiconfigurators_tables_under_their_own_names(
+    capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
+) -> None:
+    names = {
+        "gemm_bf16": "gemm_perf",
+        "decode_attention": "generation_attention_perf",
+        "prefill_attention": "context_attention_perf",
+        "allreduce": "custom_allreduce_perf",
+    }
+    for own, upstream in names.items():
+        [table] = (shared / "measurements").glob(f"aic_h100_sxm_*_{own}.csv.gz")
+        frame = pd.read_csv(table)
+        kept = frame if own == "allreduce" else frame[::50]
+        kept.to_parquet(tmp_path / f"{upstream}.parquet")
+    out_folder = str(tmp_path / "imported")
+    code, out, _ = run(capsys, "import", str(tmp_path), "--gpu", "h100-sxm", "--out", out_folder, "--json")
+    assert code == 0
+    assert json.loads(out)["attention, fa3, decode"]["mape_pct"] <= 10
+
+
 def test_fit_from_points_writes_a_profile_and_prints_its_errors(
     capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
 ) -> None:
@@ -99,8 +139,16 @@ def test_import_writes_a_profile_of_a_vllm_run(
         (["show", "h200-sxm", "--kernel", "fa9"], "no kernel 'fa9'"),
         (["show", "h200-sxm", "--model", "gpt-5"], "no model 'gpt-5'"),
         (["fit", "h200-sxm", "--out", "x"], "either --points FOLDER or --roofline"),
-        (["fit", "h200-sxm", "--points", "nowhere", "--out", "x"], "nowhere: 0 files match"),
-        (["import", "nowhere", "--gpu", "l40-48gb", "--model", "tiny", "--out", "x"], "nowhere: neither dense.csv"),
+        (["fit", "h200-sxm", "--points", "nowhere", "--out", "x"], "nowhere: expected is one table"),
+        (
+            ["import", "nowhere", "--gpu", "l40-48gb", "--model", "tiny", "--out", "x"],
+            "nowhere: no such file or folder",
+        ),
+        (["import", ".", "--gpu", "l40-48gb", "--out", "x"], ".: --model is missing"),
+        (
+            ["import", "pyproject.toml", "--gpu", "a800", "--model", "tiny", "--out", "x"],
+            "--model, --tensor-parallel and --host-overhead-ms are for LLMServingSim's folders",
+        ),
         (["fit", "b300", "--roofline", "--out", "x"], "no GPU 'b300'"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.cost.aiconfigurator import BF16
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.points import read_points
 
@@ -62,7 +63,7 @@ def read_prefill_points(path: Path) -> UniformPoints:
 
 def _read(path: Path, length: str, new_tokens: int) -> UniformPoints:
     names = ("batch_size", "num_heads", "num_key_value_heads", length, "latency")
-    columns = read_points(path, names, only={"head_dim": "128"})
+    columns = read_points(path, names, only={"head_dim": "128"}, among=BF16)
     batch, heads, kv_heads, tokens = (columns[name].astype(np.int64) for name in names[:4])
     return UniformPoints(batch, heads, kv_heads, tokens + new_tokens, columns["latency"] * 1e-3)
 
