@@ -13,6 +13,7 @@ from l4sim.cost.aiconfigurator import BF16
 from l4sim.cost.fitting import BoolArray, Errors, FloatArray, beats_roofline, errors, held_out
 from l4sim.cost.gemm import Correction, GemmCoefficients, gemm_bytes, gemm_s, hat
 from l4sim.cost.points import read_points
+from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
 # Knots as powers of two. Coarser ones miss the 6 % target, finer ones gain less than the repeat noise of 4-5 %.
@@ -67,10 +68,18 @@ def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0, *, corrected: bool = T
 
     Points that beat the roofline are flagged and take no part. Errors are on a fifth of the shapes (n, k), held out
     with all their m: a model's own shapes are rarely among the measured ones.
+
+    Raises:
+        InputError: most points beat the roofline.
     """
     flops = 2.0 * points.m * points.n * points.k
     impossible = beats_roofline(points.seconds, gemm_bytes(points.m, points.n, points.k), flops, gpu)
     kept = _select(points, ~impossible)
+    if 2 * len(kept) < len(points):
+        raise InputError(
+            f"{len(points) - len(kept)} of {len(points)} matrix products are faster than {gpu.name} can be: "
+            "they were measured on another GPU, or with another model or tensor-parallel size"
+        )
     shapes, shape_of_point = np.unique(np.stack([kept.n, kept.k]), axis=1, return_inverse=True)
     test = held_out(shapes.shape[1], seed)[shape_of_point]
     train = _select(kept, ~test)

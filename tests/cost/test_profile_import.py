@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l4sim.cost.batch import Batch
+from l4sim.cost.attention import build_attention
+from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.build import build_cost
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.points import read_points
@@ -15,7 +16,7 @@ from l4sim.cost.profile import load_profile
 from l4sim.cost.profile_fit import write_profile
 from l4sim.cost.profile_import import import_profile, read_operators
 from l4sim.errors import InputError
-from l4sim.specs.gpu import GPUS
+from l4sim.specs.gpu import GPU, GPUS
 from l4sim.specs.model import load_model
 
 LLAMA_8B = load_model("llama-3.1-8b")
@@ -101,6 +102,55 @@ def test_what_is_missing_or_unknown_is_named(tmp_path: Path, dense: Times, messa
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither dense\.csv nor dense\.csv\.gz"):
+        import_profile(tmp_path, RTX, LLAMA_8B)
+
+
+def write_attention(folder: Path, gpu: GPU, heads: int, kv_heads: int) -> None:
+    """Uniform, prefill and mixed batches as FA2 would take them with the bundled profile's figures."""
+    coefficients = load_profile("rtx-pro-6000").kernels["fa2"].coefficients
+    model = build_attention("fa2", coefficients, heads=heads, kv_heads=kv_heads, head_dim=128, sms=gpu.sms)
+    grid = [(0, 0, n, kv) for n in (1, 2, 4, 8, 16, 32, 64, 128) for kv in (16, 256, 1024, 4096)]
+    grid += [(chunk, cached, 0, 0) for chunk in (16, 256, 2048) for cached in (0, 1024, 8192)]
+    grid += [(chunk, 0, n, kv) for chunk in (64, 1024) for n in (4, 32, 128) for kv in (64, 1024)]
+    rows = ["prefill_chunk,kv_prefill,n_decode,kv_decode,time_us"]
+    for chunk, cached, decodes, kv in grid:
+        contexts = np.full(decodes, kv + 1, np.int64)
+        prefills = (Prefill(chunk, cached),) if chunk else ()
+        seconds = model.attention_s(Batch(contexts, int(contexts.sum()), prefills))
+        rows.append(f"{chunk},{cached},{decodes},{kv},{seconds * 1e6}")
+    (folder / "attention.csv").write_text("\n".join(rows))
+
+
+def test_a_folder_without_skewed_batches_of_another_gpu_and_model_is_imported(tmp_path: Path) -> None:
+    gpu, model = GPUS["rtx-4090"], load_model("qwen3-32b")
+    # An RTX 4090 has less bandwidth, and half of this model's products are larger than Llama's.
+    slower = {name: (3 * first, 3 * last) for name, (first, last) in (DENSE | {"qk_norm": (5, 50)}).items()}
+    write_folder(tmp_path, slower, {"lm_head": (900, 1100)})
+    write_attention(tmp_path, gpu, model.heads // 2, model.kv_heads // 2)
+    write_profile(import_profile(tmp_path, gpu, model, tensor_parallel=2), tmp_path / "imported")
+    imported = load_profile(str(tmp_path / "imported"))
+    assert imported.gpu == gpu
+    assert not {"skew", "skew_64", "skew_all"} & set(imported.kernels["fa2"].errors)
+    assert imported.kernels["fa2"].errors["decode"]["mape_pct"] < 5
+    assert imported.operators[0].tensor_parallel == 2
+    # 64 layers of 966 µs, the head of 900 µs and the host are the least that a token takes.
+    cost = build_cost(imported, model, tensor_parallel=2)
+    one = Batch(np.array([1]), 1)
+    assert cost.iteration_s(one) > 64 * 966e-6 + 900e-6 + imported.host_overhead_s
+
+
+def test_times_that_the_gpu_cannot_reach_are_refused(tmp_path: Path) -> None:
+    # Llama's products on an RTX PRO 6000, taken for those of a model four times as wide.
+    write_folder(tmp_path, DENSE)
+    write_attention(tmp_path, RTX, 64, 8)
+    with pytest.raises(InputError, match="of 10 matrix products are faster than rtx-pro-6000 can be"):
+        import_profile(tmp_path, RTX, load_model("llama-3.1-70b"))
+
+
+def test_attention_without_decodes_alone_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, DENSE)
+    (tmp_path / "attention.csv").write_text("prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n16,0,0,0,7.5\n")
+    with pytest.raises(InputError, match="no batches of decodes alone"):
         import_profile(tmp_path, RTX, LLAMA_8B)
 
 
