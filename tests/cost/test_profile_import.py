@@ -15,6 +15,7 @@ from l4sim.cost.points import read_points
 from l4sim.cost.profile import load_profile
 from l4sim.cost.profile_fit import write_profile
 from l4sim.cost.profile_import import import_profile, read_operators
+from l4sim.cost.scaling import scaled_fa2
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU, GPUS
 from l4sim.specs.model import load_model
@@ -106,10 +107,11 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 
 
 def write_attention(folder: Path, gpu: GPU, heads: int, kv_heads: int) -> None:
-    """Uniform, prefill and mixed batches as FA2 would take them with the bundled profile's figures."""
-    coefficients = load_profile("rtx-pro-6000").kernels["fa2"].coefficients
+    """Uniform, prefill and mixed batches as FA2 would take them, by figures scaled to the GPU."""
+    measured = load_profile("rtx-pro-6000")
+    coefficients = scaled_fa2(measured.kernels["fa2"].coefficients, measured.gpu, gpu)
     model = build_attention("fa2", coefficients, heads=heads, kv_heads=kv_heads, head_dim=128, sms=gpu.sms)
-    grid = [(0, 0, n, kv) for n in (1, 2, 4, 8, 16, 32, 64, 128) for kv in (16, 256, 1024, 4096)]
+    grid = [(0, 0, n, kv) for n in (1, 2, 4, 8, 16, 32, 64, 128) for kv in (16, 128, 256, 512, 1024, 2048, 4096, 8192)]
     grid += [(chunk, cached, 0, 0) for chunk in (16, 256, 2048) for cached in (0, 1024, 8192)]
     grid += [(chunk, 0, n, kv) for chunk in (64, 1024) for n in (4, 32, 128) for kv in (64, 1024)]
     rows = ["prefill_chunk,kv_prefill,n_decode,kv_decode,time_us"]
