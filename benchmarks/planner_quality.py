@@ -71,7 +71,7 @@ WORKLOADS = (
     Workload("agentic", AGENTS, 1200, options=AGENTIC),
     Workload("agentic, lengths alone", AGENTS, 1200, options=AGENTIC | {"prefix_affinity": False}),
     Workload("DeepSeek-R1 reasoning", "servegen_deepseek_r1_peak20min_sampled.csv.gz", 2500, 0.5, options=FOUR),
-    Workload("long reasoning", "long-reasoning.jsonl.gz", 1000, 3.0, options=FOUR),
+    Workload("long reasoning", "long-reasoning.jsonl.gz", 1000, 2.0, options=FOUR),
     Workload("chat", "azure_2023_conv.csv.gz", 1500, 6.0),
 )
 

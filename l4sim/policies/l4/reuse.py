@@ -19,9 +19,9 @@ from l4sim.workload.trace import PrefixBlocks
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_INTERVALS = 4
+_INTERVALS = 8
 _TURNS = (1.5, 3.5, 10.5)
-"""Prompts with reuse are put into classes by quartiles of the interval, and by turns between these bounds."""
+"""Prompts with reuse are put into classes by quantiles of the interval, and by turns between these bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Reuse:
 
         Shape ``[p, c]``.
         """
-        if self.followed:
-            return np.array([self.tokens_per_s[:, :, first:last].sum(axis=(1, 2)) for first, last in ranges])
         before = np.pad(self.tokens_per_s, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
         low, high = np.array(ranges).T
         inside = before[:, high, high] - before[:, low, high] - before[:, high, low] + before[:, low, low]
+        if self.followed:
+            inside = before[:, -1, high] - before[:, -1, low]
         return np.asarray(np.maximum(inside, 0.0).T)
 
     def held_tokens_per_s(self, within: FloatArray, instances: FloatArray, kept_s: FloatArray) -> FloatArray:
@@ -131,8 +131,8 @@ def measure_reuse(
         return None
     tokens = uses.tokens[rows] * rates_per_s[rows]
     interval = np.maximum(interval_s[rows], 1e-3)
-    quartiles = np.quantile(interval, np.arange(1, _INTERVALS) / _INTERVALS)
-    kind = np.searchsorted(quartiles, interval) * (len(_TURNS) + 1) + np.searchsorted(_TURNS, uses.turns[rows])
+    quantiles = np.quantile(interval, np.arange(1, _INTERVALS) / _INTERVALS)
+    kind = np.searchsorted(quantiles, interval) * (len(_TURNS) + 1) + np.searchsorted(_TURNS, uses.turns[rows])
     _, kind = np.unique(kind, return_inverse=True)
     kinds, buckets = int(kind.max()) + 1, len(edges_tokens) - 1
     bucket = np.minimum(np.searchsorted(edges_tokens, prompt_tokens, side="right") - 1, buckets - 1)

@@ -68,8 +68,13 @@ def test_older_uses_left_less():
     assert held(session(30, growth=0.1), 4.0, 30.0) == pytest.approx(1000 * (1 - 0.75**3) * 0.9)
 
 
-def test_a_router_that_follows_prefixes_finds_what_is_kept_wherever_it_is():
+def test_a_router_that_follows_prefixes_finds_what_is_kept():
     assert held(session(1, followed=True), 4.0, 11.0) == 1000
     assert held(session(30, followed=True), 4.0, 9.0) == 0
-    across = Reuse(np.ones(1), np.ones(1), np.zeros(1), np.array([[[0, 7.0], [0, 0]]]), followed=True)
-    assert across.within(((0, 1), (1, 2))).tolist() == [[0], [7]]
+
+
+def test_what_another_stage_holds_is_in_reach_where_prefixes_are_followed():
+    across = np.array([[[0, 8.0], [0, 0]]])
+    for followed, reached in ((False, 0), (True, 8)):
+        reuse = Reuse(np.ones(1), np.ones(1), np.zeros(1), across, followed)
+        assert reuse.within(((0, 1), (1, 2), (0, 2))).tolist() == [[0], [reached], [8]]
