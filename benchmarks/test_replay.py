@@ -81,7 +81,7 @@ def test_start_up(benchmark, command):
 
 @pytest.mark.parametrize("requests", [50_000, 1_000_000])
 def test_growth(benchmark, requests):
-    trace = synthesize(preset("sharegpt-like"), Poisson(60.0), seed=1, requests=requests)
+    trace = synthesize(preset("sharegpt-like").lengths, Poisson(60.0), seed=1, requests=requests)
     setup = resolve(Options(cost_model="affine"))
     benchmark.pedantic(run_policy, ("least-outstanding", trace, setup, lambda: None), rounds=1)
     note_rate(benchmark, requests)
