@@ -7,6 +7,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance, Outcome
@@ -191,7 +193,8 @@ class _Simulation(Listener):
         self._agents = AgentHost(self._clock, rules.network, self._servers, agents, coordinator, router, self._migrate)
         self._rows = array("d")
         self._reasons: dict[str, int] = {"": 0}
-        self._left = set(range(len(trace)))
+        self._has_ended = bytearray(len(trace))
+        self._left = len(trace)
         self._deaths: list[tuple[int, float, int]] = []
 
         self._arrival_s: list[float] = trace.arrival_s.tolist()
@@ -216,7 +219,7 @@ class _Simulation(Listener):
             except ExecutionError as failure:
                 self._fail_rest(str(failure))
         if self._left:
-            raise AssertionError(f"{len(self._left)} requests never ended")
+            raise AssertionError(f"{self._left} requests never ended")
         iterations = array("d")
         for server in self._servers:
             iterations.extend(server.segments)
@@ -281,8 +284,10 @@ class _Simulation(Listener):
         self._rows.extend(request_row(request, status, self._reasons.setdefault(reason, len(self._reasons))))
         for row in self._followers.get(request.index, ()):
             self._clock.at(self._clock.now_s + float(self._trace.delay_s[row]), self._on_closed_arrival, row)
-        self._left.remove(request.index)
-        ended = len(self._trace) - len(self._left)
+        assert not self._has_ended[request.index], f"request {request.index} has ended before"
+        self._has_ended[request.index] = 1
+        self._left -= 1
+        ended = len(self._trace) - self._left
         if self._progress is not None and ended % _REPORT_EVERY == 0:
             self._progress(self._clock.now_s, ended)
         if not self._left:
@@ -290,7 +295,7 @@ class _Simulation(Listener):
 
     def _fail_rest(self, reason: str) -> None:
         """End every request that has not ended."""
-        for row in sorted(self._left):
+        for row in np.flatnonzero(np.frombuffer(self._has_ended, dtype=np.uint8) == 0).tolist():
             arrival_s, prompt_tokens = self._arrival_s[row], self._prompt_tokens[row]
             self._end(Request(row, arrival_s, prompt_tokens, self._output_tokens[row]), "failed", reason)
 
