@@ -1,0 +1,89 @@
+"""Full load: the rate at which latency has grown to a multiple of what an idle cluster has. **[ours]**
+
+A yardstick that means the same for any traffic, model and GPU, so that loads can be told as fractions of it. Neither a
+planner's own idea of what fits, nor the throughput of a burst, which its longest requests decide, would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from l4sim.errors import InputError
+from l4sim.experiment import Options, compare, resolve
+from l4sim.results.run import Run
+from l4sim.sweeps.capacity import TOLERANCE, search_capacity
+from l4sim.sweeps.points import Point, Row
+from l4sim.workload.arrange import pace
+from l4sim.workload.trace import Trace
+
+SLOWDOWN = 3.0
+POLICY = "vllm"
+IDLE_RATE_PER_S = 1e-3
+"""So few arrivals that requests do not meet."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullLoad:
+    """A cluster at the highest rate that it takes at a given slowdown, and the same requests when it is idle."""
+
+    rate_per_s: float
+    """Open-loop arrivals: requests, or sessions."""
+    full: Run
+    """At that rate."""
+    idle: Run
+    """One request, or session, at a time."""
+
+    @property
+    def lifetimes(self) -> float:
+        """How long requests arrive, in lifetimes of the slowest one: a steady state takes several."""
+        requests = self.full.requests
+        return float((requests["arrival_s"].max() - requests["arrival_s"].min()) / requests["e2e_s"].max())
+
+
+def full_load(
+    trace: Trace, options: Options, *, slowdown: float = SLOWDOWN, policy: str = POLICY, tolerance: float = TOLERANCE
+) -> FullLoad:
+    """The highest rate at which mean normalized latency is at most ``slowdown`` times that of an idle cluster.
+
+    The same requests arrive at every rate, their arrivals stretched; the rate is found by bisection, to within
+    ``tolerance`` of it (see `l4sim.sweeps.capacity`). Means are those of this trace, which ends: beyond what a cluster
+    can sustain they would grow with its length.
+
+    Raises:
+        InputError: a slowdown that is not above 1, that the trace is too short to reach, or what
+            `l4sim.experiment.compare` refuses.
+    """
+    if not slowdown > 1:
+        raise InputError(f"the slowdown is {slowdown:g}, accepted is a number above 1")
+    setup = resolve(options)
+
+    def run_at(rate_per_s: float, policy: str) -> Run:
+        [run] = compare(pace(trace, rate_per_s=rate_per_s, seed=options.seed), [policy], setup)
+        return run
+
+    idle = run_at(IDLE_RATE_PER_S, POLICY)
+    limit_s = slowdown * _mean_s(idle)
+    runs: dict[float, Run] = {}
+
+    def evaluate(points: Sequence[Point]) -> list[Row]:
+        rows: list[Row] = []
+        for point in points:
+            rate_per_s = float(point.settings["rate_per_s"] or 0)
+            runs[rate_per_s] = run_at(rate_per_s, policy)
+            rows.append({"status": "done", "error": "", "meets_slo": _mean_s(runs[rate_per_s]) <= limit_s})
+        return rows
+
+    slo = f"normalized_latency_mean={limit_s!r}s"
+    [found] = search_capacity({"policy": [policy]}, "rate", evaluate, slo=slo, tolerance=tolerance).to_dict("records")
+    if found["error"]:
+        raise InputError(
+            f"{trace.name}: {len(trace):,} requests never reach {slowdown:g} times the latency of an idle cluster, "
+            "however fast they come: give more of them"
+        )
+    return FullLoad(found["rate_per_s"], runs[found["rate_per_s"]], idle)
+
+
+def _mean_s(run: Run) -> float:
+    """Mean normalized latency of what finished."""
+    return float(run.requests["normalized_latency_s"].mean())
