@@ -68,11 +68,15 @@ def sweep(
     `l4sim trace synth`. Points are stored in --out as they finish: the same call again goes on where the last stopped.
     """
     from l4sim.errors import InputError
-    from l4sim.sweeps.grid import read_grid
-    from l4sim.sweeps.sweep import run_sweep
+    from l4sim.sweeps.processes import prepare
 
     if executor is not None and jobs > 1:
         raise InputError("--jobs and --executor exclude one another")
+    if jobs > 1:
+        prepare()
+    from l4sim.sweeps.grid import read_grid
+    from l4sim.sweeps.sweep import run_sweep
+
     with _Bar() as bar:
         result = run_sweep(
             read_grid(spec),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 
 from l4sim.errors import InputError
 from l4sim.sweeps.points import Point, Row, evaluate, failed, is_setting
+from l4sim.sweeps.processes import Processes
 from l4sim.sweeps.store import Store
 
 
@@ -32,30 +32,26 @@ def run_points(
     points: Sequence[Point],
     store: Store,
     *,
-    jobs: int = 1,
-    executor: Executor | None = None,
+    workers: Processes | Executor | None = None,
     retry_failed: bool = False,
     report: Report | None = None,
 ) -> list[Row]:
     """The points' rows with their settings, in the points' order; each is stored as it finishes.
 
-    ``jobs`` processes on this machine, or any executor, whose workers must find the files that the points name under
-    the same paths. A point whose row is in the store is not run again, unless it failed and ``retry_failed``. A process
-    that dies (out of memory, say) costs its points a second attempt, alone.
+    ``workers`` are processes on this machine, or any executor, whose workers must find the files that the points name
+    under the same paths; None is this process. A point whose row is in the store is not run again, unless it failed and
+    ``retry_failed``. A process that dies (out of memory, say) costs its points a second attempt, alone.
 
     Raises:
-        InputError: fewer jobs than one, a broken executor, or a store that cannot be written.
+        InputError: a broken executor, or a store that cannot be written.
     """
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}, accepted is a whole number >= 1")
     run = _Sweep(points, store, retry_failed, report)
-    if executor is not None:
-        if run.on(executor, at_once=max(len(points), 1)):
-            raise InputError("the executor broke down; run the sweep again, and it goes on where it stopped")
-    elif jobs == 1:
+    if workers is None:
         run.here()
-    else:
-        run.in_processes(jobs)
+    elif isinstance(workers, Processes):
+        run.in_processes(workers)
+    elif run.on(workers, at_once=max(len(points), 1)):
+        raise InputError("the executor broke down; run the sweep again, and it goes on where it stopped")
     return [run.rows[key] for key in run.keys]
 
 
@@ -88,14 +84,14 @@ class _Sweep:
         for key in list(self._waiting):
             self._end(key, evaluate(self._waiting[key]))
 
-    def in_processes(self, jobs: int) -> None:
-        """Run in so many processes; where one dies, each point that was under way runs again, alone."""
-        while self._waiting:
-            with _pool(min(jobs, len(self._waiting))) as pool:
-                suspects = self.on(pool, at_once=jobs)
+    def in_processes(self, processes: Processes) -> None:
+        """Run in processes; where one dies, each point that was under way runs again, alone."""
+        # One more than can run, so that no process waits for this one to write what another has found.
+        while suspects := self.on(processes.pool, at_once=processes.jobs + 1):
+            processes.replace()
             for key in suspects:
-                with _pool(1) as pool:
-                    if self.on(pool, at_once=1, only=key):
+                with Processes(1) as alone:
+                    if self.on(alone.pool, at_once=1, only=key):
                         self._end(key, failed("the process died, twice: out of memory?"))
 
     def on(self, executor: Executor, at_once: int, only: str | None = None) -> list[str]:
@@ -128,11 +124,6 @@ class _Sweep:
         if self._report is not None:
             failures = sum(row["status"] == "failed" for row in self.rows.values())
             self._report(Progress(len(self.keys), self._stored, self._ended, failures))
-
-
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: pyarrow's and matplotlib's threads do not survive a fork.
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
 
 
 def _row(future: Future[Row]) -> Row:

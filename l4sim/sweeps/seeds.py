@@ -21,7 +21,7 @@ def over_seeds(points: DataFrame) -> DataFrame:
     points are left out. Source: Student (1908); seeds are taken as independent and their figures as normal.
     """
     from pandas import DataFrame
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     settings = [name for name in points.columns if is_setting(name) and name != "seed"]
     done = points[points["status"] == "done"]
@@ -37,7 +37,7 @@ def over_seeds(points: DataFrame) -> DataFrame:
         mean = values.mean(axis=0)
         row = dict(zip(settings, setting, strict=True)) | {"seeds": count}
         width = (
-            student.ppf((1 + CONFIDENCE) / 2, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count)
+            stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(axis=0, ddof=1) / np.sqrt(count)
             if count > 1
             else np.full(len(figures), np.nan)
         )

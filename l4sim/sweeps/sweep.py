@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from l4sim.sweeps.capacity import search_capacity
 from l4sim.sweeps.executors import executor_by_name
 from l4sim.sweeps.grid import expand, grid_axes
 from l4sim.sweeps.points import Point, Row, is_setting
+from l4sim.sweeps.processes import Processes
 from l4sim.sweeps.result import SweepResult
 from l4sim.sweeps.runner import Report, run_points
 from l4sim.sweeps.seeds import over_seeds
@@ -58,11 +59,10 @@ def run_sweep(
     store = Store(out)
     rows: list[Row] = []
 
-    named = executor_by_name(executor, out) if isinstance(executor, str) else nullcontext(executor)
-    with named as chosen:
+    with _workers(jobs, executor, out) as workers:
 
         def run(asked: Sequence[Point]) -> list[Row]:
-            new = run_points(asked, store, jobs=jobs, executor=chosen, retry_failed=retry_failed, report=report)
+            new = run_points(asked, store, workers=workers, retry_failed=retry_failed, report=report)
             rows.extend(new)
             return new
 
@@ -82,6 +82,16 @@ def run_sweep(
     }
     _write(out, config, {"sweep": result.points, "means": result.means, "capacity": capacity})
     return result
+
+
+def _workers(
+    jobs: int, executor: Executor | str | None, out: Path
+) -> AbstractContextManager[Processes | Executor | None]:
+    if isinstance(executor, str):
+        return executor_by_name(executor, out)
+    if executor is not None or jobs == 1:
+        return nullcontext(executor)
+    return Processes(jobs)
 
 
 def _write(out: Path, config: Mapping[str, Any], tables: Mapping[str, DataFrame | None]) -> None:

@@ -18,7 +18,7 @@ def test_a_dask_cluster_of_processes_gives_the_same_rows(make_points, tmp_path):
         distributed.LocalCluster(n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster,
         executor_by_name(f"dask={cluster.scheduler_address}", tmp_path) as executor,
     ):
-        rows = run_points(points, Store(tmp_path / "dask"), executor=executor)
+        rows = run_points(points, Store(tmp_path / "dask"), workers=executor)
     assert rows == run_points(points, Store(tmp_path / "here"))
 
 
@@ -27,7 +27,7 @@ def test_submitit_without_slurm_runs_local_processes(make_points, tmp_path):
     pytest.importorskip("submitit")
     points = make_points(seed=[0, 1])
     with executor_by_name("submitit=timeout_min=5", tmp_path) as executor:
-        rows = run_points(points, Store(tmp_path / "jobs"), executor=executor)
+        rows = run_points(points, Store(tmp_path / "jobs"), workers=executor)
     assert rows == run_points(points, Store(tmp_path / "here"))
     assert list((tmp_path / "submitit").iterdir())
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from l4sim.errors import InputError
 from l4sim.sweeps import runner
 from l4sim.sweeps.points import Point, evaluate
+from l4sim.sweeps.processes import Processes
 from l4sim.sweeps.runner import Progress, run_points
 from l4sim.sweeps.store import Store
 
@@ -115,7 +115,7 @@ def test_progress_counts_what_ended_what_was_there_and_what_failed(store, make_p
 def test_any_executor_gives_the_same_rows(store, make_points, tmp_path):
     points = make_points(seed=SEEDS)
     with ThreadPoolExecutor(3) as executor:
-        assert run_points(points, store, executor=executor) == run_points(points, Store(tmp_path / "other"))
+        assert run_points(points, store, workers=executor) == run_points(points, Store(tmp_path / "other"))
 
 
 def test_trouble_of_an_executor_with_one_point_is_that_points_failure(store, make_points):
@@ -124,25 +124,22 @@ def test_trouble_of_an_executor_with_one_point_is_that_points_failure(store, mak
             return super().submit(fn, None if point.settings["seed"] == 1 else point)
 
     with Lossy(1) as executor:
-        rows = run_points(make_points(seed=[0, 1, 2]), store, executor=executor)
+        rows = run_points(make_points(seed=[0, 1, 2]), store, workers=executor)
     assert [row["status"] for row in rows] == ["done", "failed", "done"]
-
-
-def test_jobs_below_one_are_refused(store, make_points):
-    with pytest.raises(InputError, match="jobs is 0, accepted is a whole number >= 1"):
-        run_points(make_points(), store, jobs=0)
 
 
 @pytest.mark.slow
 def test_processes_give_the_same_rows(store, make_points, tmp_path):
     points = make_points(seed=SEEDS)
-    assert run_points(points, store, jobs=2) == run_points(points, Store(tmp_path / "other"))
+    with Processes(2) as processes:
+        assert run_points(points, store, workers=processes) == run_points(points, Store(tmp_path / "other"))
 
 
 @pytest.mark.slow
 def test_a_process_that_dies_costs_only_its_own_point(store, make_points):
     slow, *rest = make_points(seed=SEEDS)
     [deadly] = make_points(seed=9)
-    rows = run_points([Slow(slow.settings), Deadly(deadly.settings), *rest], store, jobs=2)
+    with Processes(2) as processes:
+        rows = run_points([Slow(slow.settings), Deadly(deadly.settings), *rest], store, workers=processes)
     assert [row["status"] for row in rows] == ["done", "failed", "done", "done", "done"]
     assert "the process died" in rows[1]["error"]
