@@ -35,9 +35,9 @@ class Batch(NamedTuple):
     @property
     def tokens(self) -> int:
         """Tokens that the linear layers see: one per decoding request and all prefill chunks."""
-        return len(self.decode_context_tokens) + sum(chunk.chunk_tokens for chunk in self.prefills)
+        return len(self.decode_context_tokens) + sum([chunk.chunk_tokens for chunk in self.prefills])
 
     @property
     def sampled(self) -> int:
         """Sequences that sample a token (rows of the lm_head)."""
-        return len(self.decode_context_tokens) + sum(chunk.samples for chunk in self.prefills)
+        return len(self.decode_context_tokens) + sum([chunk.samples for chunk in self.prefills])

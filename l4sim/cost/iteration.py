@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
+STEADY_GROWTH = 1 / 16
+"""Up to this growth of a batch's KV, one evaluation in the middle stands for a segment: attention steps with every KV
+block that a request begins, and two samples of the stairs tell no more of their slope (`benchmarks.fast_forward`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class IterationCost:
@@ -29,9 +33,10 @@ class IterationCost:
         """Seconds of the first and the last of ``iterations`` decode iterations in a row."""
         rows = len(batch.decode_context_tokens)
         fixed_s = self._affine_s(rows, rows)
+        if (iterations - 1) * rows <= STEADY_GROWTH * batch.decode_context_sum:
+            middle_s = fixed_s + self.layers * self.attention.attention_s(grown(batch, (iterations - 1) // 2))
+            return middle_s, middle_s
         first_s = fixed_s + self.layers * self.attention.attention_s(batch)
-        if iterations == 1:
-            return first_s, first_s
         return first_s, fixed_s + self.layers * self.attention.attention_s(grown(batch, iterations - 1))
 
     def _affine_s(self, tokens: int, sampled: int) -> float:

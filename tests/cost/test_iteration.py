@@ -43,6 +43,13 @@ def test_a_segment_is_its_first_and_its_last_iteration(batch: Callable[..., Batc
     assert COST.decode_segment_s(first, 5) == (COST.iteration_s(first), COST.iteration_s(last))
 
 
+def test_a_segment_that_hardly_grows_is_its_middle_iteration(batch: Callable[..., Batch]) -> None:
+    first, middle = batch([100, 220]), batch([105, 225])
+    assert COST.decode_segment_s(first, 11) == (COST.iteration_s(middle), COST.iteration_s(middle))
+    # One iteration more, and its KV grows by more than a sixteenth.
+    assert COST.decode_segment_s(first, 12) == (COST.iteration_s(first), COST.iteration_s(batch([111, 231])))
+
+
 def test_a_segment_of_one_iteration_begins_and_ends_with_it(batch: Callable[..., Batch]) -> None:
     only = batch([3, 4])
     assert COST.decode_segment_s(only, 1) == (COST.iteration_s(only), COST.iteration_s(only))

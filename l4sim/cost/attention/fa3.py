@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from operator import mul
 from typing import Any, NamedTuple
 
 from l4sim.cost.attention.fluid import issued_s
@@ -164,19 +163,24 @@ class FA3Attention:
         split = fa3_splits(
             lengths, kv_heads=shape.kv_heads, sms=shape.sms, query_rows=[shape.group_size * count for count in queries]
         )
-        work = [self._chunk_s(*part) for part in zip(prefills, split.splits[decodes:], strict=True)]
+        longest_s, total_s, count = 0.0, 0.0, 0
         if decodes:
             decoding = Splits(split.blocks[:decodes], split.splits[:decodes], split.split_blocks[:decodes], split.bound)
-            work.append(self._streamed_s(decoding, context_sum))
-        longest_s, total_s, counts = zip(*work, strict=True)
-        body_s, count = max(longest_s), sum(counts)
+            longest_s, total_s, count = self._streamed_s(decoding, context_sum)
+        for chunk, parts in zip(prefills, split.splits[decodes:], strict=True):
+            chunk_longest_s, chunk_total_s, chunk_count = self._chunk_s(chunk, parts)
+            longest_s = max(longest_s, chunk_longest_s)
+            total_s += chunk_total_s
+            count += chunk_count
+        body_s = longest_s
         if count > shape.sms:
-            body_s = max(body_s, shared_tiles_s(sum(total_s), count, shape.sms, c.tile_tail))
+            body_s = max(body_s, shared_tiles_s(total_s, count, shape.sms, c.tile_tail))
         kv_s = sum(lengths[decodes:]) * shape.kv_bytes_per_token / c.tile_kv_bytes_per_s
-        merge_rows = shape.heads * sum(queries) if split.bound > 1 else 0
-        partials = sum([parts * count for parts, count in zip(split.splits, queries, strict=True) if parts > 1])
+        if split.bound == 1:
+            return float(body_s + kv_s + fixed_s(c, len(queries), 0, 0))
+        partials = sum([parts * rows for parts, rows in zip(split.splits, queries, strict=True) if parts > 1])
         partial_bytes = merged_bytes(partials, shape.heads, shape.head_dim)
-        return float(body_s + kv_s + fixed_s(c, len(queries), merge_rows, partial_bytes))
+        return float(body_s + kv_s + fixed_s(c, len(queries), shape.heads * sum(queries), partial_bytes))
 
     def _chunk_s(self, prefill: Prefill, splits: int) -> tuple[float, float, int]:
         """A chunk's longest tile, the sum of its tiles (both in SM seconds), and their number."""
@@ -192,11 +196,12 @@ class FA3Attention:
     def _streamed_s(self, split: Splits, context_sum: int) -> tuple[float, float, int]:
         """The same of decodes, whose bytes hold up all SMs where memory is slower than the blocks."""
         c, shape = self.c, self.shape
-        loads, counts = self._blocks(split)
-        latency_s = shape.kv_heads * sum(map(mul, loads, counts))
+        kv_block_s = c.kv_block_s * shape.head_dim / 128
+        count = sum([-(-blocks // longest) for blocks, longest in zip(split.blocks, split.split_blocks, strict=True)])
+        latency_s = shape.kv_heads * (c.block_start_s * count + kv_block_s * sum(split.blocks))
         streamed_s = shape.sms * self.memory.at(context_sum * shape.kv_bytes_per_token)
         total_s = (latency_s**c.sharpness + streamed_s**c.sharpness) ** (1 / c.sharpness)
-        return max(loads), total_s, shape.kv_heads * sum(counts)
+        return c.block_start_s + kv_block_s * max(split.split_blocks), total_s, shape.kv_heads * count
 
     def _blocks(self, split: Splits) -> tuple[list[float], list[int]]:
         """Seconds of equal blocks of one KV head in order of issue, and how many there are of each.
@@ -207,8 +212,11 @@ class FA3Attention:
         kv_block_s = self.c.kv_block_s * self.shape.head_dim / 128
         loads, counts = [], []
         for blocks, longest in zip(split.blocks, split.split_blocks, strict=True):
-            whole, rest = divmod(blocks, longest)
             loads.append(start_s + kv_block_s * longest)
+            if blocks == longest:
+                counts.append(1)
+                continue
+            whole, rest = divmod(blocks, longest)
             counts.append(whole)
             if rest:
                 loads.append(start_s + kv_block_s * rest)

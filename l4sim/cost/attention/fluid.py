@@ -23,31 +23,30 @@ IntArray = NDArray[np.int64]
 
 def levels(
     loads: Sequence[float], counts: Sequence[int], slots: int, together: int = 1, passes: int = 1
-) -> tuple[list[float], Sequence[int]]:
+) -> list[tuple[float, int]]:
     """Issue blocks in order, each to the slot that is free first: how the slots run empty.
 
     ``loads`` (in order of issue, >= 0) are seconds of a block, ``counts`` the number of such blocks. Heads multiply
     them: ``together`` of them are issued one right after the other, and the whole sequence is issued ``passes`` times.
 
-    Returns the steps between the slots' sorted loads, and how many slots are still at work during each.
+    Returns the steps between the slots' sorted loads, each with the number of slots that are at work during it.
     """
     heads = together * passes
     left = heads * sum(counts)
     if left > slots:
         return _waiting_levels(loads, counts, slots, together, passes)
-    steps, active, done = [], [], 0.0
+    steps, done = [], 0.0
     for load, count in sorted(zip(loads, counts, strict=True)):
-        if count and load > done:
-            steps.append(load - done)
-            active.append(left)
+        if load > done and count:
+            steps.append((load - done, left))
             done = load
         left -= heads * count
-    return steps, active
+    return steps
 
 
 def _waiting_levels(
     loads: Sequence[float], counts: Sequence[int], slots: int, together: int, passes: int
-) -> tuple[list[float], Sequence[int]]:
+) -> list[tuple[float, int]]:
     """``levels`` of more blocks than slots."""
     # Slots in groups of gcd(together, slots): equal blocks, issued together, keep the slots of a group equal.
     group = gcd(together, slots)
@@ -63,8 +62,13 @@ def _waiting_levels(
             heap = [busy_s + waves * load for busy_s in heap]
         for _ in range(left):
             heapreplace(heap, heap[0] + load)
-    heap.sort()
-    return [high - low for low, high in zip([0.0, *heap], heap, strict=False)], range(slots, 0, -group)
+    steps, done, left = [], 0.0, slots
+    for busy_s in sorted(heap):
+        if busy_s > done:
+            steps.append((busy_s - done, left))
+            done = busy_s
+        left -= group
+    return steps
 
 
 def _runs(loads: Sequence[float], counts: Sequence[int]) -> list[tuple[float, int]]:
@@ -106,10 +110,9 @@ def issued_s(
     ``exposed_s`` is the part of one block's load during which its slot reads nothing. What ``drain_s`` is for many
     batches, in plain numbers: NumPy would take several times as long for one.
     """
-    steps_s, active = levels(loads, counts, slots, together, passes)
     load_s = together * passes * sum(map(mul, loads, counts))
     idle = exposed_s * together * passes * sum(counts) / load_s
     each = memory_s / load_s
     order = 1.0 / sharpness
-    steps = zip(steps_s, active, strict=True)
+    steps = levels(loads, counts, slots, together, passes)
     return float(sum([step_s * (1.0 + (idle + each * at_work) ** sharpness) ** order for step_s, at_work in steps]))
