@@ -15,6 +15,7 @@ from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.agent import LEVELS, L4Agent, Parts
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.router import L4Router
+from l4sim.policies.rivals.least_harm import LeastHarm
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, LlumnixRouter
 from l4sim.policies.rivals.oracle import OracleLength
 from l4sim.policies.rivals.pools import TwoPools, split_pools
@@ -90,6 +91,7 @@ POLICIES: Mapping[str, Builder] = {
     "sglang-cache-aware": lambda setting: Policy(CacheAware(setting.instances, setting.prefix_id_tokens)),
     "sglang-bucket": lambda setting: Policy(Bucket(setting.instances)),
     "two-pools": lambda setting: Policy(TwoPools(split_pools(*setting.sample_lengths(), setting.instances))),
+    "least-harm": lambda setting: Policy(LeastHarm()),
     "oracle-length": lambda setting: Policy(OracleLength(setting.instances, setting.output_tokens())),
     "l4": _l4,
     **{f"l4:{level}": partial(_l4, parts=parts) for level, parts in LEVELS.items()},
