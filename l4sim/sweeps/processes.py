@@ -13,7 +13,7 @@ from l4sim.errors import InputError
 
 # What a point needs, imported once, in the server that the processes are forked from.
 _PRELOADED = ["l4sim.sweeps.points", "pandas", "scipy.special"]
-# Never forked from this process: pyarrow's and matplotlib's threads do not survive it. A server has none of them running.
+# Not forked from this process, whose pyarrow and matplotlib may have threads, which do not survive it.
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 

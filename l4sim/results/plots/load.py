@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from l4sim.results.plots.bins import binned_means, time_edges_s
 from l4sim.results.plots.style import colours, legend, panels
+from l4sim.results.report import precise
 from l4sim.results.run import Run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 HEATMAP_BINS = 300
 LINE_BINS = 120
@@ -26,8 +29,6 @@ def instance_heatmaps(runs: Sequence[Run]) -> Figure | None:
 
     One colour scale per column, so that policies compare.
     """
-    from matplotlib.ticker import MaxNLocator
-
     runs = _ran(runs)
     if not runs:
         return None
@@ -42,30 +43,17 @@ def instance_heatmaps(runs: Sequence[Run]) -> Figure | None:
         )
         for run in runs
     ]
-    instances = max(run.instance_count for run in runs)
-    row_in = min(max(0.05 * instances, 1.1), 3.0)
-    figure, axes = panels(len(runs), 2, row_in, titled=True, gap_in=0.95, right_in=0.65, sharex=True, sharey=True)
+    figure, axes = panels(
+        len(runs), 2, _heatmap_row_in(runs), titled=True, gap_in=0.95, right_in=0.65, sharex=True, sharey=True
+    )
     columns = ((batches, "batch size (requests)"), (kv_percents, "KV cache used (%)"))
     for column, (tables, name) in enumerate(columns):
         top = max(float(table.max()) for table in tables) or 1.0
         for row, (run, table) in enumerate(zip(runs, tables, strict=True)):
-            ax = axes[row][column]
-            extent = (0.0, float(edges_s[-1]), len(table) - 0.5, -0.5)
-            image = ax.imshow(
-                _until_end(run, table, edges_s),
-                extent=extent,
-                aspect="auto",
-                interpolation="nearest",
-                cmap="viridis",
-                vmin=0,
-                vmax=top,
-            )
-            ax.set_title(f"{run.policy}: {name}")
-            ax.grid(visible=False)
-            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            image = _draw_heatmap(axes[row][column], _until_end(run, table, edges_s), edges_s, top)
+            axes[row][column].set_title(f"{run.policy}: {name}")
         axes[-1][column].set_xlabel("time (s)")
-        upper, lower = axes[0][column].get_position(), axes[-1][column].get_position()
-        figure.colorbar(image, cax=figure.add_axes((upper.x1 + 0.01, lower.y0, 0.012, upper.y1 - lower.y0)))
+        _colour_bar(figure, image, axes[0][column], axes[-1][column])
     for left, _ in axes:
         left.set_ylabel("instance")
     return figure
@@ -81,45 +69,89 @@ def queue_length(runs: Sequence[Run]) -> Figure | None:
         _until_end(run, binned_means(run, run.iterations["waiting_requests"].to_numpy(), edges_s), edges_s).sum(axis=0)
         for run in runs
     ]
-    names = [f"{run.policy} (peak {np.nanmax(line):,.0f})" for run, line in zip(runs, waiting, strict=True)]
-    return _lines(runs, names, edges_s, waiting, "waiting requests, all instances")
+    names = [f"{run.policy} (peak {precise(float(np.nanmax(line)))})" for run, line in zip(runs, waiting, strict=True)]
+    figure, [[ax]] = panels(1, 1, 2.2, entries=len(runs))
+    _draw_lines(ax, runs, names, edges_s, waiting)
+    ax.set(xlabel="time (s)", ylabel="waiting requests, all instances")
+    legend(figure, ax.lines)
+    return figure
 
 
 def heterogeneity(runs: Sequence[Run]) -> Figure | None:
     """How unlike the context lengths in a decode batch are (standard deviation / mean); None if nothing decoded.
 
-    A line is the mean over the instances that decode at the time, weighted by their time; the legend has its mean over
-    the run. Batches of one count as uniform.
+    A line per policy is the mean over the instances that decode at the time, weighted by their time; the legend has its
+    mean over the run. Below, every instance's own. Batches of one count as uniform.
     """
     runs = [run for run in runs if (run.iterations["decode_requests"] > 0).any()]
     if not runs:
         return None
     edges_s = time_edges_s(runs, LINE_BINS)
-    lines, names = [], []
-    for run in runs:
-        decoding = (run.iterations["decode_requests"] > 0).to_numpy(dtype=np.float64)
-        mean_tokens = run.iterations["context_tokens"] / run.iterations["decode_requests"].clip(lower=1)
-        variation = run.iterations["context_std_tokens"].to_numpy() / np.maximum(mean_tokens.to_numpy(), 1.0) * decoding
-        busy = binned_means(run, decoding, edges_s).sum(axis=0)
-        total = binned_means(run, variation, edges_s).sum(axis=0)
-        # Bins without decoding have rounding residue at most.
-        lines.append(np.divide(total, busy, out=np.full_like(total, np.nan), where=busy > 1e-9))
-        names.append(f"{run.policy} (mean {total.sum() / busy.sum():.2f})")
-    return _lines(runs, names, edges_s, lines, "std / mean of context lengths")
+    parts = [_variation(run, edges_s) for run in runs]
+    means = [float(total.sum() / busy.sum()) for total, busy in parts]
+    names = [f"{run.policy} (mean {mean:.2f})" for run, mean in zip(runs, means, strict=True)]
+    row_in = _heatmap_row_in(runs)
+    figure, axes = panels(
+        1 + len(runs), 1, [2.2, *[row_in] * len(runs)], entries=len(runs), titled=True, right_in=0.9, sharex=True
+    )
+    [line_ax], *heatmap_axes = axes
+    _draw_lines(line_ax, runs, names, edges_s, [_ratio(total.sum(axis=0), busy.sum(axis=0)) for total, busy in parts])
+    line_ax.set(title="all instances", ylabel="std / mean of lengths")
+    tables = [_ratio(total, busy) for total, busy in parts]
+    top = max(float(np.nanmax(table)) for table in tables) or 1.0
+    for [ax], run, table in zip(heatmap_axes, runs, tables, strict=True):
+        image = _draw_heatmap(ax, table, edges_s, top)
+        ax.set(title=f"{run.policy}, each instance (white: not decoding)", ylabel="instance")
+    _colour_bar(figure, image, heatmap_axes[0][0], heatmap_axes[-1][0], "std / mean of lengths")
+    axes[-1][0].set_xlabel("time (s)")
+    legend(figure, line_ax.lines)
+    return figure
 
 
-def _lines(
-    runs: Sequence[Run], names: Sequence[str], edges_s: FloatArray, lines: Sequence[FloatArray], ylabel: str
-) -> Figure:
+def _variation(run: Run, edges_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Means per instance and bin: of std / mean while decoding, and of whether it decodes. Their ratio is wanted."""
+    decoding = (run.iterations["decode_requests"] > 0).to_numpy(dtype=np.float64)
+    mean_tokens = run.iterations["context_tokens"] / run.iterations["decode_requests"].clip(lower=1)
+    variation = run.iterations["context_std_tokens"].to_numpy() / np.maximum(mean_tokens.to_numpy(), 1.0) * decoding
+    return binned_means(run, variation, edges_s), binned_means(run, decoding, edges_s)
+
+
+def _ratio(total: FloatArray, busy: FloatArray) -> FloatArray:
+    # Bins without decoding have rounding residue at most.
+    return np.divide(total, busy, out=np.full_like(total, np.nan), where=busy > 1e-9)
+
+
+def _draw_lines(
+    ax: Axes, runs: Sequence[Run], names: Sequence[str], edges_s: FloatArray, lines: Sequence[FloatArray]
+) -> None:
     colour = colours([run.policy for run in runs])
-    figure, [[ax]] = panels(1, 1, 2.2, entries=len(runs))
     centre_s = (edges_s[:-1] + edges_s[1:]) / 2
     for run, name, line in zip(runs, names, lines, strict=True):
         ax.plot(centre_s, line, color=colour[run.policy], label=name, linewidth=1.2)
-    ax.set(xlabel="time (s)", ylabel=ylabel, xlim=(0, edges_s[-1]))
+    ax.set_xlim(0, edges_s[-1])
     ax.set_ylim(bottom=0)
-    legend(figure, ax.lines)
-    return figure
+
+
+def _heatmap_row_in(runs: Sequence[Run]) -> float:
+    return min(max(0.05 * max(run.instance_count for run in runs), 1.1), 3.0)
+
+
+def _draw_heatmap(ax: Axes, table: FloatArray, edges_s: FloatArray, top: float) -> AxesImage:
+    """Draw a value per instance and time, from 0 to ``top``; what is NaN stays white."""
+    from matplotlib.ticker import MaxNLocator
+
+    extent = (0.0, float(edges_s[-1]), len(table) - 0.5, -0.5)
+    image = ax.imshow(table, extent=extent, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0, vmax=top)
+    ax.grid(visible=False)
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return image
+
+
+def _colour_bar(figure: Figure, image: AxesImage, highest: Axes, lowest: Axes, label: str = "") -> None:
+    """One scale to the right of a column of panels."""
+    upper, lower = highest.get_position(), lowest.get_position()
+    place = figure.add_axes((upper.x1 + 0.01, lower.y0, 0.012, upper.y1 - lower.y0))
+    figure.colorbar(image, cax=place, label=label)
 
 
 def _until_end(run: Run, table: FloatArray, edges_s: FloatArray) -> FloatArray:

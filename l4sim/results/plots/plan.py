@@ -38,7 +38,7 @@ def plan_and_migrations(runs: Sequence[Run]) -> Figure | None:
         return None
     end_s = max(_end_s(run) for run in runs)
     longest = max(_longest_tokens(run) for run in runs)
-    shortest = max(1.0, min(_shortest_tokens(run) for run in runs))
+    shortest = max(1.0, min(min(_shortest_tokens(run) for run in runs), longest / 4))
     figure, axes = panels(len(runs), 1, 2.6, entries=len(_MARKS), titled=True, right_in=1.3, sharex=True)
     for [ax], run in zip(axes, runs, strict=True):
         ax.set(xlim=(0, end_s), ylim=(shortest, longest), ylabel="context length (tokens)", title=run.policy)
@@ -99,8 +99,19 @@ def _draw_migrations(ax: Axes, run: Run, kind: str | None, statuses: Sequence[st
     if kind is not None:
         chosen = chosen & (table["kind"] == kind).to_numpy()
     time_s = table["start_s"].fillna(table["asked_s"]).to_numpy()[chosen]
-    tokens = table["context_tokens"].to_numpy()[chosen]
-    ax.plot(time_s, tokens, color=colour, marker=marker, linestyle="none", markersize=3, alpha=0.5, markeredgewidth=0.6)
+    # A request that had not begun has no context: it stands at the bottom, where a logarithmic axis has no zero.
+    tokens = np.maximum(table["context_tokens"].to_numpy()[chosen], ax.get_ylim()[0])
+    ax.plot(
+        time_s,
+        tokens,
+        color=colour,
+        marker=marker,
+        linestyle="none",
+        markersize=3,
+        alpha=0.5,
+        markeredgewidth=0.6,
+        clip_on=False,
+    )
 
 
 def _end_s(run: Run) -> float:
@@ -114,7 +125,7 @@ def _longest_tokens(run: Run) -> float:
 
 
 def _shortest_tokens(run: Run) -> float:
-    """The bottom of the picture: below the lowest boundary and the shortest migrated request."""
+    """The bottom of the picture: below the lowest boundary and the shortest migrated request that had begun."""
     bounds = [stage.hi_tokens for stage in (run.plan or ())] + run.boundaries["hi_tokens"].tolist()
     migrated = run.migrations["context_tokens"].to_numpy()
-    return float(min([*bounds, migrated.min() if len(migrated) else np.inf])) / 4
+    return float(min([*bounds, *migrated[migrated > 0]], default=np.inf)) / 4

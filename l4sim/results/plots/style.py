@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by all common kinds of colour vision; its yellow is too faint on white for lines.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-# What has no colour of its own takes them in this order: l4's last.
-PALETTE = (SKY, PURPLE, ORANGE, GREEN, BLACK, BLUE, VERMILION)
+# What has no colour of its own takes them in this order: first the one that is nobody's, l4's last.
+PALETTE = (ORANGE, GREEN, SKY, PURPLE, BLACK, BLUE, VERMILION)
 KNOWN = {
     "l4": VERMILION,
     "llumnix": BLUE,
     "round-robin": BLACK,
-    "least-outstanding": GREEN,
-    "bucket": ORANGE,
-    "cache-aware": PURPLE,
+    "sglang-cache-aware": GREEN,
+    "two-pools": PURPLE,
     "vllm": SKY,
 }
 
@@ -32,6 +31,10 @@ DPI = 110
 WIDTH_IN = 900 / DPI
 LEGEND_COLUMNS = 3
 LEGEND_ROW_IN = 0.24
+# Numbers take more room along the x axis.
+_MOST_TICKS = {"x": 5, "y": 8}
+_FEWEST_TICKS = 3
+_SUBS = ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
 
 RC: dict[Any, Any] = {
     "font.size": 9,
@@ -72,7 +75,7 @@ def labels(runs: Sequence[Run]) -> dict[str, str]:
 def panels(
     rows: int,
     columns: int,
-    row_in: float,
+    row_in: float | Sequence[float],
     *,
     entries: int = 0,
     titled: bool = False,
@@ -82,15 +85,16 @@ def panels(
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of README width and its panels, each ``row_in`` inches high, with room for a legend above.
 
-    ``entries`` is the number of legend entries, ``titled`` leaves room for panel titles, ``gap_in`` is the room between
-    columns, ``right_in`` the margin on the right; further options go to ``Figure.subplots``. The margins are fixed
-    because an automatic layout draws every figure twice.
+    ``row_in`` is one height or one for each row, ``entries`` is the number of legend entries, ``titled`` leaves room
+    for panel titles, ``gap_in`` is the room between columns, ``right_in`` the margin on the right; further options go
+    to ``Figure.subplots``. The margins are fixed because an automatic layout draws every figure twice.
     """
     from matplotlib.figure import Figure
 
     top_in = 0.1 + 0.2 * titled + LEGEND_ROW_IN * -(-entries // LEGEND_COLUMNS)
     bottom_in, left_in, row_gap_in = 0.5, 0.9, 0.15 + 0.2 * titled
-    height_in = top_in + bottom_in + rows * row_in + (rows - 1) * row_gap_in
+    heights_in = [row_in] * rows if isinstance(row_in, float) else list(row_in)
+    height_in = top_in + bottom_in + sum(heights_in) + (rows - 1) * row_gap_in
     panel_in = (WIDTH_IN - left_in - right_in - (columns - 1) * gap_in) / columns
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI)
     axes = figure.subplots(
@@ -103,7 +107,8 @@ def panels(
             "bottom": bottom_in / height_in,
             "top": 1 - top_in / height_in,
             "wspace": gap_in / panel_in,
-            "hspace": row_gap_in / row_in,
+            "hspace": row_gap_in / (sum(heights_in) / rows),
+            "height_ratios": heights_in,
         },
         **options,
     )
@@ -111,20 +116,28 @@ def panels(
 
 
 def legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """One legend for the whole figure, above the panels, where it covers nothing."""
-    figure.legend(handles=handles, loc="upper center", ncols=LEGEND_COLUMNS, borderaxespad=0.2, columnspacing=1.5)
+    """One legend for the whole figure, above the panels, where it covers nothing; read row by row."""
+    by_column = [handle for column in range(LEGEND_COLUMNS) for handle in handles[column::LEGEND_COLUMNS]]
+    figure.legend(handles=by_column, loc="upper center", ncols=LEGEND_COLUMNS, borderaxespad=0.2, columnspacing=1.5)
 
 
 def log_scale(ax: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, with plain numbers on it: decades, and 2 and 5 between them where there are few."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Make an axis logarithmic, with plain numbers on it: as many of 1, 2 and 5 (or 1 and 3, or 1) times a power of ten
+    as have room, and equal steps where the data span too little for that.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = axis.get_view_interval()
-    # Numbers take more room along the x axis.
-    few = high < (30 if which == "x" else 200) * low
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    chosen: LogLocator | MaxNLocator = LogLocator()
+    for subs in _SUBS:
+        locator = LogLocator(subs=subs, numticks=1000)
+        ticks = sum(low <= tick <= high for tick in locator.tick_values(low, high))
+        if ticks <= _MOST_TICKS[which]:
+            chosen = locator if ticks >= _FEWEST_TICKS else MaxNLocator(_MOST_TICKS[which])
+            break
+    axis.set_major_locator(chosen)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -41,7 +41,7 @@ def test_the_queue_is_summed_over_instances(make_tiny):
     waiting = figure.axes[0].lines[0].get_ydata()
     assert waiting[0] == pytest.approx(7)
     assert waiting[-1] == pytest.approx(3)
-    assert figure.legends[0].get_texts()[0].get_text() == "l4 (peak 7)"
+    assert figure.legends[0].get_texts()[0].get_text() == "l4 (peak 7.00)"
 
 
 def test_heterogeneity_is_std_over_mean_weighted_by_decode_time(make_tiny):
@@ -59,6 +59,21 @@ def test_heterogeneity_is_std_over_mean_weighted_by_decode_time(make_tiny):
     assert line[-1] == pytest.approx(2.0)
     assert np.isnan(line[len(line) * 4 // 6])
     assert figure.legends[0].get_texts()[0].get_text() == f"l4 (mean {(3 * 0.5 + 2.0) / 4:.2f})"
+
+
+def test_every_instance_has_its_own_heterogeneity_on_one_scale(make_tiny):
+    mixed = {"decode_requests": 2, "context_tokens": 200, "context_std_tokens": 50.0}
+    run = make_tiny("l4", iterations=[mixed, {**mixed, "instance": 1, "end_s": 0.5}], instances=3)
+    other = make_tiny("vllm", iterations=[{**mixed, "context_std_tokens": 150.0}], instances=3)
+    _, first, second, _ = heterogeneity([run, other]).axes
+    table = np.ma.filled(first.images[0].get_array(), np.nan)
+    assert table[0] == pytest.approx(0.5)
+    half = table.shape[1] // 2
+    assert table[1, :half] == pytest.approx(0.5)
+    # Neither an instance that has ended nor one that never ran decodes.
+    assert np.isnan(table[1, half:]).all()
+    assert np.isnan(table[2]).all()
+    assert first.images[0].get_clim() == second.images[0].get_clim() == pytest.approx((0, 1.5))
 
 
 def test_runs_without_segments_are_left_out(make_tiny):

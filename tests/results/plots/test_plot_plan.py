@@ -47,6 +47,14 @@ def test_migrations_are_marked_at_their_time_and_length_by_kind(make_tiny):
     assert legend == ["refused or aborted", "rebalance", "handover"]
 
 
+def test_a_request_that_had_not_begun_is_marked_at_the_bottom(make_tiny):
+    moved = [{"context_tokens": 0, "kind": "rebalance", "start_s": 1.0}, {"context_tokens": 400, "start_s": 2.0}]
+    ax = plan_and_migrations([make_tiny(plan=PLAN, migrations=moved)]).axes[0]
+    # The shortest that had begun is at 400 tokens; the picture goes down to a quarter of that.
+    assert ax.get_ylim()[0] == pytest.approx(100)
+    assert [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "o"] == [[[1.0, 100.0]]]
+
+
 def test_a_policy_without_plan_or_migrations_has_no_panel(make_tiny):
     plain = make_tiny("round-robin", iterations=[{}])
     moving = make_tiny("llumnix", migrations=[{"kind": "rebalance"}])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from l4sim.results.plots.style import KNOWN, PALETTE, colours, labels, log_scale
+from l4sim.policies.registry import POLICIES
+from l4sim.results.plots.style import KNOWN, PALETTE, colours, labels, legend, log_scale
 
 
 def test_a_known_policy_keeps_its_colour_whatever_it_is_compared_with():
@@ -44,3 +47,39 @@ def test_log_axes_have_plain_numbers_and_two_and_five_only_where_decades_are_few
     assert set(ax.get_xticks()) >= {100, 1_000, 10_000, 100_000}
     assert 200 not in ax.get_xticks()
     assert set(ax.get_yticks()) >= {1, 2, 5, 10, 20}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.2, 9, [0.2, 0.5, 1, 2, 5]),
+        (0.03, 20, [0.1, 1, 10]),
+        (12, 40, [12, 18, 24, 30, 36]),
+        (50, 200_000, [100, 1_000, 10_000, 100_000]),
+    ],
+)
+def test_a_log_axis_has_three_numbers_or_more_however_little_it_spans(low, high, expected):
+    ax = Figure().subplots()
+    ax.set(xlim=(low, high))
+    log_scale(ax, "x")
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == pytest.approx(expected)
+
+
+def test_a_log_axis_of_many_decades_leaves_some_out():
+    ax = Figure().subplots()
+    ax.set(xlim=(1, 1e9))
+    log_scale(ax, "x")
+    assert len([tick for tick in ax.get_xticks() if 1 <= tick <= 1e9]) <= 10
+
+
+def test_a_legend_is_read_row_by_row():
+    figure = Figure()
+    handles = [Line2D([], [], label=name) for name in "abcd"]
+    legend(figure, handles)
+    # matplotlib fills column by column: of four entries in three columns, the first column has two.
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "d", "b", "c"]
+
+
+def test_colours_are_known_of_policies_that_exist():
+    assert set(KNOWN) <= set(POLICIES)
+    assert len(set(KNOWN.values())) == len(KNOWN)
