@@ -1,0 +1,21 @@
+"""Composition: from options and a trace to the runs of one policy after the other."""
+
+from l4sim.experiment.options import Options, Setup, resolve
+from l4sim.experiment.planning import histogram_demand, plan, plan_runner_ups, sample_demand, timed_plan
+from l4sim.experiment.running import Progress, compare, policy_for, run_policy, tables
+
+__all__ = [
+    "Options",
+    "Progress",
+    "Setup",
+    "compare",
+    "histogram_demand",
+    "plan",
+    "plan_runner_ups",
+    "policy_for",
+    "resolve",
+    "run_policy",
+    "sample_demand",
+    "tables",
+    "timed_plan",
+]
