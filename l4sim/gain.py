@@ -1,19 +1,21 @@
 """What a policy's gain is made of: the same comparison in worlds that each lack one more cause. **[ours]**
 
-The gain is 1 - mean normalized latency of the policy / that of its rival. It is measured in four worlds, each like the
-one before but for one thing, and a cause's share is what the gain loses with it:
+The gain is 1 - mean normalized latency of the policy / that of its best rival. It is measured in four worlds, each like
+the one before but for one thing, and a cause's share is what the gain loses with it:
 
 1. as it is;
 2. attention takes every batch for one of equal lengths (cost model `mean`): the loss is the *kernel's* share;
 3. prompts cost nothing beside the decodes: the loss is the share of *isolation* of short requests from long prefills;
 4. KV memory is ample: the loss is the share of *KV memory*;
 
-and the gain that is left is *balancing*'s. Shares depend on the order of removal; this one goes from what L4's paper is
-about to what any balancer does. Plans are made anew in every world.
+and the gain that is left is *balancing*'s. Plans are made anew in every world. Shares depend on the order of removal;
+this one goes from what L4's paper is about to what any balancer does. A cause that is taken away takes its load with
+it: where prompts are most of the work, little is left to balance in the worlds without them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,28 +23,81 @@ from pandas import DataFrame
 
 from l4sim.cost.batch import Batch
 from l4sim.cost.model import CostModel
+from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, compare, resolve
+from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 
-AMPLE = 16
+RIVALS = ("vllm", "two-pools", "llumnix", "sglang-cache-aware", "least-harm")
+
+# Cost models to which a batch of unequal lengths is one of equal lengths already.
+_BLIND = ("mean", "sum", "affine")
+_AMPLE = 16
 """By how much KV memory is multiplied where it is to be ample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """A policy's gain over a rival on one trace, and its parts, which sum to it."""
+    """A policy's gain over its best rival on one trace, and its parts, which sum to it."""
 
     policy: str
     rival: str
+    """Of the rivals the one with the lowest mean normalized latency."""
+    normalized_latency_s: Mapping[str, float]
+    """Means over finished requests: the policy's and every rival's."""
+    finished: int
+    """Requests that finished, the same ones under every policy."""
     total: float
     """1 - policy's mean normalized latency / rival's; negative where the policy loses."""
     kernel: float
     isolation: float
     memory: float
     balancing: float
-    heterogeneity: tuple[float, float]
-    """Standard deviation over mean of the context lengths in a batch, time-weighted: the policy's and the rival's."""
+    spread: float
+    """Standard deviation over mean of the context lengths in a batch, time-weighted, under the policy."""
+    rival_spread: float
     handovers: int
+    """Requests that were moved to the next stage."""
+
+
+def explain_gain(trace: Trace, options: Options, rivals: Sequence[str] = RIVALS, policy: str = "l4") -> Gain:
+    """The gain of ``policy`` over the best of ``rivals`` on a trace, by cause.
+
+    Raises:
+        InputError: no rival, policies that finished different requests, or what `l4sim.experiment.compare` refuses.
+    """
+    if not rivals:
+        raise InputError("a gain needs a rival to be over: none is named")
+    setup = resolve(options)
+    as_it_is = {run.policy: run for run in compare(trace, [policy, *rivals], setup)}
+    means_s = _means_s(as_it_is)
+    rival = min(rivals, key=means_s.__getitem__)
+
+    equal = options if options.cost_model in _BLIND else replace(options, cost_model="mean")
+    without_skew = resolve(equal)
+    without_prefill = replace(without_skew, cost=_FreePrompts(without_skew.cost))
+    engine = without_prefill.engine
+    without_limit = replace(without_prefill, engine=replace(engine, kv_blocks=engine.kv_blocks * _AMPLE))
+
+    total = 1 - means_s[policy] / means_s[rival]
+    no_kernel = total if equal is options else _gain(trace, without_skew, policy, rival)
+    no_prefill = _gain(trace, without_prefill, policy, rival)
+    no_limit = _gain(trace, without_limit, policy, rival)
+    moved = as_it_is[policy].migrations
+    return Gain(
+        policy=policy,
+        rival=rival,
+        normalized_latency_s=means_s,
+        finished=_finished(as_it_is[policy]),
+        total=total,
+        kernel=total - no_kernel,
+        isolation=no_kernel - no_prefill,
+        memory=no_prefill - no_limit,
+        balancing=no_limit,
+        spread=_spread(as_it_is[policy].iterations),
+        rival_spread=_spread(as_it_is[rival].iterations),
+        handovers=int(((moved["kind"] == "handover") & (moved["status"] == "done")).sum()),
+    )
 
 
 class _FreePrompts:
@@ -63,49 +118,32 @@ class _FreePrompts:
         return self._cost.decode_segment_s(batch, iterations)
 
 
-def explain_gain(trace: Trace, options: Options, rivals: tuple[str, ...], policy: str = "l4") -> Gain:
-    """The gain of ``policy`` over the best of ``rivals`` on a trace, by cause.
-
-    Raises:
-        InputError: what `l4sim.experiment.compare` refuses.
-    """
-    setup = resolve(options)
-    as_it_is = {run.policy: run for run in compare(trace, [policy, *rivals], setup)}
-    means = {name: float(run.requests["normalized_latency_s"].mean()) for name, run in as_it_is.items()}
-    rival = min(rivals, key=means.__getitem__)
-
-    equal = options if options.cost_model == "mean" else replace(options, cost_model="mean")
-    without_skew = resolve(equal)
-    without_prefill = replace(without_skew, cost=_FreePrompts(without_skew.cost))
-    engine = without_prefill.engine
-    without_limit = replace(without_prefill, engine=replace(engine, kv_blocks=engine.kv_blocks * AMPLE))
-
-    total = 1 - means[policy] / means[rival]
-    no_kernel = total if equal is options else _gain(trace, without_skew, policy, rival)
-    no_prefill = _gain(trace, without_prefill, policy, rival)
-    no_limit = _gain(trace, without_limit, policy, rival)
-    moved = as_it_is[policy].migrations
-    return Gain(
-        policy,
-        rival,
-        total,
-        kernel=total - no_kernel,
-        isolation=no_kernel - no_prefill,
-        memory=no_prefill - no_limit,
-        balancing=no_limit,
-        heterogeneity=(_heterogeneity(as_it_is[policy].iterations), _heterogeneity(as_it_is[rival].iterations)),
-        handovers=int(((moved["kind"] == "handover") & (moved["status"] == "done")).sum()),
-    )
-
-
 def _gain(trace: Trace, setup: Setup, policy: str, rival: str) -> float:
-    ours, theirs = (run.requests["normalized_latency_s"].mean() for run in compare(trace, [policy, rival], setup))
-    return float(1 - ours / theirs)
+    means_s = _means_s({run.policy: run for run in compare(trace, [policy, rival], setup)})
+    return 1 - means_s[policy] / means_s[rival]
 
 
-def _heterogeneity(iterations: DataFrame) -> float:
-    """Time-weighted spread of lengths over segments with at least two decoding requests."""
+def _means_s(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Mean normalized latency by policy."""
+    statuses = {policy: run.requests["status"] for policy, run in runs.items()}
+    first = next(iter(statuses))
+    for policy, status in statuses.items():
+        if not status.equals(statuses[first]):
+            raise InputError(f"{first} and {policy} finished different requests: a gain needs the same traffic")
+    if not _finished(runs[first]):
+        raise InputError("no request finished: there is no latency to compare")
+    return {policy: float(run.requests["normalized_latency_s"].mean()) for policy, run in runs.items()}
+
+
+def _finished(run: Run) -> int:
+    return int((run.requests["status"] == "finished").sum())
+
+
+def _spread(iterations: DataFrame) -> float:
+    """Time-weighted spread of lengths over segments with at least two decoding requests; 0 if there are none."""
     table = iterations[iterations["decode_requests"] >= 2]
+    if not len(table):
+        return 0.0
     seconds = (table["end_s"] - table["start_s"]).to_numpy()
-    mean = (table["context_tokens"] / table["decode_requests"]).to_numpy()
-    return float((table["context_std_tokens"].to_numpy() / mean) @ seconds / seconds.sum()) if len(table) else 0.0
+    mean_tokens = (table["context_tokens"] / table["decode_requests"]).to_numpy()
+    return float((table["context_std_tokens"].to_numpy() / mean_tokens) @ seconds / seconds.sum())
