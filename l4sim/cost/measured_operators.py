@@ -79,11 +79,21 @@ def fit_operators(folder: Path) -> dict[ModelKey, tuple[MeasuredOperators, Error
 def fit_host_overhead(
     points: Sequence[IterationPoint], operators: MeasuredOperators, attention: AttentionModel
 ) -> tuple[float, Errors]:
-    """What iterations take beyond their operators: the median over every other point; errors on those between."""
+    """What iterations take beyond their operators, by every other point; errors on those between.
+
+    The least sum of relative errors: a long iteration's error in its operators must not pass for the host's.
+    """
     device_s = np.array([_device_s(point, operators, attention) for point in points])
     seconds = np.array([point.seconds for point in points])
-    host_s = max(0.0, float(np.median((seconds - device_s)[::2])))
+    host_s = max(0.0, _weighted_median((seconds - device_s)[::2], 1 / seconds[::2]))
     return host_s, errors(device_s[1::2] + host_s, seconds[1::2], flagged=0)
+
+
+def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    """The value with half of the weight on either side; shapes ``[n]``."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def left_out_errors(curves: Sequence[tuple[FloatArray, FloatArray]]) -> Errors:

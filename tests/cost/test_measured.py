@@ -105,7 +105,7 @@ def test_elementwise_operators_give_a_launch_and_a_bandwidth(tmp_path: Path) -> 
 def test_the_host_is_what_operators_do_not_explain() -> None:
     line = Curve((1.0, 101.0), (1e-3, 2e-3))
     operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=line, once=Curve((1.0,), (5e-4,)), sampled=line)
-    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(1e-4, 0.0, 0.0, 0.0))
+    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(1e-4, 0.0, 0.0, 0.0, 0.0))
     # One token, 3 layers: 3 x (1 + 0.1) + 0.5 + 1 ms.
     batch = Batch(np.array([7]), 7)
     points = [IterationPoint(3, batch, 4.8e-3 + host_s) for host_s in (2e-3, 9e-3, 3e-3, 3e-3, 4e-3, 3e-3)]

@@ -12,6 +12,9 @@ from l4sim.cost.batch import Batch
 
 TORCH_CPU = "torch-cpu"
 
+CACHED_ELEMENTS = 1 << 18
+"""Keys and values of one request in float32 that fit the second-level cache of a core, 1 MiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class TorchCpuCoefficients:
@@ -23,31 +26,43 @@ class TorchCpuCoefficients:
     """The calls of one request: gather, mask, attention."""
     kv_element_s: float
     """One element of gathered keys and values."""
+    spilled_element_s: float
+    """What one of them takes beyond that, of those of a request that a core's cache does not hold (`CACHED_ELEMENTS`)."""
     pair_element_s: float
     """One element of a query head for one pair of a prompt token and a token in its context, masked ones included."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorchCpuAttention:
-    """An ``AttentionModel``: a constant, requests, the elements of their contexts, and prompts' products."""
+    """An ``AttentionModel``: a constant, requests, the elements of their contexts, spilled ones, prompts' products."""
 
     shape: Shape
     c: TorchCpuCoefficients
 
     def attention_s(self, batch: Batch) -> float:
         """Seconds of one layer; 0 for an empty batch."""
-        requests, elements, pair_elements = work(batch, self.shape)
+        requests, elements, spilled, pair_elements = work(batch, self.shape)
         if not requests:
             return 0.0
         c = self.c
-        return c.launch_s + c.request_s * requests + c.kv_element_s * elements + c.pair_element_s * pair_elements
+        seconds = c.launch_s + c.request_s * requests + c.kv_element_s * elements + c.spilled_element_s * spilled
+        return seconds + c.pair_element_s * pair_elements
 
 
-def work(batch: Batch, shape: Shape) -> tuple[int, int, int]:
-    """What a batch asks for: requests, elements of keys and values, and elements of prompts' query-key pairs."""
-    context_tokens, pairs = batch.decode_context_sum, 0
-    for chunk_tokens, cached_tokens, _ in batch.prefills:
-        context_tokens += cached_tokens + chunk_tokens
-        pairs += chunk_tokens * (cached_tokens + chunk_tokens)
-    requests = len(batch.decode_context_tokens) + len(batch.prefills)
-    return requests, 2 * context_tokens * shape.kv_heads * shape.head_dim, pairs * shape.heads * shape.head_dim
+def work(batch: Batch, shape: Shape) -> tuple[int, int, int, int]:
+    """What a batch asks for: requests, elements of keys and values, those of them that spill, and elements of prompts'
+    query-key pairs."""
+    token_elements = 2 * shape.kv_heads * shape.head_dim
+    cached_tokens = CACHED_ELEMENTS // token_elements
+    decodes = batch.decode_context_tokens
+    context_tokens = batch.decode_context_sum
+    spilled_tokens = int((decodes[decodes > cached_tokens] - cached_tokens).sum())
+    pairs = 0
+    for chunk_tokens, done_tokens, _ in batch.prefills:
+        tokens = done_tokens + chunk_tokens
+        context_tokens += tokens
+        spilled_tokens += max(tokens - cached_tokens, 0)
+        pairs += chunk_tokens * tokens
+    requests = len(decodes) + len(batch.prefills)
+    elements, spilled = context_tokens * token_elements, spilled_tokens * token_elements
+    return requests, elements, spilled, pairs * shape.heads * shape.head_dim

@@ -61,6 +61,7 @@ TORCH_CPU = {
     "launch_s": 2e-5,
     "request_s": 6e-5,
     "kv_element_s": 2e-10,
+    "spilled_element_s": 1e-10,
     "pair_element_s": 5e-11,
     "skew_alpha": 0.0,
 }

@@ -48,7 +48,7 @@ def points(kernel: str, model: AttentionModel) -> list[BatchPoint]:
 
 
 def test_the_cpu_law_comes_back_exactly(h200: GPU) -> None:
-    law = TorchCpuCoefficients(2e-5, 6e-5, 2e-10, 5e-11)
+    law = TorchCpuCoefficients(2e-5, 6e-5, 2e-10, 1e-10, 5e-11)
     coefficients, report = fit_batch_attention("torch-cpu", points("torch-cpu", TorchCpuAttention(SHAPE, law)), h200)
     assert {name: coefficients[name] for name in asdict(law)} == pytest.approx(asdict(law), rel=1e-6)
     assert report.errors["heterogeneous"].worst_pct == pytest.approx(0, abs=1e-6)
@@ -66,7 +66,7 @@ def test_a_flashinfer_law_is_found_from_uneven_batches(kernel: str, h200: GPU) -
 
 
 def test_a_point_that_beats_the_roofline_is_flagged_and_left_out(h200: GPU) -> None:
-    law = TorchCpuCoefficients(2e-5, 6e-5, 2e-10, 5e-11)
+    law = TorchCpuCoefficients(2e-5, 6e-5, 2e-10, 1e-10, 5e-11)
     measured = points("torch-cpu", TorchCpuAttention(SHAPE, law))
     # 128 KiB of keys and values per request at 4.8 TB/s take longer.
     measured.append(replace(measured[0], batch=Batch(np.full(64, 1024), 65536), seconds=1e-9))
@@ -84,7 +84,7 @@ def test_eager_plans_of_captured_kernels_are_left_to_the_reader(h200: GPU) -> No
 
 
 def test_too_few_points_are_refused(h200: GPU) -> None:
-    law = TorchCpuCoefficients(2e-5, 6e-5, 2e-10, 5e-11)
+    law = TorchCpuCoefficients(2e-5, 6e-5, 2e-10, 1e-10, 5e-11)
     few = points("torch-cpu", TorchCpuAttention(SHAPE, law))[:10]
     with pytest.raises(InputError, match=r"torch-cpu: 8 decode points to fit, accepted are 20 or more"):
         fit_batch_attention("torch-cpu", few, h200)

@@ -24,7 +24,9 @@ from validate_gpu.measure.points import (
 )
 
 CPU = GPU("cpu", 1, 16 * 10**9, 50e9, 100e9, 1 << 20, 1e10, "a law")
-ATTENTION = TorchCpuCoefficients(launch_s=2e-5, request_s=6e-5, kv_element_s=2e-10, pair_element_s=5e-11)
+ATTENTION = TorchCpuCoefficients(
+    launch_s=2e-5, request_s=6e-5, kv_element_s=2e-10, spilled_element_s=1e-10, pair_element_s=5e-11
+)
 PRODUCTS = GemmCoefficients(5e-6, 0.8, 0.7, 2e-6, 100e9, 5e-6, 3.0)
 ELEMENTWISE_S, ELEMENTWISE_BYTES_PER_S = 4e-6, 2e10
 HOST_S = 3e-4
