@@ -27,7 +27,7 @@ class TorchCpuCoefficients:
     kv_element_s: float
     """One element of gathered keys and values."""
     spilled_element_s: float
-    """What one of them takes beyond that, of those of a request that a core's cache does not hold (`CACHED_ELEMENTS`)."""
+    """What one of a request takes beyond that where a core's cache does not hold it (`CACHED_ELEMENTS`)."""
     pair_element_s: float
     """One element of a query head for one pair of a prompt token and a token in its context, masked ones included."""
 
