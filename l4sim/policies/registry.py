@@ -72,7 +72,7 @@ def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
     agents = tuple(
         L4Agent(instance, plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
     )
-    router = L4Router(plan, affinity)
+    router = L4Router(plan, affinity, spill=parts is None or parts.across)
     return Policy(router, agents, partition=partition, boundary_moves=router.moves)
 
 

@@ -10,7 +10,7 @@ from tests.policies.l4.protocol import THREE_STAGES
 
 
 def test_a_request_goes_to_the_least_loaded_instance_of_its_stage_the_first_of_equals():
-    router = L4Router(THREE_STAGES)
+    router = L4Router(THREE_STAGES, spill=False)
     instances = views(9, 5, 4, 0)
     assert [router.route(arrival(tokens), instances) for tokens in (99, 100, 999, 1000, 9999)] == [0, 2, 2, 3, 3]
     assert router.route(arrival(500), views(0, 4, 4, 0)) == 1
@@ -18,7 +18,33 @@ def test_a_request_goes_to_the_least_loaded_instance_of_its_stage_the_first_of_e
 
 def test_prompts_to_compute_are_load():
     instances = [View(0), View(1, running=1, pending_prompt_tokens=5000), View(2, running=2), View(3)]
-    assert L4Router(THREE_STAGES).route(arrival(500), instances) == 2, "2 is less than 1 + 5000 / 4096"
+    assert L4Router(THREE_STAGES, spill=False).route(arrival(500), instances) == 2, "2 is less than 1 + 5000 / 4096"
+
+
+def test_a_request_spills_over_where_its_own_stage_would_do_it_well_over_the_harm():
+    # 500 tokens beside 8 others are 4,500; in the lowest stage beside 5 (or 6) they are 3,000 (or 3,500).
+    router = L4Router(THREE_STAGES)
+    assert router.route(arrival(500), views(4, 8, 9, 99)) == 0, "2,500, less than 4,500 / 1.5"
+    assert router.route(arrival(500), views(5, 8, 9, 99)) == 1, "3,000 is not less"
+    assert L4Router(THREE_STAGES, spill=False).route(arrival(500), views(4, 8, 9, 99)) == 1
+
+
+def test_the_short_leave_a_quiet_stage_above_to_prompts_of_its_own_until_they_wait_for_longer_than_one_takes():
+    router = L4Router(THREE_STAGES)
+    # Beside 13 others 14 x 100 = 1,400, at an idle instance above 1 x 1,000; beside 15 it is 1,600.
+    assert router.route(arrival(100), views(99, 13, 13, 0)) == 1
+    assert router.route(arrival(100), views(99, 15, 15, 0)) == 3
+
+
+def test_of_the_other_stages_the_least_harmful_is_spilled_over_to():
+    router = L4Router(THREE_STAGES)
+    assert router.route(arrival(500), views(2, 20, 20, 0)) == 3, "1,000 is less than 1,500"
+    assert router.route(arrival(500), views(0, 20, 20, 0)) == 0, "and 500 is less than 1,000"
+
+
+def test_a_stage_that_has_died_is_not_spilled_over_to():
+    survivors = [View(1, running=20), View(2, running=20), View(3)]
+    assert L4Router(THREE_STAGES).route(arrival(500), survivors) == 2, "which is instance 3"
 
 
 def test_a_request_that_starts_over_goes_by_what_it_has_generated_too():
@@ -36,7 +62,7 @@ def test_a_moved_boundary_counts_once_heard():
 
 
 def test_the_dead_are_passed_over_even_before_the_first_request():
-    router = L4Router(THREE_STAGES)
+    router = L4Router(THREE_STAGES, spill=False)
     survivors = [View(0), View(2, running=3), View(3)]
     assert router.route(arrival(500), survivors) == 1, "which is instance 2"
     assert router.route(arrival(500), [View(0), View(3)]) == 1, "the stage above"
