@@ -16,9 +16,10 @@ from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.registry import Policy, PolicyChoice, Setting, build_policy, policy_name
 from l4sim.simulator import Rules, SimulationResult, simulate
-from l4sim.simulator.cluster import REQUEST_STATUSES, shared_prefix_ids
+from l4sim.simulator.arrivals import shared_prefix_ids
 from l4sim.simulator.executor import Executor
 from l4sim.simulator.migration import KINDS, REASONS, STATUSES
+from l4sim.simulator.rows import REQUEST_STATUSES
 from l4sim.workload.trace import Trace
 
 if TYPE_CHECKING:

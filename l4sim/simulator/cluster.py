@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +12,19 @@ from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance, Outcome
 from l4sim.engine.request import Request
-from l4sim.errors import InputError
 from l4sim.policies.agent import Agent, Coordinator, Crossed, Joined, Migrate, MigrationEnded, PeerDied
 from l4sim.policies.routers import Router
 from l4sim.policies.views import DecodingRequest, RequestView
+from l4sim.simulator.arrivals import Arrivals
 from l4sim.simulator.clock import Clock, Moment
 from l4sim.simulator.executor import ExecutionError, Executor, Modelled
 from l4sim.simulator.messages import AgentHost, Network
 from l4sim.simulator.migration import MigrationRules, Migrations
+from l4sim.simulator.rows import SimulationResult, request_row
 from l4sim.simulator.server import Listener, Server
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import Trace
 
-REQUEST_STATUSES = ("finished", "rejected", "failed")
 _REPORT_EVERY = 512
 
 Progress = Callable[[float, int], None]
@@ -47,24 +46,6 @@ class Rules:
     failure_detection_s: float = 1.0
     """From a death to the moment when agents know and the requests lost start over elsewhere."""
     migration: MigrationRules = field(default_factory=MigrationRules)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SimulationResult:
-    """Rows of the results' tables, as flat arrays of doubles; texts are numbers into the word lists."""
-
-    requests: array[float]
-    """The REQUESTS columns, in order of the requests' ends; ``request_id`` is the request's row in the trace."""
-    reasons: tuple[str, ...]
-    iterations: array[float]
-    migrations: array[float]
-    end_s: float
-    kv_blocks_held: tuple[int, ...]
-    """Per instance that is still up, KV blocks held at the end; all zero unless something leaks."""
-    messages_sent: int
-    """By agents, coordinators included."""
-    deaths: tuple[tuple[int, float, int], ...] = ()
-    """Instances that have died: which, when, and the requests that had to start over elsewhere."""
 
 
 def simulate(
@@ -105,52 +86,6 @@ def simulate(
     ).run()
 
 
-def shared_prefix_ids(trace: Trace, block_tokens: int) -> tuple[int, int]:
-    """How prefix ids map to whole KV blocks: (take every n-th id, tokens that each one taken stands for).
-
-    Raises:
-        InputError: neither block size divides the other.
-    """
-    if trace.prefix is None:
-        return 1, block_tokens
-    hash_tokens = trace.prefix.block_tokens
-    if hash_tokens % block_tokens == 0:
-        return 1, hash_tokens
-    if block_tokens % hash_tokens == 0:
-        return block_tokens // hash_tokens, block_tokens
-    raise InputError(
-        f"{trace.name}: prefix blocks of {hash_tokens} tokens and KV blocks of {block_tokens} do not divide one "
-        f"another; choose a --block-size that divides {hash_tokens}, or --no-prefix-caching"
-    )
-
-
-def request_row(request: Request, status: str, reason: int) -> tuple[float, ...]:
-    """A request's row of `SimulationResult.requests`; ``reason`` is an index into its ``reasons``."""
-    first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
-    finished = status == "finished"
-    several = output > 1 and finished
-    e2e_s = last_s - request.arrival_s if finished else math.nan
-    return (
-        request.index,
-        request.arrival_s,
-        request.prompt_tokens,
-        output,
-        request.cached_tokens,
-        request.scheduled_s - request.arrival_s if finished else math.nan,
-        first_s - request.arrival_s if finished else math.nan,
-        (last_s - first_s) / (output - 1) if several else math.nan,
-        request.max_itl_s if several else math.nan,
-        e2e_s,
-        e2e_s / output,
-        request.migrations,
-        request.preemptions,
-        request.first_instance,
-        request.last_instance,
-        REQUEST_STATUSES.index(status),
-        reason,
-    )
-
-
 class _Simulation(Listener):
     def __init__(
         self,
@@ -166,18 +101,20 @@ class _Simulation(Listener):
         progress: Progress | None,
     ) -> None:
         self._clock = Clock()
-        self._trace = trace
+        self._arrivals = Arrivals(trace, engine.block_tokens, prefix_caching=engine.prefix_caching)
         self._router = router
         self._rules = rules
         self._progress = progress
-        self._prefix = trace.prefix if engine.prefix_caching else None
-        self._id_stride, hash_tokens = shared_prefix_ids(trace, engine.block_tokens) if self._prefix else (1, None)
-        self._id_tokens = hash_tokens or 1
         most = rules.max_segment_iterations if rules.fast_forward else 1
         self._servers = [
             Server(
                 number,
-                Instance(engine, hash_block_tokens=hash_tokens, max_iterations=most, pool=executor.pool(number)),
+                Instance(
+                    engine,
+                    hash_block_tokens=self._arrivals.hash_block_tokens,
+                    max_iterations=most,
+                    pool=executor.pool(number),
+                ),
                 executor,
                 self._clock,
                 self,
@@ -197,23 +134,13 @@ class _Simulation(Listener):
         self._left = len(trace)
         self._deaths: list[tuple[int, float, int]] = []
 
-        self._arrival_s: list[float] = trace.arrival_s.tolist()
-        self._prompt_tokens: list[int] = trace.prompt_tokens.tolist()
-        self._output_tokens: list[int] = trace.output_tokens.tolist()
-        self._session: list[int] = trace.session.tolist()
-        self._open_rows = [row for row, after in enumerate(trace.after.tolist()) if after < 0]
-        self._next_open = 0
-        self._followers: dict[int, list[int]] = {}
-        for row, after in enumerate(trace.after.tolist()):
-            if after >= 0:
-                self._followers.setdefault(after, []).append(row)
-
     def run(self) -> SimulationResult:
         self._agents.start()
         for instance, time_s in self._rules.failures:
             self._clock.at(time_s, self._on_failure, instance)
-        if self._open_rows:
-            self._clock.at(self._arrival_s[self._open_rows[0]], self._on_open_arrival)
+        first_s = self._arrivals.next_open_s
+        if first_s is not None:
+            self._clock.at(first_s, self._on_open_arrival)
             try:
                 self._clock.run()
             except ExecutionError as failure:
@@ -239,21 +166,17 @@ class _Simulation(Listener):
     # Requests.
 
     def _on_open_arrival(self, moment: Moment) -> None:
-        rows = self._open_rows
-        row = rows[self._next_open]
-        self._next_open += 1
-        if self._next_open < len(rows):
-            self._clock.at(max(self._arrival_s[rows[self._next_open]], self._clock.now_s), self._on_open_arrival)
+        row = self._arrivals.pop_open()
+        next_s = self._arrivals.next_open_s
+        if next_s is not None:
+            self._clock.at(max(next_s, self._clock.now_s), self._on_open_arrival)
         self._arrive(row)
 
     def _on_closed_arrival(self, moment: Moment) -> None:
         self._arrive(moment.value)
 
     def _arrive(self, row: int) -> None:
-        prompt_tokens = self._prompt_tokens[row]
-        session = self._session[row]
-        prefix_ids = self._prefix_ids(row, prompt_tokens)
-        request = Request(row, self._clock.now_s, prompt_tokens, self._output_tokens[row], session, prefix_ids)
+        request = self._arrivals.request(row, self._clock.now_s)
         reason = self._servers[0].instance.refusal(request)
         if reason is not None:
             self._end(request, "rejected", reason)
@@ -274,22 +197,14 @@ class _Simulation(Listener):
             request.first_instance = server.number
         server.submit(request)
 
-    def _prefix_ids(self, row: int, prompt_tokens: int) -> tuple[int, ...]:
-        """The ids of the prompt's blocks that are full, one per KV block or more."""
-        if self._prefix is None:
-            return ()
-        start = self._prefix.offsets[row]
-        full = prompt_tokens // self._id_tokens * self._id_stride
-        return tuple(self._prefix.ids[start : start + full].tolist()[self._id_stride - 1 :: self._id_stride])
-
     def _end(self, request: Request, status: str, reason: str = "") -> None:
         self._rows.extend(request_row(request, status, self._reasons.setdefault(reason, len(self._reasons))))
-        for row in self._followers.get(request.index, ()):
-            self._clock.at(self._clock.now_s + float(self._trace.delay_s[row]), self._on_closed_arrival, row)
+        for row, delay_s in self._arrivals.following(request.index):
+            self._clock.at(self._clock.now_s + delay_s, self._on_closed_arrival, row)
         assert not self._has_ended[request.index], f"request {request.index} has ended before"
         self._has_ended[request.index] = 1
         self._left -= 1
-        ended = len(self._trace) - self._left
+        ended = len(self._has_ended) - self._left
         if self._progress is not None and ended % _REPORT_EVERY == 0:
             self._progress(self._clock.now_s, ended)
         if not self._left:
@@ -298,8 +213,7 @@ class _Simulation(Listener):
     def _fail_rest(self, reason: str) -> None:
         """End every request that has not ended."""
         for row in np.flatnonzero(np.frombuffer(self._has_ended, dtype=np.uint8) == 0).tolist():
-            arrival_s, prompt_tokens = self._arrival_s[row], self._prompt_tokens[row]
-            self._end(Request(row, arrival_s, prompt_tokens, self._output_tokens[row]), "failed", reason)
+            self._end(self._arrivals.request(row), "failed", reason)
 
     # What servers tell.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -15,10 +15,12 @@ from l4sim.policies.registry import Policy
 from l4sim.policies.routers import Listening
 from l4sim.policies.views import RequestView
 from l4sim.simulator.clock import Moment
-from l4sim.simulator.cluster import SimulationResult, request_row
+from l4sim.simulator.rows import SimulationResult, request_row
 from l4sim.workload.trace import Trace
+from validate_gpu.decisions import Call
 from validate_gpu.realtime.clock import WallClock
 from validate_gpu.realtime.wire import Deliver, Ended, Failed, Link, Lost, Records, Report, Stop, Submit
+from validate_gpu.records import Iteration
 
 
 class ReportedView:
@@ -58,13 +60,11 @@ class FrontEnd:
         engine: EngineConfig,
         links: Mapping[int, Link],
         clock: WallClock,
-        progress: Callable[[float, int], None] | None = None,
     ) -> None:
         self._trace = trace
         self._policy = policy
         self._links = links
         self._clock = clock
-        self._progress = progress
         # Only asked whether it would refuse a request.
         self._instance = Instance(engine)
         self._views = [ReportedView(number, engine) for number in range(len(links))]
@@ -102,6 +102,16 @@ class FrontEnd:
             self._messages_sent + sum(records.messages_sent for records in self._records.values()),
         )
 
+    @property
+    def executed(self) -> list[Iteration]:
+        """Every iteration of the instances whose records have come."""
+        return [iteration for number in sorted(self._records) for iteration in self._records[number].executed]
+
+    @property
+    def agents_calls(self) -> list[Call]:
+        """What their agents were asked."""
+        return [call for number in sorted(self._records) for call in self._records[number].calls]
+
     # Requests.
 
     def _arrive_at(self, time_s: float, row: int) -> None:
@@ -132,8 +142,6 @@ class FrontEnd:
     def _end(self, request: Request, status: str, reason: str = "") -> None:
         self._rows.extend(request_row(request, status, self._reasons.setdefault(reason, len(self._reasons))))
         self._left.remove(request.index)
-        if self._progress is not None:
-            self._progress(self._clock.now_s, len(self._trace) - len(self._left))
         for row in self._followers.get(request.index, ()):
             ended_s = request.last_token_s if status == "finished" else self._clock.now_s
             self._arrive_at(ended_s + float(self._trace.delay_s[row]), row)
