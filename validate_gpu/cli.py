@@ -1,82 +1,97 @@
-"""`l4sim validate lockstep` and `realtime`: the same policies on live instances. Imports PyTorch only when they run."""
+"""`l4sim validate TRACE`: the same policies on live instances. Imports PyTorch only when it runs."""
 
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
+from l4sim.cli.validate import percent
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
-    from l4sim.results.run import Run
-    from validate_gpu.comparison import Figure
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_LIVE_OPTIONS = [
-    click.option("--policies", default="round-robin,l4", show_default=True, metavar="A,B,…"),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--attention",
-        default="auto",
-        show_default=True,
-        help="torch, or a path of FlashInfer: tensor-cores, cuda-cores, batch-attention.",
-    ),
-    click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture decode steps."),
-    click.option("--out", type=click.Path(path_type=Path), help="Folder for the tables of both."),
-]
-
-
-def _live_options(command: Command) -> Command:
-    for option in reversed(_LIVE_OPTIONS):
-        command = option(command)
-    return run_options(command)
+    from l4sim.workload.trace import Trace
+    from validate_gpu.comparison.compare import Comparison
+    from validate_gpu.live.build import LiveOptions
+    from validate_gpu.records import LiveResult, LiveRun
 
 
 @click.command()
-@_live_options
-def lockstep(policies: str, **values: Any) -> None:
-    """All instances in turn on one device, each moving its own virtual clock by its measured iterations.
+@run_options
+@click.option("--policies", default="round-robin,llumnix,l4", show_default=True, metavar="A,B,…")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--driver", type=click.Choice(["lockstep", "realtime"]), default="lockstep", show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Live runs of every policy.")
+@click.option("--tolerance", callback=percent, default="5%", show_default=True, help="Largest error of mean E2E.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a CPU, per process.")
+@click.option(
+    "--attention",
+    default="auto",
+    show_default=True,
+    help="torch, or a path of FlashInfer: tensor-cores, cuda-cores, batch-attention.",
+)
+@click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture decode steps.")
+@click.option("--share-devices", is_flag=True, help="Realtime: more instances than devices, which slow one another.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.md, pictures and tables.")
+@click.pass_context
+def live(context: click.Context, /, policies: str, **values: Any) -> None:
+    """Replay TRACE on live instances and in the simulator, and compare.
 
-    Needs no more than one GPU; without one, --model tiny runs on the CPU. Live instances skip no iterations and have
-    no prefix cache (--no-prefix-caching). The prediction is the simulator's with the profile's cost model.
+    Lockstep runs all instances in turn on one device, each moving its own virtual clock by its measured iterations;
+    realtime runs one process per GPU, or per group of CPU cores, by the wall's clock. Without a GPU, --device cpu
+    --model tiny. --profile must be of the very device: see l4sim profile measure. The kernel predicted is the one that
+    runs, unless --kernel names another. There is no prefix cache on either side.
+
+    Exits with 1 if the error of any policy's mean E2E latency is beyond the tolerance, or requests failed; the report
+    is written all the same.
     """
-    _need_torch()
-    from validate_gpu.lockstep import lockstep as run
-
-    names = _policies(policies)
-    trace, setup = load_from_options(values), setup_from_options(values)
-    live = _or_fail(lambda: run(trace, names, setup, _options(values)))
-    _report(names, trace, setup, live.runs, live.device, values, {"seconds": live.seconds})
-
-
-@click.command()
-@click.option("--share-devices", is_flag=True, help="More instances than devices: they slow one another.")
-@_live_options
-def realtime(policies: str, share_devices: bool, **values: Any) -> None:
-    """One process per GPU, or per group of CPU cores, by the wall's clock, with messages over sockets.
-
-    Refuses more instances than devices, unless they are to share them. Live instances skip no iterations and have no
-    prefix cache (--no-prefix-caching). The prediction is the simulator's with the profile's cost model.
-    """
-    _need_torch()
-    from validate_gpu.realtime.driver import realtime as run
-
-    names = _policies(policies)
-    trace, setup = load_from_options(values), setup_from_options(values)
-    live = _or_fail(lambda: run(trace, names, setup, _options(values), share_devices=share_devices))
-    _report(names, trace, setup, live.runs, live.device, values, {})
-
-
-def _need_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise click.ClickException("PyTorch is not installed, which live instances need: pip install 'l4sim[live]'")
+    from l4sim.cost.profile import load_profile
+    from l4sim.errors import InputError
+    from l4sim.experiment import compare
+    from validate_gpu.comparison.compare import compare_sides
+    from validate_gpu.comparison.write import write_comparison
+    from validate_gpu.live.build import LiveOptions
+    from validate_gpu.match import served_kernel
+
+    if values["share_devices"] and values["driver"] != "realtime":
+        raise InputError("--share-devices is for --driver realtime: lockstep instances take turns on one device")
+    names = _policies(policies)
+    if context.get_parameter_source("prefix_caching") is ParameterSource.DEFAULT:
+        values["prefix_caching"] = False
+    options = LiveOptions(
+        values["device"], values["attention"], values["cuda_graphs"], values["seed"], threads=values["threads"]
+    )
+    if values["kernel"] is None:
+        values["kernel"] = served_kernel(load_profile(values["profile"]), options)
+    trace, setup = load_from_options(values), setup_from_options(values)
+    predicted = dict(zip(names, compare(trace, names, setup), strict=True))
+    measured = _or_fail(lambda: _measure(trace, names, setup, options, values))
+    comparison = compare_sides(trace, setup, measured, predicted, driver=values["driver"])
+    if values["out"] is not None:
+        command = shlex.join(["l4sim", *sys.argv[1:]])
+        date = datetime.now(UTC).date().isoformat()
+        path = write_comparison(
+            comparison, values["out"], tolerance_pct=values["tolerance"], command=command, date=date
+        )
+        click.echo(path, err=True)
+    if values["as_json"]:
+        from l4sim.results.write import dump_json
+
+        click.echo(dump_json(comparison.to_json()), nl=False)
+    else:
+        _print(comparison, values["tolerance"])
+    if comparison.beyond(values["tolerance"]):
+        sys.exit(1)
 
 
 def _policies(text: str) -> list[str]:
@@ -91,13 +106,27 @@ def _policies(text: str) -> list[str]:
     return names
 
 
-def _options(values: dict[str, Any]) -> Any:
-    from validate_gpu.live.build import LiveOptions
+def _measure(trace: Trace, names: list[str], setup: Setup, options: LiveOptions, values: dict[str, Any]) -> LiveResult:
+    if values["driver"] == "realtime":
+        from validate_gpu.realtime.driver import realtime
 
-    return LiveOptions(values["device"], values["attention"], values["cuda_graphs"], values["seed"])
+        return realtime(
+            trace, names, setup, options, share_devices=values["share_devices"], repeats=values["repeats"], told=_tell
+        )
+    from validate_gpu.lockstep import lockstep
+
+    return lockstep(trace, names, setup, options, repeats=values["repeats"], told=_tell)
 
 
-def _or_fail(run: Callable[[], Any]) -> Any:
+def _tell(done: LiveRun) -> None:
+    seconds = sum(iteration.seconds for iteration in done.iterations)
+    requests = done.run.requests
+    finished = int((requests["status"] == "finished").sum())
+    told = f"{finished:,} of {len(requests):,} requests finished, {seconds:.1f} s of iterations"
+    click.echo(f"{done.run.policy}: {told}", err=True)
+
+
+def _or_fail(run: Callable[[], LiveResult]) -> LiveResult:
     """A run's result; one line and exit code 1 where the device fails before anything could be measured."""
     from l4sim.simulator.executor import ExecutionError
 
@@ -108,57 +137,20 @@ def _or_fail(run: Callable[[], Any]) -> Any:
         sys.exit(1)
 
 
-def _report(
-    names: Sequence[str],
-    trace: Any,
-    setup: Setup,
-    live: Sequence[Run],
-    device: dict[str, Any],
-    values: dict[str, Any],
-    record: dict[str, Any],
-) -> None:
-    from l4sim.experiment import compare
-    from l4sim.results.metrics import summarise
-    from l4sim.results.write import dump_json, write_run
-    from validate_gpu.comparison import compare_figures
-
-    simulated = compare(trace, names, setup)
-    measured = [summarise(run) for run in live]
-    predicted = [summarise(run) for run in simulated]
-    figures = {name: compare_figures(one, other) for name, one, other in zip(names, measured, predicted, strict=True)}
-    told = {name: [figure._asdict() for figure in rows] for name, rows in figures.items()}
-    config = {**setup.describe(), "policies": list(names), "trace": trace.name, "live": device}
-    if values["out"] is not None:
-        write_run(values["out"] / "live", config, live, {"policies": measured})
-        write_run(values["out"] / "simulated", config, simulated, {"policies": predicted})
-        (values["out"] / "validation.json").write_text(dump_json({"config": config, "figures": told, **record}))
-        click.echo(f"{values['out']}: live, simulated, validation.json", err=True)
-    for run in live:
-        failed = run.requests["status"] == "failed"
-        if failed.any():
-            click.echo(
-                f"{run.policy}: {failed.sum()} requests failed: {run.requests['reason'][failed].iloc[0]}", err=True
-            )
-    if device["device"] == "cpu":
-        click.echo("the profile is a GPU's: on a CPU the errors compare devices, not the simulator", err=True)
-    if values["as_json"]:
-        click.echo(dump_json({"config": config, "figures": told}), nl=False)
-    else:
-        _print(figures, setup, device)
-
-
-def _print(figures: dict[str, list[Figure]], setup: Setup, device: dict[str, Any]) -> None:
+def _print(comparison: Comparison, tolerance_pct: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from l4sim.results.report import precise
+    from validate_gpu.comparison.report import summary
+
+    table = Table("policy", "figure", "measured, ms", "predicted, ms", "error, %", "noise, %")
+    for policy, figures in comparison.figures.items():
+        for figure in figures:
+            numbers = (precise(1e3 * figure.mean), precise(1e3 * figure.predicted))
+            errors = (f"{figure.error_pct:+.1f}", f"{figure.noise_pct:.1f}")
+            table.add_row(policy, f"{figure.metric.removesuffix('_s')} {figure.statistic}", *numbers, *errors)
     console = Console(highlight=False)
-    console.print(
-        f"{setup.options.instances} instances of {setup.model.name} on {device['name']} ({device['device']}); "
-        f"predicted from profile {setup.profile.name} ({setup.profile.basis})"
-    )
-    table = Table("policy", "figure", "measured", "predicted", "error %")
-    for name, rows in figures.items():
-        for figure in rows:
-            numbers = (f"{figure.measured:.4g}", f"{figure.predicted:.4g}", f"{figure.error_pct:+.1f}")
-            table.add_row(name, figure.metric, *numbers)
     console.print(table)
+    for line in filter(None, summary(comparison, tolerance_pct)):
+        console.print(line, markup=False, soft_wrap=True)

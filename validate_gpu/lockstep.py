@@ -7,35 +7,37 @@ one GPU. Migrations take a link's modelled time, and copy for real.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from l4sim.errors import InputError
-from l4sim.experiment import Progress, Setup, compare
+from l4sim.experiment import Setup, compare, plan, policy_for, sample_demand, tables
+from l4sim.policies.l4.partition import Partition
 from l4sim.results.run import Run
+from l4sim.simulator import Rules, simulate
 from l4sim.workload.trace import Trace
+from validate_gpu.decisions import Call, recording
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device
+from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor, RecordedExecutor
 from validate_gpu.live.sequences import Sequences
+from validate_gpu.records import LiveResult, LiveRun
 
-Seconds = dict[str, dict[int, list[float]]]
-"""By policy and instance: the measured time of every iteration, in order."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LiveResult:
-    """A live run of several policies."""
-
-    runs: list[Run]
-    seconds: Seconds
-    device: dict[str, Any]
+Told = Callable[[LiveRun], None]
+"""Hears of every run as it ends."""
 
 
 def lockstep(
-    trace: Trace, policies: Sequence[str], setup: Setup, options: LiveOptions, progress: Progress | None = None
+    trace: Trace,
+    policies: Sequence[str],
+    setup: Setup,
+    options: LiveOptions,
+    *,
+    repeats: int = 1,
+    told: Told | None = None,
 ) -> LiveResult:
-    """Replay the trace on live instances under each policy in turn.
+    """Replay the trace on live instances under each policy in turn, all of that ``repeats`` times.
 
     A run that the device fails keeps its finished requests; the others have failed, with the reason.
 
@@ -44,26 +46,49 @@ def lockstep(
         ExecutionError: an attention kernel fails its check.
     """
     setup = stepwise(setup)
+    planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
     sequences = Sequences(setup.model.vocab, setup.options.seed)
     engine = build_engine(setup.model, setup.engine, setup.options.instances, options, sequences)
-    executors: dict[str, LiveExecutor] = {}
+    runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
+    # Policies in turn within each repeat: a device that slows down over time slows all of them.
+    for _ in range(repeats):
+        for name in policies:
+            live = _run(name, trace, setup, planned, engine)
+            runs[name].append(live)
+            if told is not None:
+                told(live)
+    return LiveResult(runs, describe_device(engine.device))
 
-    def live(policy: str) -> LiveExecutor:
-        executors[policy] = LiveExecutor([engine])
-        return executors[policy]
 
-    runs = compare(trace, policies, setup, progress, live)
-    seconds = {policy: executor.seconds for policy, executor in executors.items()}
-    return LiveResult(runs, seconds, describe_device(engine.device))
+def _run(name: str, trace: Trace, setup: Setup, planned: Callable[[], Partition], engine: DeviceEngine) -> LiveRun:
+    policy = policy_for(name, trace, setup, planned)
+    calls: list[Call] = []
+    recorded = recording(policy, calls)
+    executor = LiveExecutor([engine])
+    result = simulate(
+        trace,
+        router=recorded.router,
+        agents=recorded.agents,
+        coordinator=recorded.coordinator,
+        cluster=setup.cluster,
+        engine=setup.engine,
+        cost=setup.cost,
+        kv_bytes_per_token=setup.model.kv_bytes_per_token,
+        rules=Rules(fast_forward=False, failures=setup.failures),
+        executor=executor,
+    )
+    run = tables(name, trace, result, policy, setup.options.instances)
+    return LiveRun(run, executor.iterations, executor.copies, calls)
 
 
-def repeat(trace: Trace, policies: Sequence[str], setup: Setup, seconds: Seconds) -> list[Run]:
-    """Simulate with a live run's own iteration times: the schedules are the same, or the simulator is wrong.
+def repeat(trace: Trace, setup: Setup, live: LiveRun) -> Run:
+    """Simulate with a live run's own iteration times: the schedule is the same, or the simulator is wrong.
 
     Raises:
         InputError: as `l4sim.experiment.compare`.
     """
-    return compare(trace, policies, stepwise(setup), executor=lambda policy: RecordedExecutor(seconds[policy]))
+    executor = RecordedExecutor(live.iterations)
+    return compare(trace, [live.run.policy], stepwise(setup), executor=lambda _: executor)[0]
 
 
 def stepwise(setup: Setup) -> Setup:

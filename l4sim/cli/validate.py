@@ -1,4 +1,4 @@
-"""``l4sim validate``: the simulator against a real engine's recorded run; live instances come by entry point."""
+"""``l4sim validate``: the simulator against live instances (by entry point), or a real engine's recorded run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from l4sim.validation.replay import Validation
 
 
-def _percent(_: click.Context, param: click.Parameter, text: str) -> float:
+def percent(_: click.Context, param: click.Parameter, text: str) -> float:
     """``2%`` or ``2``."""
     try:
         percent = float(text.strip().removesuffix("%"))
@@ -25,9 +25,25 @@ def _percent(_: click.Context, param: click.Parameter, text: str) -> float:
     return percent
 
 
-@click.group(cls=ExtensibleGroup, name="validate")
+class _LiveByDefault(ExtensibleGroup):
+    """A group in which what is no command's name is the trace of its command ``live``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.list_commands(ctx), *ctx.help_option_names):
+            args = ["live", *args]
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, "live")
+
+
+@click.group(cls=_LiveByDefault, name="validate", subcommand_metavar="TRACE [OPTIONS] | COMMAND [ARGS]...")
 def validate() -> None:
-    """Hold the simulator against a real engine: a recorded vLLM run, or live instances."""
+    """Hold the simulator against live instances, or against a recorded vLLM run.
+
+    `l4sim validate TRACE` replays TRACE on both sides; its options are told by `l4sim validate live --help`. A trace
+    that is called like a command needs its folder: ./vllm.
+    """
 
 
 @validate.command("vllm")
@@ -35,7 +51,7 @@ def validate() -> None:
 @click.option("--profile", help="A bundled name or a folder  [default: imported from FOLDER/profile]")
 @click.option("--model", help="A bundled name or a config.json  [default: the one in FOLDER/meta.json]")
 @click.option("--gpu", help="The bundled GPU of FOLDER/profile  [default: the one that it names]")
-@click.option("--tolerance", callback=_percent, default="2%", show_default=True, help="Largest error to accept.")
+@click.option("--tolerance", callback=percent, default="2%", show_default=True, help="Largest error to accept.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for validation.json and the replay's tables.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")
 def vllm_command(

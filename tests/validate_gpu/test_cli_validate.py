@@ -1,5 +1,6 @@
 import json
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -12,7 +13,7 @@ ENGINE = [
     "--max-num-seqs=8",
     "--max-num-batched-tokens=512",
 ]
-ARGUMENTS = ["--model=tiny", "--device=cpu", "--no-prefix-caching", "--limit=6", "--policies=round-robin,l4", *ENGINE]
+ARGUMENTS = ["--model=tiny", "--device=cpu", "--limit=6", "--policies=round-robin,llumnix,l4", *ENGINE]
 
 
 @pytest.fixture
@@ -25,27 +26,89 @@ def trace(tmp_path):
     return path
 
 
-def test_the_commands_are_found_by_entry_point():
+@pytest.fixture
+def validate(trace, law_profile):
+    def run(*arguments):
+        return CliRunner().invoke(cli, ["validate", str(trace), *ARGUMENTS, f"--profile={law_profile}", *arguments])
+
+    return run
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(["validate", *arguments])
+    assert stopped.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_is_no_command_is_a_trace(trace, capsys):
     told = CliRunner().invoke(cli, ["validate", "--help"]).output
-    assert "lockstep" in told
-    assert "realtime" in told
+    assert "vllm" in told
+    assert "live" in told
+    assert "nothing.jsonl" in refusal(capsys, "nothing.jsonl", "--device=cpu", "--kernel=fa3", *ENGINE)
+    # Options may come first.
+    assert "no device 'tpu'" in refusal(capsys, "--device", "tpu", str(trace))
 
 
-def test_lockstep_tells_measured_and_predicted_figures(trace, tmp_path):
+def test_the_report_holds_what_it_is_to_hold(validate, tmp_path):
     out = tmp_path / "out"
-    result = CliRunner().invoke(cli, ["validate", "lockstep", str(trace), *ARGUMENTS, "--json", "--out", str(out)])
+    result = validate("--repeats=2", "--tolerance=1e9", "--out", str(out))
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert set(told["figures"]) == {"round-robin", "l4"}
-    for figure in told["figures"]["l4"]:
-        assert figure["measured"] > 0
-        expected = 100 * (figure["predicted"] - figure["measured"]) / figure["measured"]
-        assert figure["error_pct"] == pytest.approx(expected)
-    assert told["config"]["live"]["device"] == "cpu"
-    assert (out / "live" / "requests.parquet").is_file()
-    assert (out / "simulated" / "requests.parquet").is_file()
-    seconds = json.loads((out / "validation.json").read_text())["seconds"]["l4"]
-    assert all(time > 0 for times in seconds.values() for time in times)
+    text = (out / "report.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# 2 live instances of tiny against the simulator",
+        "## Latencies",
+        "## Ranking",
+        "## Iterations",
+        "## Decisions",
+        "## Migrations",
+        "## Pictures",
+        "## Provenance",
+    ]
+    for policy in ("round-robin", "llumnix", "l4"):
+        for latency in ("TTFT", "TPOT", "E2E"):
+            for statistic in ("mean", "P50", "P90", "P99"):
+                assert f"| {policy} | {latency} {statistic} |" in text
+    assert "the simulator gives their tables row for row" in text
+    pictures = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert pictures == ["cdf.png", "scatter.png", "iterations.png"]
+    assert all((out / name).is_file() for name in pictures)
+    for told in ("device: torch", "device: threads | 1", "sha256", "option: seed | 0", "profile: source"):
+        assert told in text
+
+
+def test_every_decision_is_the_same_when_replayed(validate, tmp_path):
+    out = tmp_path / "out"
+    validate("--repeats=2", "--out", str(out))
+    decisions = json.loads((out / "validation.json").read_text())["decisions"]
+    assert [found["routed"] for found in decisions.values()] == [12, 12, 12]
+    assert decisions["llumnix"]["stimuli"] > 0
+    assert decisions["l4"]["instructions"] > 0
+    assert [found["differing"] for found in decisions.values()] == [0, 0, 0]
+
+
+def test_both_sides_tables_and_all_iterations_are_kept(validate, tmp_path):
+    out = tmp_path / "out"
+    told = json.loads(validate("--repeats=2", "--tolerance=1e9", "--out", str(out), "--json").stdout)
+    assert told["schedules_equal"] == {"round-robin": True, "llumnix": True, "l4": True}
+    for side in ("live-1", "live-2", "simulated"):
+        requests = pd.read_parquet(out / side / "requests.parquet")
+        assert (requests.groupby("policy").size() == 6).all()
+        assert (requests["status"] == "finished").all()
+    iterations = pd.read_parquet(out / "iterations.parquet")
+    # Five further tokens of twelve come from decodes, for six requests, in two runs of three policies.
+    assert iterations["decode_requests"].sum() == 11 * 6 * 2 * 3
+    assert (iterations["seconds"] > 0).all()
+
+
+def test_beyond_the_tolerance_the_exit_code_is_1_and_the_report_is_written(validate, tmp_path):
+    # No CPU is as slow as this law's.
+    out = tmp_path / "out"
+    result = validate("--repeats=1", "--tolerance=0.001%", "--out", str(out))
+    assert result.exit_code == 1
+    assert "Beyond the tolerance of 0.001 %: round-robin, llumnix, l4." in (out / "report.md").read_text()
+    assert "it was not repeated" in result.stdout
 
 
 def test_a_missing_gpu_is_one_line_and_exit_code_2(trace, capsys):
@@ -53,18 +116,22 @@ def test_a_missing_gpu_is_one_line_and_exit_code_2(trace, capsys):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(SystemExit) as stopped:
-        main(["validate", "lockstep", str(trace), *ARGUMENTS, "--device", "cuda"])
-    assert stopped.value.code == 2
-    told = capsys.readouterr().err.splitlines()
-    assert told == ["l4sim: --device cuda: no GPU is visible; --device cpu --model tiny runs the same code without one"]
+    told = refusal(capsys, str(trace), *ARGUMENTS, "--device=cuda")
+    assert told == "l4sim: --device cuda: no GPU is visible; --device cpu --model tiny runs the same code without one"
 
 
-def test_realtime_refuses_more_instances_than_devices(trace, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["validate", "realtime", str(trace), *ARGUMENTS, "--instances=999"])
-    assert stopped.value.code == 2
-    told = capsys.readouterr().err
+def test_a_prefix_cache_is_refused(trace, law_profile, capsys):
+    arguments = (str(trace), *ARGUMENTS, f"--profile={law_profile}", "--prefix-caching")
+    assert "a live run has no prefix cache: accepted is --no-prefix-caching" in refusal(capsys, *arguments)
+
+
+def test_realtime_refuses_more_instances_than_devices(trace, law_profile, capsys):
+    arguments = (str(trace), *ARGUMENTS, f"--profile={law_profile}", "--driver=realtime", "--instances=999")
+    told = refusal(capsys, *arguments)
     assert "l4sim: 999 instances for" in told
     assert "or --share-devices" in told
-    assert len(told.splitlines()) == 1
+
+
+def test_an_option_of_the_other_driver_is_refused(trace, law_profile, capsys):
+    arguments = (str(trace), *ARGUMENTS, f"--profile={law_profile}", "--share-devices")
+    assert "--share-devices is for --driver realtime" in refusal(capsys, *arguments)

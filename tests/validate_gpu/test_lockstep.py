@@ -28,7 +28,8 @@ def setup(**changes):
 
 def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
     live = lockstep(TRACE, POLICIES, setup(), CPU)
-    for run, again in zip(live.runs, repeat(TRACE, POLICIES, setup(), live.seconds), strict=True):
+    for [measured] in live.runs.values():
+        run, again = measured.run, repeat(TRACE, setup(), measured)
         assert (run.requests["status"] == "finished").all()
         assert run.requests.equals(again.requests)
         assert run.iterations.equals(again.iterations)
@@ -36,12 +37,18 @@ def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
 
 
 def test_an_iterations_time_is_the_one_measured():
-    live = lockstep(TRACE, ["round-robin"], setup(), CPU)
-    iterations = live.runs[0].iterations
-    for instance, seconds in live.seconds["round-robin"].items():
-        own = iterations[iterations["instance"] == instance]
+    [live] = lockstep(TRACE, ["round-robin"], setup(), CPU).runs["round-robin"]
+    for instance, own in live.run.iterations.groupby("instance"):
+        seconds = [iteration.seconds for iteration in live.iterations if iteration.instance == instance]
         assert (own["end_s"] - own["start_s"]).tolist() == pytest.approx(seconds)
         assert min(seconds) > 0
+
+
+def test_every_policy_runs_as_often_as_asked_and_is_told_of():
+    told = []
+    live = lockstep(make_trace([0], [4], [2]), ["random", "vllm"], setup(), CPU, repeats=2, told=told.append)
+    assert [one.run.policy for one in told] == ["random", "vllm", "random", "vllm"]
+    assert [len(runs) for runs in live.runs.values()] == [2, 2]
 
 
 def test_the_device_is_described():

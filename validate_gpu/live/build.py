@@ -35,6 +35,8 @@ class LiveOptions:
     cuda_graphs: bool = True
     """Capture decode steps (on a GPU)."""
     seed: int = 0
+    threads: int = 1
+    """Of a CPU, per process."""
     shared: bool = False
     """Other processes of the run use the device too."""
 
@@ -50,19 +52,30 @@ def build_engine(
     """
     device = open_device(options.device)
     on_gpu = device.type == "cuda"
+    if not on_gpu:
+        torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    attention = options.attention
-    if attention not in ATTENTIONS:
-        raise InputError(f"no attention '{attention}': accepted are {', '.join(ATTENTIONS)}")
-    if attention == "auto":
-        attention = PATHS[0] if on_gpu else "torch"
+    attention = attention_on(device, options.attention)
     if attention != "torch":
-        if not on_gpu:
-            raise InputError(f"--attention {attention} needs a GPU: accepted on {device} is torch")
         check_supported(model, attention)
     check_room(model, config, instances, device, dtype, shared=options.shared)
     with failures_of(f"{device} is not ready for {model.name}"):
         return _build(model, config, instances, options, attention, device, dtype, sequences)
+
+
+def attention_on(device: torch.device, attention: str) -> str:
+    """The attention that a device runs, of `ATTENTIONS` but ``auto``.
+
+    Raises:
+        InputError: no such attention, or not on this device.
+    """
+    if attention not in ATTENTIONS:
+        raise InputError(f"no attention '{attention}': accepted are {', '.join(ATTENTIONS)}")
+    if attention == "auto":
+        return PATHS[0] if device.type == "cuda" else "torch"
+    if attention != "torch" and device.type != "cuda":
+        raise InputError(f"--attention {attention} needs a GPU: accepted on {device} is torch")
+    return attention
 
 
 def _build(
@@ -85,8 +98,7 @@ def _build(
     engine = DeviceEngine(transformer, config, instances, kernels, sequences)
     for inputs in warm_up_steps(config):
         engine.logits(inputs)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    engine.synchronize()
     return engine
 
 

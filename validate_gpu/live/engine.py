@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,6 +15,7 @@ from l4sim.engine.request import Request
 from l4sim.errors import InputError
 from l4sim.specs.model import Model
 from validate_gpu.live.attention import Attention, TorchAttention
+from validate_gpu.live.clock import seconds_of
 from validate_gpu.live.flashinfer_attention import (
     FlashInferAttention,
     FlashInferBatchAttention,
@@ -63,6 +63,7 @@ class DeviceEngine:
         self._instances = instances
         self._transformer = transformer
         self._attention = kernels.attention
+        self._now_s = seconds_of(transformer.device)
         self._graphs: DecodeGraphs | None = None
         if kernels.capture is not None:
             with torch.inference_mode():
@@ -73,6 +74,11 @@ class DeviceEngine:
     def device(self) -> torch.device:
         """Where it runs."""
         return self._transformer.device
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was asked to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def reset(self) -> None:
         """Forget all requests, for the next run."""
@@ -90,9 +96,9 @@ class DeviceEngine:
         the sampled tokens; FlashInfer's planning is in it.
         """
         inputs = build_inputs(step, decoding, self.pools[number], self.sequences)
-        start_s = time.perf_counter()
+        start_s = self._now_s()
         sampled = self.logits(inputs).argmax(dim=-1).tolist()
-        seconds = time.perf_counter() - start_s
+        seconds = self._now_s() - start_s
         for (request, before), token in zip(inputs.samplers, sampled, strict=True):
             self.sequences.append(request, before, token)
         return seconds

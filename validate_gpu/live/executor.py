@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
+from l4sim.cost.batch import Batch
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.instance import Step
 from l4sim.engine.request import Request
@@ -12,6 +15,7 @@ from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.kv import copy_kv
 from validate_gpu.live.pages import PagedPool
+from validate_gpu.records import Copy, Iteration
 
 
 class LiveExecutor:
@@ -23,8 +27,8 @@ class LiveExecutor:
         self._first = first
         for engine in engines:
             engine.reset()
-        self.seconds: dict[int, list[float]] = {}
-        """By instance: the measured time of every iteration, in order."""
+        self.iterations: list[Iteration] = []
+        self.copies: list[Copy] = []
 
     def _place(self, instance: int) -> tuple[DeviceEngine, int]:
         """An instance's engine, and its number there."""
@@ -45,7 +49,9 @@ class LiveExecutor:
         engine, number = self._place(instance)
         with failures_of(f"instance {instance} with {len(decoding)} decoding and {len(step.chunks)} prompts"):
             seconds = engine.step(number, step, decoding)
-        self.seconds.setdefault(instance, []).append(seconds)
+        contexts = step.batch.decode_context_tokens.copy()
+        batch = Batch(contexts, step.batch.decode_context_sum, step.batch.prefills)
+        self.iterations.append(Iteration(instance, batch, seconds))
         return seconds, seconds
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
@@ -59,7 +65,13 @@ class LiveExecutor:
         from_pages = self.pool(source).pages(request.index)
         to_pages = self.pool(destination).grow(request.index, end_tokens)
         with failures_of(f"KV from instance {source} to {destination}"):
+            start_s = time.perf_counter()
             copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
+            to_engine.synchronize()
+            seconds = time.perf_counter() - start_s
+        tokens = end_tokens - start_tokens
+        size_bytes = tokens * from_engine.kv.token_bytes
+        self.copies.append(Copy(request.index, source, destination, tokens, size_bytes, seconds))
 
     def discard(self, request: int, destination: int) -> None:
         """Free the pages that copied KV was put in."""
@@ -69,9 +81,12 @@ class LiveExecutor:
 class RecordedExecutor:
     """A live run's times once more: nothing is run, every iteration takes the seconds that it took then."""
 
-    def __init__(self, seconds: dict[int, list[float]]) -> None:
-        """``seconds``: by instance, of every iteration in order."""
-        self._left = {instance: iter(times) for instance, times in seconds.items()}
+    def __init__(self, iterations: Iterable[Iteration]) -> None:
+        """``iterations``: each instance's in order."""
+        seconds: defaultdict[int, list[float]] = defaultdict(list)
+        for iteration in iterations:
+            seconds[iteration.instance].append(iteration.seconds)
+        self._left: dict[int, Iterator[float]] = {instance: iter(times) for instance, times in seconds.items()}
 
     def pool(self, instance: int) -> BlockPool | None:
         """None: blocks are counts."""

@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l4sim.cost.attention.flashinfer import BATCH, CUDA_CORE, TENSOR_CORE
 from l4sim.errors import InputError
 from l4sim.specs.model import Model
 from validate_gpu.live.inputs import PageTable
 
-PATHS = ("tensor-cores", "cuda-cores", "batch-attention")
-"""Ways to decode: the first two with a wrapper of their own beside the one for prompts, the last both at once."""
+KERNELS = {"tensor-cores": TENSOR_CORE, "cuda-cores": CUDA_CORE, "batch-attention": BATCH}
+"""Ways to decode, and which kernel of a profile each is: the first two with a wrapper of their own beside the one for
+prompts, the last both at once."""
+PATHS = tuple(KERNELS)
 
 _HEAD_DIMS = (64, 128, 256)
 _CUDA_CORE_GROUPS = (1, 2, 3, 4, 8)

@@ -16,11 +16,17 @@ class KvMemory:
         shape = (model.layers, pages + 1, page_tokens, model.kv_heads, model.head_dim)
         self.page_tokens = page_tokens
         self.scratch_page = pages
-        # Zeros, since a NaN in memory not yet written would survive a masked product.
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        # Zeros, since a NaN in memory not yet written would survive a masked product; written, since a CPU would else
+        # map the memory only while the first run is timed.
+        self.keys = torch.empty(shape, device=device, dtype=dtype).zero_()
         """Shape ``[layers, pages + 1, page_tokens, kv_heads, head_dim]``."""
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype).zero_()
         """Likewise."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values, in all layers."""
+        return 2 * self.keys[:, 0, 0].numel() * self.keys.element_size()
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store one layer's keys and values, shape ``[t, kv_heads, head_dim]``, at the slots ``[t]``."""

@@ -47,7 +47,7 @@ def describe_gpu(device: torch.device, name: str | None) -> GPU:
     if device.type == "cpu":
         return _describe_cpu()
     properties = torch.cuda.get_device_properties(device)
-    known = name or _NAMES.get(properties.name)
+    known = name or known_gpu(device)
     if known is None:
         raise InputError(f"no datasheet is bundled for {properties.name}: name the nearest by --gpu, {', '.join(GPUS)}")
     return replace(
@@ -56,6 +56,11 @@ def describe_gpu(device: torch.device, name: str | None) -> GPU:
         memory_bytes=properties.total_memory,
         l2_bytes=properties.L2_cache_size,
     )
+
+
+def known_gpu(device: torch.device) -> str | None:
+    """The bundled datasheet of a GPU by the name that PyTorch has for it; None if there is none."""
+    return _NAMES.get(torch.cuda.get_device_name(device))
 
 
 def provenance(device: torch.device, date: str) -> Provenance:

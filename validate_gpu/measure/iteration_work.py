@@ -38,7 +38,7 @@ class IterationWork:
                 prefix_caching=False,
             ),
             1,
-            LiveOptions(device=str(device), seed=seed),
+            LiveOptions(device=str(device), seed=seed, threads=torch.get_num_threads()),
             Sequences(model.vocab, seed),
         )
         self._engine: DeviceEngine | None = None

@@ -15,6 +15,7 @@ from l4sim.kernels.flashinfer import CUDA_CORE_BLOCKS_PER_SM
 from l4sim.specs.model import Model
 from validate_gpu.live.attention import Attention, TorchAttention
 from validate_gpu.live.flashinfer_attention import (
+    KERNELS,
     FlashInferAttention,
     FlashInferBatchAttention,
     GraphDecodeAttention,
@@ -23,7 +24,7 @@ from validate_gpu.live.flashinfer_attention import (
 )
 from validate_gpu.measure.points import AttentionPoint
 
-_PATHS = {TENSOR_CORE: "tensor-cores", CUDA_CORE: "cuda-cores", BATCH: "batch-attention"}
+_PATHS = {kernel: path for path, kernel in KERNELS.items()}
 
 
 class Kernels(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from l4sim.specs.model import Model
+from validate_gpu.live.clock import seconds_of
 from validate_gpu.live.device import check_idle, load_flashinfer
 from validate_gpu.measure.attention_work import PAGE_TOKENS, AttentionWork
 from validate_gpu.measure.bench import Timers, TorchBench
@@ -114,7 +115,7 @@ def target_of(device: torch.device, model: Model, scale: Scale) -> tuple[Target,
 def timers(device: torch.device, sample_s: float) -> Timers:
     """A CPU has only the host's clock."""
     if device.type == "cpu":
-        host = HostTimer(_nothing, sample_s)
+        host = HostTimer(_nothing, sample_s, seconds_of(device))
         return Timers(host, host, host)
     return Timers(GraphTimer(device, sample_s), StreamTimer(device, sample_s), HostTimer(_synchronize_all, sample_s))
 

@@ -11,25 +11,26 @@ from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 
 from l4sim.errors import InputError
-from l4sim.experiment import Progress, Setup, plan, policy_for, sample_demand, tables
+from l4sim.experiment import Setup, plan, policy_for, sample_demand, tables
 from l4sim.policies.agent import FRONT_END
-from l4sim.policies.registry import Policy
-from l4sim.simulator import SimulationResult
+from l4sim.policies.l4.partition import Partition
 from l4sim.simulator.executor import ExecutionError
 from l4sim.simulator.migration import MigrationRules
 from l4sim.workload.trace import Trace
+from validate_gpu.decisions import Call, RecordingAgent, recording
 from validate_gpu.live.build import LiveOptions, describe_device
 from validate_gpu.live.device import open_device
-from validate_gpu.lockstep import LiveResult, stepwise
+from validate_gpu.lockstep import Told, stepwise
 from validate_gpu.realtime.clock import WallClock
 from validate_gpu.realtime.front_end import FrontEnd
 from validate_gpu.realtime.wire import Failed, Goodbye, Link, Lost, Ready, Start
 from validate_gpu.realtime.worker import WorkerSpec, run_worker
+from validate_gpu.records import LiveResult, LiveRun
 
 Socket: TypeAlias = "Connection[Any, Any]"
 
@@ -45,9 +46,10 @@ def realtime(
     options: LiveOptions,
     *,
     share_devices: bool = False,
-    progress: Progress | None = None,
+    repeats: int = 1,
+    told: Told | None = None,
 ) -> LiveResult:
-    """Replay the trace by the wall's clock under each policy in turn, with processes of its own.
+    """Replay the trace by the wall's clock under each policy in turn, with processes of its own; ``repeats`` times.
 
     ``share_devices``: let several instances share one device, and each other's time with it. A run that a worker fails
     keeps its finished requests; the others have failed, with the reason.
@@ -59,13 +61,14 @@ def realtime(
     setup = stepwise(setup)
     devices = device_groups(setup.options.instances, options.device, share_devices)
     planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
-    runs = []
-    for name in policies:
-        policy = policy_for(name, trace, setup, planned)
-        told = None if progress is None else functools.partial(progress, name)
-        result = _run(trace, policy, setup, replace(options, shared=share_devices), devices, told)
-        runs.append(tables(name, trace, result, policy, setup.options.instances))
-    return LiveResult(runs, {}, describe_device(open_device(options.device)))
+    runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
+    for _ in range(repeats):
+        for name in policies:
+            live = _run(name, trace, setup, planned, replace(options, shared=share_devices), devices)
+            runs[name].append(live)
+            if told is not None:
+                told(live)
+    return LiveResult(runs, {**describe_device(open_device(options.device)), "threads": options.threads})
 
 
 def device_groups(instances: int, device: str, share: bool) -> list[tuple[str, frozenset[int]]]:
@@ -89,14 +92,17 @@ def device_groups(instances: int, device: str, share: bool) -> list[tuple[str, f
 
 
 def _run(
+    name: str,
     trace: Trace,
-    policy: Policy,
     setup: Setup,
+    planned: Callable[[], Partition],
     options: LiveOptions,
     devices: Sequence[tuple[str, frozenset[int]]],
-    progress: Callable[[float, int], None] | None,
-) -> SimulationResult:
+) -> LiveRun:
     """One policy's run, on new processes."""
+    policy = policy_for(name, trace, setup, planned)
+    calls: list[Call] = []
+    recorded = recording(policy, calls)
     own, theirs = _sockets(len(devices))
     # A forked process could not use CUDA.
     context = get_context("spawn")
@@ -111,7 +117,7 @@ def _run(
                 options=replace(options, device=device),
                 seed=setup.options.seed,
                 cpus=cpus,
-                agent=policy.agents[number] if policy.agents else None,
+                agent=cast(RecordingAgent, recorded.agents[number]) if recorded.agents else None,
                 migration=MigrationRules(),
                 connections=theirs[number],
             )
@@ -126,7 +132,8 @@ def _run(
         epoch_s = time.monotonic() + _LEAD_S
         for link in links.values():
             link.send(Start(epoch_s))
-        return FrontEnd(trace, policy, setup.engine, links, WallClock(epoch_s), progress).run(inbox)
+        front_end = FrontEnd(trace, recorded, setup.engine, links, WallClock(epoch_s))
+        result = front_end.run(inbox)
     finally:
         for link in links.values():
             link.send(Goodbye())
@@ -136,6 +143,8 @@ def _run(
                 process.terminate()
         for link in links.values():
             link.close(_GOODBYE_S)
+    run = tables(name, trace, result, policy, setup.options.instances)
+    return LiveRun(run, front_end.executed, (), calls + front_end.agents_calls)
 
 
 def _sockets(instances: int) -> tuple[dict[int, Socket], list[dict[int, Socket]]]:

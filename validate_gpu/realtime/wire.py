@@ -8,6 +8,8 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from l4sim.engine.request import Request
+from validate_gpu.decisions import Call
+from validate_gpu.records import Iteration
 
 
 class Ready(NamedTuple):
@@ -75,6 +77,9 @@ class Records(NamedTuple):
     """Rows of the MIGRATIONS table, doubles."""
     kv_blocks_held: int
     messages_sent: int
+    executed: list[Iteration]
+    calls: list[Call]
+    """Of the instance's agent."""
 
 
 class Failed(NamedTuple):

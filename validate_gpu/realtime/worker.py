@@ -9,15 +9,12 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-import torch
-
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance, Outcome
 from l4sim.engine.request import Request
 from l4sim.errors import InputError
 from l4sim.policies.agent import (
     FRONT_END,
-    Agent,
     Crossed,
     Instruction,
     Joined,
@@ -37,6 +34,7 @@ from l4sim.simulator.executor import ExecutionError
 from l4sim.simulator.migration import MigrationRules
 from l4sim.simulator.server import Listener, Server
 from l4sim.specs.model import Model
+from validate_gpu.decisions import RecordingAgent
 from validate_gpu.live.build import LiveOptions, build_engine
 from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
@@ -75,7 +73,7 @@ class WorkerSpec:
     seed: int
     cpus: frozenset[int]
     """The CPUs that it may use."""
-    agent: Agent | None
+    agent: RecordingAgent | None
     migration: MigrationRules
     connections: Mapping[int, Connection[Any, Any]]
     """To the front end and to each peer, by address."""
@@ -84,7 +82,6 @@ class WorkerSpec:
 def run_worker(spec: WorkerSpec) -> None:
     """Serve until the front end wants nothing more; the process's main function."""
     os.sched_setaffinity(0, spec.cpus)
-    torch.set_num_threads(len(spec.cpus))
     inbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
     links = {peer: Link(connection, peer, inbox) for peer, connection in spec.connections.items()}
     front_end = links[FRONT_END]
@@ -124,7 +121,7 @@ class Worker(Listener):
         self._clock = clock
         self._messages_sent = 0
         self._stopping = False
-        executor = LiveExecutor([engine], first=spec.number)
+        self._executor = executor = LiveExecutor([engine], first=spec.number)
         instance = Instance(spec.engine, max_iterations=1, pool=executor.pool(spec.number))
         self._server = RealtimeServer(spec.number, instance, executor, clock, self, self._report)
         self._departures = Departures(
@@ -189,6 +186,8 @@ class Worker(Listener):
                 self._departures.rows.tobytes(),
                 pool.total - pool.free,
                 self._messages_sent,
+                self._executor.iterations,
+                [] if self._agent is None else self._agent.calls,
             ),
         )
 

@@ -98,7 +98,7 @@ def test_the_simulator_repeats_a_live_runs_schedule_from_its_recorded_times(asyn
     config = engine_config(kv_blocks=45, async_scheduling=async_scheduling)
     live = LiveExecutor([device_engine(config, 2)])
     measured = run(TRACE, live, config, boundary=40)
-    repeated = run(TRACE, RecordedExecutor(live.seconds), config, boundary=40)
+    repeated = run(TRACE, RecordedExecutor(live.iterations), config, boundary=40)
     assert measured.requests == repeated.requests
     assert measured.iterations == repeated.iterations
     # Rows hold NaN, which equals nothing: bytes do.
@@ -135,15 +135,35 @@ def test_an_aborted_migration_leaves_no_page_behind():
     assert [pool.pages_held for pool in engine.pools] == [0, 0]
 
 
-def test_measured_seconds_are_kept_by_instance():
+def test_every_iteration_is_kept_with_its_batch_and_its_seconds():
     config = engine_config()
     live = LiveExecutor([device_engine(config, 2)])
     result = run(TRACE, live, config)
     rows = iterations(result)
     for instance in (0, 1):
-        own = rows["instance"] == instance
-        assert len(live.seconds[instance]) == own.sum()
-        assert (rows["end_s"] - rows["start_s"])[own] == pytest.approx(live.seconds[instance])
+        own = {name: column[rows["instance"] == instance] for name, column in rows.items()}
+        kept = [iteration for iteration in live.iterations if iteration.instance == instance]
+        assert own["end_s"] - own["start_s"] == pytest.approx([iteration.seconds for iteration in kept])
+        # Copies, not views into the engine's buffer, which has moved on.
+        contexts = [iteration.batch.decode_context_tokens for iteration in kept]
+        assert own["decode_requests"].tolist() == [len(lengths) for lengths in contexts]
+        assert own["context_tokens"].tolist() == [lengths.sum() for lengths in contexts]
+        chunks = [sum(chunk.chunk_tokens for chunk in iteration.batch.prefills) for iteration in kept]
+        assert own["prefill_tokens"].tolist() == chunks
+
+
+def test_every_copy_is_kept_with_its_size():
+    config = engine_config()
+    live = ImposedTimes([device_engine(config, 2)])
+    result = run(TRACE, live, config, boundary=40)
+    # Those of migrations that were aborted are copies too.
+    assert len(live.copies) > 1
+    assert sum(copy.tokens for copy in live.copies) * KV_BYTES_PER_TOKEN == migrations(result)["copied_bytes"].sum()
+    for copy in live.copies:
+        assert (copy.source, copy.destination) == (0, 1)
+        # Two layers' keys and values of 2 heads of 64 floats.
+        assert copy.size_bytes == copy.tokens * 2 * 2 * 2 * 64 * 4
+        assert copy.seconds > 0
 
 
 def test_a_device_that_fails_ends_the_run_and_keeps_what_there_is():
@@ -165,7 +185,7 @@ def test_another_schedule_than_the_recorded_one_is_noticed():
     config = engine_config()
     live = LiveExecutor([device_engine(config, 2)])
     run(make_trace([0.0], [5], [3]), live, config)
-    result = run(make_trace([0.0], [5], [4]), RecordedExecutor(live.seconds), config)
+    result = run(make_trace([0.0], [5], [4]), RecordedExecutor(live.iterations), config)
     assert result.reasons == ("", "instance 0 runs more iterations than were recorded")
 
 

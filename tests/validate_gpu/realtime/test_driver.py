@@ -3,9 +3,11 @@ import os
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.experiment import policy_for
 from l4sim.simulator.executor import ExecutionError
 from tests.validate_gpu.live.small import make_trace
 from tests.validate_gpu.test_lockstep import setup
+from validate_gpu.decisions import Asked, replay
 from validate_gpu.live.build import LiveOptions
 from validate_gpu.realtime.driver import device_groups, realtime
 
@@ -36,19 +38,25 @@ def test_more_instances_than_devices_are_refused_unless_asked_for(monkeypatch):
 @pytest.mark.slow
 def test_processes_serve_a_trace_by_the_wall_clock():
     trace = make_trace([0.02 * n for n in range(12)], [40, 300, 7, 90] * 3, [30, 3, 60, 20] * 3)
-    live = realtime(trace, ["llumnix"], setup(instances=2), CPU, share_devices=True)
-    table = live.runs[0].requests
+    [live] = realtime(trace, ["llumnix"], setup(instances=2), CPU, share_devices=True).runs["llumnix"]
+    table = live.run.requests
     assert (table["status"] == "finished").all()
     assert table["arrival_s"].tolist() == trace.arrival_s.tolist()
     assert (table["ttft_s"] > 0).all()
     assert set(table["first_instance"]) == {0, 1}
-    iterations = live.runs[0].iterations
+    iterations = live.run.iterations
+    assert sorted(iterations["instance"]) == sorted(iteration.instance for iteration in live.iterations)
     for _, own in iterations.groupby("instance"):
         # One after the other, each as long as it took.
         assert (own["start_s"].to_numpy()[1:] >= own["end_s"].to_numpy()[:-1]).all()
         assert (own["end_s"] > own["start_s"]).all()
     decoded = (iterations["decode_requests"] * iterations["iterations"]).sum()
     assert decoded == (table["output_tokens"] - 1).sum()
+    # The front end's router and coordinator, and the agents in their processes.
+    found = replay(live.calls, policy_for("llumnix", trace, setup(instances=2), partition=None))
+    assert found.routed == 12
+    assert {call.address for call in live.calls if isinstance(call, Asked)} == {-1, 0, 1}
+    assert found.differing == 0, found.first_difference
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ class Worker:
                 request.last_token_s = request.arrival_s + 0.1
                 self.inbox.put((self.number, Ended(request)))
             case Stop():
-                self.inbox.put((self.number, Records(ROW, b"", 0, 3)))
+                self.inbox.put((self.number, Records(ROW, b"", 0, 3, [], [])))
 
 
 def replay(trace, policy, failures=(None, None)):

@@ -1,0 +1,170 @@
+"""Both sides of a validation put together."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from l4sim.experiment import Setup, plan, policy_for, sample_demand
+from l4sim.results.metrics import summarise
+from l4sim.results.run import Run
+from l4sim.workload.trace import Trace
+from validate_gpu.comparison.figures import Figure, Ranking, compare_figures, find_figure, rank
+from validate_gpu.comparison.iterations import ShapeError, errors_by_shape, iteration_table
+from validate_gpu.comparison.migrations import CopyBucket, MigrationFigures, copies_by_size, migration_figures
+from validate_gpu.decisions import Replay, replay
+from validate_gpu.lockstep import repeat, stepwise
+from validate_gpu.records import LiveResult, LiveRun
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Live runs and the simulation of the same requests; mappings are by policy."""
+
+    trace: Trace
+    setup: Setup
+    driver: str
+    """`lockstep` or `realtime`."""
+    live: LiveResult
+    predicted: Mapping[str, Run]
+    figures: Mapping[str, Sequence[Figure]]
+    rankings: Sequence[Ranking]
+    iterations: DataFrame
+    """As `iteration_table` makes it."""
+    shapes: Sequence[ShapeError]
+    replays: Mapping[str, Replay]
+    """Of all repeats together."""
+    schedules_equal: Mapping[str, bool]
+    """Whether a simulation with the live run's own seconds gives its tables; empty where the clock was the wall's."""
+    migrations: Mapping[str, tuple[MigrationFigures, MigrationFigures]]
+    """Measured and predicted."""
+    copies: Sequence[CopyBucket]
+
+    def error_pct(self, policy: str) -> float:
+        """Of a policy's mean E2E latency."""
+        return find_figure(self.figures[policy], "e2e_s", "mean").error_pct
+
+    def beyond(self, tolerance_pct: float) -> list[str]:
+        """Policies whose mean E2E latency is predicted worse than that, or of which requests failed."""
+        # Written so that NaN is beyond too.
+        return [
+            policy
+            for policy, runs in self.live.runs.items()
+            if not abs(self.error_pct(policy)) <= tolerance_pct or any(run.failed for run in runs)
+        ]
+
+    @property
+    def rankings_alike(self) -> tuple[int, int]:
+        """How many pairs of policies that the measurement tells apart are predicted in the same order, and of how
+        many."""
+        apart = [ranking for ranking in self.rankings if ranking.told_apart]
+        return sum(ranking.alike for ranking in apart), len(apart)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the tables."""
+        return {
+            "config": {**self.setup.describe(), "trace": trace_told(self.trace), "live": dict(self.live.device)},
+            "driver": self.driver,
+            "figures": {
+                policy: [
+                    {
+                        "metric": figure.metric,
+                        "statistic": figure.statistic,
+                        "measured": list(figure.measured),
+                        "predicted": figure.predicted,
+                        "error_pct": figure.error_pct,
+                        "noise_pct": figure.noise_pct,
+                    }
+                    for figure in figures
+                ]
+                for policy, figures in self.figures.items()
+            },
+            "rankings": [{**ranking._asdict(), "alike": ranking.alike} for ranking in self.rankings],
+            "iterations": [shape._asdict() for shape in self.shapes],
+            "decisions": dict(self.replays),
+            "schedules_equal": dict(self.schedules_equal),
+            "migrations": {
+                policy: {"measured": measured._asdict(), "predicted": predicted._asdict()}
+                for policy, (measured, predicted) in self.migrations.items()
+            },
+            "copies": [bucket._asdict() for bucket in self.copies],
+        }
+
+
+def compare_sides(
+    trace: Trace, setup: Setup, live: LiveResult, predicted: Mapping[str, Run], *, driver: str
+) -> Comparison:
+    """Hold live runs against simulated ones of the same trace, setup and policies."""
+    figures = {
+        policy: compare_figures([summarise(one.run) for one in runs], summarise(predicted[policy]))
+        for policy, runs in live.runs.items()
+    }
+    iterations = iteration_table(live, setup.cost)
+    block_bytes = setup.model.kv_bytes_per_token * setup.engine.block_tokens
+    copies = [copy for runs in live.runs.values() for one in runs for copy in one.copies]
+    return Comparison(
+        trace=trace,
+        setup=setup,
+        driver=driver,
+        live=live,
+        predicted=predicted,
+        figures=figures,
+        rankings=rank(figures),
+        iterations=iterations,
+        shapes=errors_by_shape(iterations),
+        replays=_replays(trace, setup, live),
+        schedules_equal={} if driver == "realtime" else _schedules(trace, setup, live),
+        migrations={
+            policy: (
+                migration_figures([one.run for one in runs], block_bytes),
+                migration_figures([predicted[policy]], block_bytes),
+            )
+            for policy, runs in live.runs.items()
+        },
+        copies=copies_by_size(copies, setup.engine.block_tokens),
+    )
+
+
+def trace_told(trace: Trace) -> dict[str, Any]:
+    """A trace by name, size and content."""
+    digest = hashlib.sha256()
+    for column in (trace.arrival_s, trace.prompt_tokens, trace.output_tokens, trace.after, trace.delay_s):
+        digest.update(column.tobytes())
+    return {"name": trace.name, "requests": len(trace), "sha256": digest.hexdigest()}
+
+
+def _replays(trace: Trace, setup: Setup, live: LiveResult) -> dict[str, Replay]:
+    setup = stepwise(setup)
+    planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
+    return {
+        policy: _sum([replay(one.calls, policy_for(policy, trace, setup, planned)) for one in runs])
+        for policy, runs in live.runs.items()
+    }
+
+
+def _sum(replays: Sequence[Replay]) -> Replay:
+    first = next((one.first_difference for one in replays if one.first_difference), "")
+    return Replay(
+        routed=sum(one.routed for one in replays),
+        stimuli=sum(one.stimuli for one in replays),
+        instructions=sum(one.instructions for one in replays),
+        differing=sum(one.differing for one in replays),
+        first_difference=first,
+    )
+
+
+def _schedules(trace: Trace, setup: Setup, live: LiveResult) -> dict[str, bool]:
+    return {policy: all(_repeats(trace, setup, one) for one in runs) for policy, runs in live.runs.items()}
+
+
+def _repeats(trace: Trace, setup: Setup, live: LiveRun) -> bool:
+    again = repeat(trace, setup, live)
+    return all(
+        getattr(live.run, table).equals(getattr(again, table)) for table in ("requests", "iterations", "migrations")
+    )

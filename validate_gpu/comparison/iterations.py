@@ -1,0 +1,164 @@
+"""Every live iteration beside the seconds that the cost model gives for its very batch, and the error by its shape."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.cost.model import CostModel
+from validate_gpu.records import Iteration, LiveResult, LiveRun
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Enough for a mean to mean something; rarer shapes are in the file.
+_LEAST_ITERATIONS = 10
+
+
+class ShapeError(NamedTuple):
+    """Iterations of one kind of batch."""
+
+    kind: str
+    shape: str
+    iterations: int
+    share_pct: float
+    """Of all iterations' measured seconds."""
+    measured_s: float
+    """Mean."""
+    predicted_s: float
+    """Mean."""
+    bias_pct: float
+    """Of the sum of seconds, (predicted - measured) / measured: what adds up over a request's life."""
+    mape_pct: float
+    """Mean absolute error of single iterations."""
+
+
+def iteration_table(live: LiveResult, cost: CostModel) -> DataFrame:
+    """One row per iteration that ended within its run.
+
+    Columns: ``policy``, ``repeat``, ``instance``, ``start_s`` (on the instance's clock), ``seconds``, ``predicted_s``,
+    ``decode_requests``, ``context_tokens`` and ``prefill_tokens`` (sums), and per request ``decode_context_tokens``,
+    ``prefill_chunk_tokens``, ``prefill_cached_tokens``.
+    """
+    from pandas import DataFrame
+
+    rows = [
+        _row(run.run.policy, repeat, start_s, iteration, cost)
+        for runs in live.runs.values()
+        for repeat, run in enumerate(runs)
+        for start_s, iteration in _ended(run)
+    ]
+    return DataFrame(rows, columns=list(_COLUMNS))
+
+
+_COLUMNS = {
+    "policy": "string",
+    "repeat": "int64",
+    "instance": "int64",
+    "start_s": "float64",
+    "seconds": "float64",
+    "predicted_s": "float64",
+    "decode_requests": "int64",
+    "context_tokens": "int64",
+    "prefill_tokens": "int64",
+    "decode_context_tokens": "list",
+    "prefill_chunk_tokens": "list",
+    "prefill_cached_tokens": "list",
+}
+
+
+def _ended(live: LiveRun) -> Iterator[tuple[float, Iteration]]:
+    """Iterations with their starts: an instance's rows are in the order in which it ran them."""
+    starts: defaultdict[int, list[float]] = defaultdict(list)
+    for instance, start_s in zip(live.run.iterations["instance"], live.run.iterations["start_s"], strict=True):
+        starts[int(instance)].append(float(start_s))
+    left = {instance: iter(own) for instance, own in starts.items()}
+    for iteration in live.iterations:
+        start_s = next(left.get(iteration.instance, iter(())), None)
+        if start_s is not None:
+            yield start_s, iteration
+
+
+def _row(policy: str, repeat: int, start_s: float, iteration: Iteration, cost: CostModel) -> tuple[Any, ...]:
+    batch = iteration.batch
+    contexts = batch.decode_context_tokens
+    chunks = [chunk.chunk_tokens for chunk in batch.prefills]
+    cached = [chunk.cached_tokens for chunk in batch.prefills]
+    return (
+        policy,
+        repeat,
+        iteration.instance,
+        start_s,
+        iteration.seconds,
+        cost.iteration_s(batch),
+        len(contexts),
+        batch.decode_context_sum,
+        sum(chunks),
+        contexts,
+        chunks,
+        cached,
+    )
+
+
+def write_iterations(table: DataFrame, path: Path) -> Path:
+    """Write the table as Parquet, its lists as lists."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "list": pa.list_(pa.int32())}
+    columns = [pa.array(table[name], type=types[kind]) for name, kind in _COLUMNS.items()]
+    pq.write_table(pa.Table.from_arrays(columns, names=list(_COLUMNS)), path, compression="zstd")
+    return path
+
+
+def errors_by_shape(table: DataFrame) -> list[ShapeError]:
+    """Errors over all iterations, over decodes alone by requests and by their context tokens, and by prompt tokens."""
+    prompts = table["prefill_tokens"].to_numpy() > 0
+    everything = np.ones(len(table), dtype=np.bool_)
+    groups = [
+        ("all", "", everything),
+        ("decodes alone", "", ~prompts),
+        ("with prompts", "", prompts),
+        *_buckets("decodes alone", "requests", table["decode_requests"].to_numpy(), ~prompts, base=2),
+        *_buckets("decodes alone", "context tokens", table["context_tokens"].to_numpy(), ~prompts, base=4),
+        *_buckets("with prompts", "prompt tokens", table["prefill_tokens"].to_numpy(), prompts, base=4),
+    ]
+    seconds, predicted_s = table["seconds"].to_numpy(), table["predicted_s"].to_numpy()
+    return [
+        _shape_error(kind, shape, seconds[mask], predicted_s[mask], seconds.sum())
+        for kind, shape, mask in groups
+        if mask.sum() >= (_LEAST_ITERATIONS if shape else 1)
+    ]
+
+
+def _shape_error(
+    kind: str, shape: str, seconds: NDArray[np.float64], predicted_s: NDArray[np.float64], all_s: float
+) -> ShapeError:
+    return ShapeError(
+        kind,
+        shape,
+        len(seconds),
+        100 * float(seconds.sum() / all_s),
+        float(seconds.mean()),
+        float(predicted_s.mean()),
+        100 * float(predicted_s.sum() / seconds.sum() - 1),
+        100 * float(np.abs(predicted_s / seconds - 1).mean()),
+    )
+
+
+def _buckets(
+    kind: str, what: str, sizes: NDArray[np.int64], among: NDArray[np.bool_], *, base: int
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Masks of the sizes from one power of ``base`` to below the next."""
+    largest = int(sizes[among].max(initial=0))
+    low = 1
+    while low <= largest:
+        high = low * base
+        told = f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
+        yield kind, f"{told} {what}", among & (sizes >= low) & (sizes < high)
+        low = high
