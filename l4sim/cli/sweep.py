@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 if TYPE_CHECKING:
     from l4sim.sweeps.result import SweepResult
     from l4sim.sweeps.runner import Progress as Ended
-
-
-class _Column(NamedTuple):
-    header: str
-    figure: str
-    scale: float
-
-
-_COLUMNS = (
-    _Column("TTFT\nP99\ns", "ttft_p99_s", 1),
-    _Column("TPOT\nP99\nms", "tpot_p99_s", 1e3),
-    _Column("norm.\nmean\nms", "normalized_latency_mean_s", 1e3),
-    _Column("output\ntokens\n/s", "throughput_tokens_per_s", 1),
-    _Column("in\nSLO\n%", "slo_attainment", 100),
-    _Column("good-\nput\n/s", "goodput_requests_per_s", 1),
-    _Column("USD\n/10⁶\ntokens", "usd_per_million_output_tokens", 1),
-)
 
 
 @click.command()
@@ -41,6 +23,7 @@ _COLUMNS = (
 @click.option("--search", type=click.Choice(["rate", "instances"]), help="Highest rate, or fewest instances, in --slo.")
 @click.option("--price", type=float, metavar="USD", help="Per GPU-hour, for the cost per million output tokens.")
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")
+@click.option("--html", is_flag=True, help="Write report.html, one file with everything, into --out.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")
 def sweep(
     spec: Path,
@@ -52,6 +35,7 @@ def sweep(
     search: str | None,
     price: float | None,
     plots: bool,
+    html: bool,
     as_json: bool,
 ) -> None:
     """Simulate every combination of the values in SPEC, or search for the capacity of each.
@@ -92,23 +76,28 @@ def sweep(
         )
     if len(result.failures) == len(result.points):
         raise InputError(f"{spec}: every point failed: {result.failures['error'].iloc[0]}")
-    if plots and search is None:
-        _draw(result, out)
+    written = ["sweep.parquet", "means.parquet", *(["capacity.parquet"] if search else [])]
+    if plots:
+        written += _draw(result, out)
+    if html:
+        written.append(result.to_html(out / "report.html").name)
     if as_json:
         _print_json(result)
     else:
         _print(result)
-    click.echo(f"{out}: sweep.parquet, means.parquet{'' if search is None else ', capacity.parquet'}", err=True)
+    click.echo(f"{out}: {', '.join(written)}", err=True)
 
 
-def _draw(result: SweepResult, out: Path) -> None:
+def _draw(result: SweepResult, out: Path) -> list[str]:
+    """Names of the pictures; if there are too many panels, none, which is told."""
     from l4sim.errors import InputError
-    from l4sim.results.plots.sweep import draw_sweep
+    from l4sim.results.plots.style import save_all
 
     try:
-        draw_sweep(result.means, result.plot.settings, out)
+        return [path.name for path in save_all(result.plot.figures(), out)]
     except InputError as error:
         click.echo(f"no pictures: {error}", err=True)
+        return []
 
 
 def _print_json(result: SweepResult) -> None:
@@ -127,10 +116,11 @@ def _print(result: SweepResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from l4sim.sweeps.told import COLUMNS, failures, figure_text, short_runs
+
     console = Console(highlight=False)
-    rows = result.means if result.capacity is None else result.capacity
-    settings = result.varied()
-    columns = [column for column in _COLUMNS if column.figure in rows]
+    rows, settings = result.told, result.varied()
+    columns = [column for column in COLUMNS if column.figure in rows]
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in settings:
         justify: Literal["left", "right"] = "left" if name == "policy" else "right"
@@ -139,34 +129,23 @@ def _print(result: SweepResult) -> None:
         table.add_column(column.header, justify="right", no_wrap=True)
     for row in rows.to_dict("records"):
         table.add_row(
-            *(escape(_setting(row[name])) for name in settings), *(_figure(row, column) for column in columns)
+            *(escape(_setting(row[name])) for name in settings),
+            *("\n".join(filter(None, figure_text(row, column))) for column in columns),
         )
     console.print(table)
     if "seeds" in rows and rows["seeds"].max() > 1:
         console.print("±: half the 95 % confidence interval of the mean over seeds")
-    if result.capacity is not None and "error" in rows:
-        for row in rows[rows["error"].fillna("") != ""].to_dict("records"):
-            console.print(f"{row['policy']}: {escape(row['error'])}", style="red", soft_wrap=True)
-    failures = result.failures
-    console.print(f"{len(result.points) - len(failures)} points done, {len(failures)} failed")
-    for error, failed in failures.groupby("error", sort=False):
-        console.print(f"failed, {len(failed)} points: {escape(str(error))}", style="red", soft_wrap=True)
+    console.print(f"{len(result.points) - len(result.failures)} points done, {len(result.failures)} failed")
+    for style, lines in (("red", failures(result)), ("yellow", short_runs(result))):
+        for line in lines:
+            console.print(escape(line), style=style, soft_wrap=True)
 
 
 def _setting(value: Any) -> str:
+    from l4sim.sweeps.told import setting_text
+
     # Wrapped at hyphens, so that the table fits 80 columns.
-    return f"{value:.4g}" if isinstance(value, float) else "\n".join(wrap(str(value), 12))
-
-
-def _figure(row: Mapping[Any, Any], column: _Column) -> str:
-    from l4sim.results.report import precise
-
-    half = row.get(f"{column.figure}_ci95", float("nan"))
-    text = precise(column.scale * row[column.figure])
-    if half != half:
-        return text
-    decimals = len(text.partition(".")[2])
-    return f"{text}\n±{column.scale * half:,.{decimals}f}"
+    return "\n".join(wrap(setting_text(value), 12))
 
 
 class _Bar:

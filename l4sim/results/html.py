@@ -1,85 +1,80 @@
-"""A comparison as one file: the question, the answer, and how far it can be trusted."""
+"""Reports as one file: pages, tables, pictures, and how far a profile can be trusted."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l4sim import __version__
-from l4sim.results.plots import figures
-from l4sim.results.plots.style import png
-from l4sim.results.report import change, deaths, heading, precise, unfinished, verdict
 from l4sim.results.write import unwritable
 
 if TYPE_CHECKING:
-    from l4sim.cost.profile import Profile
-    from l4sim.experiment import Setup
-    from l4sim.policies.l4.plan import Stage
-    from l4sim.results.result import Result
-    from l4sim.results.run import Run
+    from matplotlib.figure import Figure
 
-# Row title, metric and statistic of the summary, scale.
-_ROWS: tuple[tuple[str, str, str, float], ...] = (
-    ("output tokens/s", "throughput_tokens_per_s", "", 1),
-    ("TTFT mean (s)", "ttft_s", "mean", 1),
-    ("TTFT P99 (s)", "ttft_s", "p99", 1),
-    ("TPOT mean (ms)", "tpot_s", "mean", 1e3),
-    ("TPOT P99 (ms)", "tpot_s", "p99", 1e3),
-    ("E2E mean (s)", "e2e_s", "mean", 1),
-    ("E2E P99 (s)", "e2e_s", "p99", 1),
-    ("E2E / output tokens, mean (ms)", "normalized_latency_s", "mean", 1e3),
-    ("E2E / output tokens, P99 (ms)", "normalized_latency_s", "p99", 1e3),
-)
-_CAPTIONS = {
-    "latency_cdf": "How many requests finish within a latency",
-    "latency_by_length": "Latency by context length",
-    "instances": "Batch size and KV cache use of every instance over time",
-    "queue": "Waiting requests over time",
-    "heterogeneity": "How mixed the lengths within each instance's batches are: what L4 reduces",
-    "plan": "Stages over time, and migrations",
-}
+    from l4sim.cost.profile import Profile
+
+Cell = str | tuple[str, str]
+"""A table's cell: a text, or a text and a remark in smaller letters."""
+
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 920px; margin: 2em auto; padding: 0 1em; color: #222 }
-h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; font-size: 14px } th, td { padding: 2px 12px 2px 0; text-align: right }
-th:first-child, td:first-child { text-align: left } tr { border-bottom: 1px solid #eee }
-.plain td, .plain th { text-align: left; vertical-align: top } .answer { font-size: 1.1em; font-weight: 600 }
-.warning { color: #b00020 } small { color: #666 } figure { margin: 1.5em 0 } img { max-width: 100% }
+:root { color-scheme: light dark; --ink: #222; --faint: #666; --line: #ddd; --ground: #fff; --warning: #b00020 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ddd; --faint: #999; --line: #444; --ground: #181818; --warning: #ff8a80 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 930px; margin: 2em auto; padding: 0 1em;
+  color: var(--ink); background: var(--ground) }
+h1 { font-size: 1.4em; line-height: 1.3 } .answer { font-size: 1.1em; font-weight: 600 }
+h2 { font-size: 1.15em; margin-top: 2.2em; border-bottom: 1px solid var(--line) }
+nav { font-size: 14px } nav a { margin-right: 1.2em; color: inherit }
+.wide { overflow-x: auto }
+table { border-collapse: separate; border-spacing: 0; margin: 0.5em 0;
+  font-size: 14px; font-variant-numeric: tabular-nums }
+th, td { padding: 3px 14px 3px 0; text-align: right; vertical-align: top; white-space: nowrap;
+  border-bottom: 1px solid var(--line) }
+th { vertical-align: bottom; white-space: normal } .stacked small { display: block }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--ground) }
+.plain th, .plain td { text-align: left; white-space: normal; overflow-wrap: anywhere }
+.plain td:first-child { white-space: nowrap }
+.warning { color: var(--warning) } small, figcaption { color: var(--faint); font-size: 13px }
+figure { margin: 1.5em 0 } summary { cursor: pointer }
+img { max-width: 100%; height: auto; box-sizing: border-box; background: #fff; border-radius: 4px }
+@media (max-width: 600px) {
+  td:first-child, .plain td:first-child { white-space: normal } th, td { padding-right: 9px }
+}
+@media print { nav { display: none } body { max-width: none } figure, tr { break-inside: avoid } }
 """
 
 
-def write_report(path: Path, result: Result) -> Path:
-    """Write the comparison as one HTML file that needs no other: images are inside. The same result, the same bytes.
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page under a heading of its own, as HTML."""
+
+    heading: str
+    parts: tuple[str, ...]
+
+
+def write_page(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
+    """Write one HTML file that needs no other: ``lead`` below the title, links to the sections, the sections.
 
     Raises:
         InputError: it cannot be written.
     """
-    title = heading(result.trace, result.setup)
-    policies = ", ".join(run.policy for run in result.runs)
-    sections = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>How do these policies serve this traffic on these instances: {escape(policies)}?</p>",
-        f'<p class="answer">{escape(verdict(result.summaries))}</p>' if len(result.runs) > 1 else "",
-        *(f'<p class="warning">{escape(line)}</p>' for line in unfinished(result.summaries)),
-        *(f'<p class="warning">{escape(line)}</p>' for line in deaths(result.setup.failures, result.summaries)),
-        *(f'<p class="warning">{escape(line)}</p>' for line in result.trace.warnings),
-        "<h2>Figures</h2>",
-        _comparison(result.summaries),
-        *_pictures(result.runs),
-        *_plans(result.runs),
-        "<h2>How far the figures can be trusted</h2>",
-        *_profile(result.setup.profile, result.setup.options.kernel or result.setup.profile.default_kernel),
-        "<h2>Configuration</h2>",
-        _configuration(result.setup),
-        f"<p><small>l4sim {__version__}</small></p>",
-    ]
+    shown = [section for section in sections if any(section.parts)]
+    links = "".join(f'<a href="#s{number}">{escape(each.heading)}</a>' for number, each in enumerate(shown))
+    body = [f"<h1>{escape(title)}</h1>", *lead, f"<nav>{links}</nav>"]
+    for number, section in enumerate(shown):
+        body += [f'<h2 id="s{number}">{escape(section.heading)}</h2>', *section.parts]
+    body.append(f"<p><small>l4sim {__version__}</small></p>")
     text = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(filter(None, sections)) + "\n</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(filter(None, body))
+        + "\n</body></html>\n"
     )
     try:
         path.write_text(text, encoding="utf-8")
@@ -88,55 +83,52 @@ def write_report(path: Path, result: Result) -> Path:
     return path
 
 
-def _comparison(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Figures as rows, policies as columns; behind each figure its change against the first policy."""
-    header = ["", *(str(summary["policy"]) for summary in summaries)]
-    counts = [f"{summary['requests']['finished']:,} of {summary['requests']['total']:,}" for summary in summaries]
-    rows = [["requests finished", *counts]]
-    for name, metric, statistic, scale in _ROWS:
-        values = [float(summary[metric][statistic] if statistic else summary[metric]) for summary in summaries]
-        changes = ["", *(f" ({change(value, values[0])})" for value in values[1:])]
-        rows.append([name, *(precise(scale * value) + text for value, text in zip(values, changes, strict=True))])
-    rows.append(["migrations done", *(f"{summary['migrations']['done']:,}" for summary in summaries)])
-    rows.append(["preemptions", *(f"{summary['preemptions']:,}" for summary in summaries)])
-    return _table(header, rows) + (
-        f"<p><small>In brackets: change against {escape(str(summaries[0]['policy']))}.</small></p>"
-        if len(summaries) > 1
-        else ""
+def paragraph(text: str, style: str = "") -> str:
+    """A paragraph of plain text; ``style`` is ``answer`` or ``warning``."""
+    # A number and its percent sign stay on one line.
+    told = escape(text).replace(" %", "&nbsp;%")
+    return f'<p class="{style}">{told}</p>' if style else f"<p>{told}</p>"
+
+
+def remark(text: str) -> str:
+    """A paragraph in small letters."""
+    return f"<p><small>{escape(text)}</small></p>"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Cell]], style: str = "") -> str:
+    """A table whose first column stays in view; ``style`` is ``plain`` for one of texts, ``stacked`` for remarks
+    below their texts.
+    """
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return (
+        f'<div class="wide"><table class="{style}"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
     )
 
 
-def _pictures(runs: Sequence[Run]) -> Iterator[str]:
-    for name, figure in figures(runs):
-        if figure is not None:
-            image = b64encode(png(figure)).decode("ascii")
-            caption = escape(_CAPTIONS[name])
-            yield (
-                f'<figure><img alt="{caption}" src="data:image/png;base64,{image}">'
-                f"<figcaption><small>{caption}</small></figcaption></figure>"
-            )
+def folded(summary: str, inside: str) -> str:
+    """What is only shown when asked for."""
+    return f"<details><summary>{escape(summary)}</summary>\n{inside}</details>"
 
 
-def _plans(runs: Sequence[Run]) -> Iterator[str]:
-    for run in runs:
-        if run.plan is not None:
-            yield f"<h2>The plan of {escape(run.policy)}</h2>"
-            yield _table(("stage", "context length (tokens)", "instances"), _stages(run.plan))
+def picture(figure: Figure, caption: str) -> str:
+    """A figure as PNG inside the page."""
+    from l4sim.results.plots.style import png
+
+    image = b64encode(png(figure)).decode("ascii")
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{image}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
-def _stages(plan: Iterable[Stage]) -> list[Sequence[str]]:
-    return [
-        (str(number), f"{stage.lo_tokens:,} to {stage.hi_tokens:,}", ", ".join(map(str, stage.instances)))
-        for number, stage in enumerate(plan)
-    ]
-
-
-def _profile(profile: Profile, kernel: str) -> Iterator[str]:
+def profile_parts(profile: Profile, kernel: str) -> Iterator[str]:
+    """What a profile's seconds come from, its errors on held-out points, and what of it was not measured."""
     basis = profile.kernel_basis(kernel)
-    warning = "" if basis == "measured" else ' class="warning"'
+    style = "" if basis == "measured" else ' class="warning"'
     yield (
         f"<p>Seconds come from the profile <b>{escape(profile.name)}</b>, attention kernel {escape(kernel)}: "
-        f"<span{warning}>{escape(basis)}</span>. Its errors below are on points that the fit did not see; the errors "
+        f"<span{style}>{escape(basis)}</span>. Its errors below are on points that the fit did not see; the errors "
         "of simulated latencies are not the same thing.</p>"
     )
     errors = {
@@ -146,31 +138,37 @@ def _profile(profile: Profile, kernel: str) -> Iterator[str]:
     measured = {name: found for name, found in errors.items() if found}
     for columns in dict.fromkeys(tuple(found) for found in measured.values()):
         rows = [
-            (name, *(f"{value:g}" for value in found.values()))
+            (name, *(f"{value:,.10g}" for value in found.values()))
             for name, found in measured.items()
             if tuple(found) == columns
         ]
-        yield _table(("operator", *columns), rows)
+        yield table(("operator", *map(_error_name, columns)), rows)
     missing = [name for name, found in errors.items() if not found]
     if not profile.kernels[kernel].errors:
         missing.insert(0, "attention")
     if missing:
-        yield f'<p class="warning">Not measured: {escape(", ".join(missing))}.</p>'
+        yield paragraph(f"Not measured: {', '.join(missing)}.", "warning")
     provenance = profile.provenance
     told = [(field.name, getattr(provenance, field.name) or "not known") for field in fields(provenance)]
     sources = [*profile.sources.items(), (f"attention, {kernel}", profile.kernels[kernel].source)]
-    yield _table(("profile", ""), [*told, *sources, ("sha256", profile.content_hash)], "plain")
+    rows = [*told, *sources, ("sha256", profile.content_hash)]
+    yield folded("Where the profile comes from", table(("profile", ""), rows, "plain"))
 
 
-def _configuration(setup: Setup) -> str:
-    groups = (("", setup.options), ("engine: ", setup.engine), ("model: ", setup.model))
-    rows = [
-        (prefix + field.name, str(getattr(group, field.name))) for prefix, group in groups for field in fields(group)
-    ]
-    return _table(("setting", "value"), rows, "plain")
+def setting_rows(prefix: str, group: Any) -> list[tuple[str, str]]:
+    """A dataclass's fields and values as rows of a table."""
+    return [(prefix + field.name, str(getattr(group, field.name))) for field in fields(group)]
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f'<table class="{style}"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return escape(cell)
+    text, remark = cell
+    return f"{escape(text)} <small>{escape(remark)}</small>" if remark else escape(text)
+
+
+def _error_name(column: str) -> str:
+    """``mape_pct`` as ``MAPE (%)``."""
+    name, percent, _ = column.partition("_pct")
+    words = name.upper() if name in ("mape", "p90") else name.replace("_", " ")
+    return f"{words} (%)" if percent else words

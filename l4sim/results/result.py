@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l4sim.errors import InputError
 from l4sim.results.metrics import summarise
+from l4sim.results.plots.show import shown_axes
 from l4sim.results.report import heading, precise, unfinished, verdict
 from l4sim.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
     from l4sim.experiment import Setup
@@ -92,9 +91,9 @@ class Result:
         Raises:
             InputError: it cannot be written.
         """
-        from l4sim.results.html import write_report
+        from l4sim.results.run_report import write_report
 
-        return write_report(Path(path), self)
+        return write_report(Path(path), self.trace, self.setup, self.runs, self.summaries)
 
     def __repr__(self) -> str:
         return f"{heading(self.trace, self.setup)}\n{self.table.T.to_string(float_format=precise)}"
@@ -150,27 +149,6 @@ class Plots:
         from l4sim.results.plots.plan import plan_and_migrations
 
         return shown_axes(lambda: plan_and_migrations(self.runs), "no policy has a plan or migrations")
-
-
-def shown_axes(draw: Callable[[], Figure | None], nothing: str) -> list[Axes]:
-    """The axes of a figure, which pyplot shows at the end of a notebook's cell, or at ``pyplot.show()``.
-
-    Raises:
-        InputError: there is no figure; ``nothing`` says why.
-    """
-    import matplotlib as mpl
-    from matplotlib import pyplot
-
-    from l4sim.results.plots.style import RC
-
-    with mpl.rc_context(RC):
-        figure = draw()
-        if figure is None:
-            raise InputError(f"nothing to draw: {nothing}")
-    # Outside the context, which would end a notebook's interactive mode: that begins with the first figure. (Handing an
-    # existing figure to pyplot is new in matplotlib 3.11.)
-    pyplot.figure(figure)
-    return figure.axes
 
 
 def _concatenated(frames: Sequence[DataFrame]) -> DataFrame:

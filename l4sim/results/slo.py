@@ -15,6 +15,14 @@ SCALES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 DEFAULT_ATTAINMENT = 0.9
 
 _METRICS = {name.removesuffix("_s"): name for name in LATENCIES}
+_TOLD = {
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "max_itl_s": "longest ITL",
+    "e2e_s": "E2E",
+    "queue_s": "queue time",
+    "normalized_latency_s": "normalized latency",
+}
 _STATISTICS = ("mean", *(f"p{percent}" for percent in PERCENTILES), "max")
 _PER_REQUEST = ("ttft", "tpot")
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
@@ -45,6 +53,23 @@ class SLO:
     """Share of all requests, for ``ttft_s`` and ``tpot_s``."""
     text: str
     """As it was given."""
+
+    @property
+    def requests_told(self) -> str:
+        """The limits on each request in words, such as ``TTFT ≤ 2 s and TPOT ≤ 50 ms``; empty if there are none."""
+        given = (("TTFT", self.ttft_s), ("TPOT", self.tpot_s))
+        return " and ".join(f"{name} ≤ {_time(limit_s)}" for name, limit_s in given if limit_s is not None)
+
+    @property
+    def told(self) -> str:
+        """All of it in words, such as ``P99 TTFT ≤ 2 s, TPOT ≤ 50 ms for 90 % of requests``."""
+        parts = [
+            f"{limit.statistic.replace('p', 'P')} {_TOLD[limit.metric]} ≤ {_time(limit.limit_s)}"
+            for limit in self.limits
+        ]
+        if self.requests_told:
+            parts.append(f"{self.requests_told} for {100 * self.attainment:g} % of requests")
+        return ", ".join(parts)
 
     def judge(self, run: Run, summary: dict[str, Any]) -> dict[str, Any]:
         """How a run stands to the SLO: whether it is met, and where limits are per request, attainment and goodput.
@@ -127,6 +152,10 @@ def _number(value: str) -> float:
         return float(value)
     except ValueError:
         return 0.0
+
+
+def _time(seconds: float) -> str:
+    return f"{1e3 * seconds:.4g} ms" if seconds < 1 else f"{seconds:.10g} s"
 
 
 def _scaled(limit_s: float | None, scale: float) -> float | None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l4sim.results.result import shown_axes
-from l4sim.sweeps.points import is_setting
+from l4sim.results.plots.show import shown_axes
+from l4sim.sweeps.points import Value, is_setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame
+    from matplotlib.figure import Figure
+    from pandas import DataFrame, Series
+
+    from l4sim.results.slo import SLO
+
+_SEARCHED = {"rate": "rate_per_s", "instances": "instances"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +34,17 @@ class SweepResult:
     capacity: DataFrame | None
     """After a search, one row per combination: what was found and the figures there (see
     `l4sim.sweeps.capacity.search_capacity`)."""
-    settings: tuple[str, ...]
-    """The columns that are settings."""
+    axes: Mapping[str, Sequence[Value]]
+    """The grid: every key that was given, with its values."""
+    slo: SLO | None
+    search: str | None
+    """What was searched for: ``rate`` or ``instances``."""
+    price_usd_per_gpu_hour: float | None
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The columns that are settings."""
+        return tuple(name for name in self.points.columns if is_setting(name))
 
     @property
     def failures(self) -> DataFrame:
@@ -37,8 +54,18 @@ class SweepResult:
 
     @property
     def plot(self) -> SweepPlots:
-        """Pictures: ``result.plot.latency()``, ``goodput()``, ``attainment()``."""
-        return SweepPlots(self.means, tuple(name for name in self.settings if name != "seed"))
+        """Pictures: ``result.plot.latency()``, ``goodput()``, ``attainment()``; after a search ``capacity()``."""
+        return SweepPlots(self)
+
+    def to_html(self, path: str | PathLike[str]) -> Path:
+        """Write one self-contained file that tells the whole sweep.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        from l4sim.sweeps.report import write_report
+
+        return write_report(Path(path), self)
 
     def _repr_html_(self) -> str:
         """The capacity, or the means of the settings that vary and the main figures, as a table."""
@@ -46,14 +73,32 @@ class SweepResult:
 
     def brief(self) -> DataFrame:
         """What varied, and the main figures: of the capacity after a search, else of the means."""
-        table = self.means if self.capacity is None else self.capacity
+        table = self.told
         return table[[*self.varied(), *(name for name in _BRIEF if name in table.columns)]]
 
     def varied(self) -> list[str]:
-        """The settings that differ between the rows of the capacity, or of the means; the policy always."""
-        table = self.means if self.capacity is None else self.capacity
+        """The settings that differ between the rows of the capacity, or of the means; always the policy and what was
+        searched for.
+        """
+        table, always = self.told, ("policy", self.searched)
         settings = [name for name in table.columns if is_setting(name)]
-        return [name for name in settings if name == "policy" or table[name].nunique(dropna=False) > 1]
+        return [name for name in settings if name in always or table[name].nunique(dropna=False) > 1]
+
+    @property
+    def searched(self) -> str | None:
+        """The column of the capacity that a search has found."""
+        return None if self.search is None else _SEARCHED[self.search]
+
+    @property
+    def found(self) -> Series[bool]:
+        """Which rows of `told` have figures; one of the capacity that has none, or no bound, says why as ``error``."""
+        errors = self.told.get("error")
+        return self.told["policy"].notna() if errors is None else errors.fillna("") == ""
+
+    @property
+    def told(self) -> DataFrame:
+        """The frame that answers the question: the capacity after a search, else the means."""
+        return self.means if self.capacity is None else self.capacity
 
 
 _BRIEF = (
@@ -78,25 +123,60 @@ _BRIEF = (
 class SweepPlots:
     """Pictures of a sweep, each as its matplotlib axes. Every method raises InputError if there is nothing to show."""
 
-    means: DataFrame
-    settings: tuple[str, ...]
+    result: SweepResult
 
     def latency(self) -> list[Axes]:
         """Mean normalized latency and P99 TTFT against the rate, or whatever number was varied."""
-        from l4sim.results.plots.sweep import latency_against_load
-
-        return shown_axes(lambda: latency_against_load(self.means, self.settings), "no number was varied")
+        return self._shown("latency", "no number was varied, or a search chose them")
 
     def goodput(self) -> list[Axes]:
         """Requests per second within the SLO against the rate, or whatever number was varied."""
-        from l4sim.results.plots.sweep import goodput_against_load
-
-        return shown_axes(
-            lambda: goodput_against_load(self.means, self.settings), "no number was varied, or no SLO on requests given"
-        )
+        return self._shown("goodput", "no number was varied, no SLO on requests given, or a search chose the rates")
 
     def attainment(self) -> list[Axes]:
         """Share of requests within a multiple of the SLO, against the multiple."""
-        from l4sim.results.plots.sweep import attainment_against_scale
+        return self._shown("slo_attainment", "no SLO on requests was given, or a search chose the rates")
 
-        return shown_axes(lambda: attainment_against_scale(self.means, self.settings), "no SLO on requests was given")
+    def capacity(self) -> list[Axes]:
+        """The highest rate, or the fewest instances, of every policy within the SLO."""
+        return self._shown("capacity", "no capacity was searched for")
+
+    def figures(self) -> Iterator[tuple[str, Figure | None]]:
+        """Every picture by its name, None where the sweep has nothing for it.
+
+        Raises:
+            InputError: more combinations than panels.
+        """
+        import matplotlib as mpl
+
+        from l4sim.results.plots.style import RC
+
+        for name in _PICTURES:
+            with mpl.rc_context(RC):
+                figure = self._figure(name)
+            yield name, figure
+
+    def _shown(self, name: str, nothing: str) -> list[Axes]:
+        return shown_axes(lambda: self._figure(name), nothing)
+
+    def _figure(self, name: str) -> Figure | None:
+        from l4sim.results.plots.capacity import capacity_by_policy
+        from l4sim.results.plots.sweep import attainment_against_scale, goodput_against_load, latency_against_load
+
+        result, slo = self.result, self.result.slo
+        settings = tuple(setting for setting in result.settings if setting != "seed")
+        if name == "capacity":
+            if result.capacity is None or result.searched is None or slo is None:
+                return None
+            return capacity_by_policy(result.capacity, settings, result.searched, slo)
+        if result.capacity is not None:
+            return None
+        if name == "latency":
+            return latency_against_load(result.means, settings)
+        if slo is None:
+            return None
+        draw = goodput_against_load if name == "goodput" else attainment_against_scale
+        return draw(result.means, settings, slo)
+
+
+_PICTURES = ("latency", "goodput", "slo_attainment", "capacity")

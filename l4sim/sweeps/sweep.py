@@ -15,7 +15,7 @@ from l4sim.results.write import unwritable, write_json
 from l4sim.sweeps.capacity import search_capacity
 from l4sim.sweeps.executors import executor_by_name
 from l4sim.sweeps.grid import expand, grid_axes
-from l4sim.sweeps.points import Point, Row, is_setting
+from l4sim.sweeps.points import Point, Row
 from l4sim.sweeps.processes import Processes
 from l4sim.sweeps.result import SweepResult
 from l4sim.sweeps.runner import Report, run_points
@@ -53,8 +53,7 @@ def run_sweep(
         raise InputError(f"a search for {search} needs an SLO, such as ttft_p99=2s,tpot_p99=50ms")
     if price_usd_per_gpu_hour is not None and not price_usd_per_gpu_hour > 0:
         raise InputError(f"the price per GPU-hour must be above 0 USD, not {price_usd_per_gpu_hour}")
-    if slo is not None:
-        parse_slo(slo)
+    limits = None if slo is None else parse_slo(slo)
     axes = grid_axes(grid, where)
     store = Store(out)
     rows: list[Row] = []
@@ -72,7 +71,7 @@ def run_sweep(
         else:
             capacity = search_capacity(axes, search, run, slo=slo or "", price_usd_per_gpu_hour=price_usd_per_gpu_hour)
     table = table_of(rows)
-    result = SweepResult(table, over_seeds(table), capacity, tuple(name for name in table.columns if is_setting(name)))
+    result = SweepResult(table, over_seeds(table), capacity, axes, limits, search, price_usd_per_gpu_hour)
     config = {
         "l4sim": __version__,
         "axes": axes,

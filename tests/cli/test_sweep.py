@@ -74,12 +74,28 @@ def test_json_is_alone_on_stdout(capsys, spec, tmp_path):
 
 def test_a_search_prints_each_policys_capacity(capsys, spec, tmp_path):
     spec.write_text(GRID.replace("rate: [2, 8]\n", "").replace("seeds: [0, 1]\n", ""))
-    options = ["--slo", "e2e_p99=200ms", "--search", "rate", "--json"]
+    options = ["--slo", "ttft_p99=0.8ms", "--search", "rate", "--json"]
     code, text, _ = run(capsys, "sweep", str(spec), "--out", str(tmp_path / "out"), *options)
     assert code == 0
     found = json.loads(text)["capacity"]
     assert [row["policy"] for row in found] == ["round-robin", "l4"]
-    assert all(row["rate_per_s"] > 0 and row["e2e_p99_s"] <= 0.2 for row in found)
+    assert all(row["rate_per_s"] > 0 and row["ttft_p99_s"] <= 0.0008 for row in found)
+
+
+def test_a_search_draws_the_capacities_and_a_report_holds_them(capsys, spec, tmp_path):
+    spec.write_text(GRID.replace("rate: [2, 8]\n", "").replace("seeds: [0, 1]\n", ""))
+    out = tmp_path / "out"
+    code, text, err = run(
+        capsys, "sweep", str(spec), "--out", str(out), "--slo", "ttft_p99=0.8ms", "--search", "rate", "--html"
+    )
+    assert code == 0
+    assert "rate_" in text
+    assert "capacity.png, report.html" in err
+    assert {path.name for path in out.iterdir()} == {
+        "points",
+        *("config.json", "sweep.parquet", "means.parquet", "capacity.parquet", "capacity.png", "report.html"),
+    }
+    assert "What is the highest arrival rate" in (out / "report.html").read_text()
 
 
 def test_failed_points_are_counted_with_their_errors_and_the_rest_is_done(capsys, spec, tmp_path):

@@ -1,95 +1,37 @@
-"""The report as one file."""
+"""What pages are made of."""
 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
-from html.parser import HTMLParser
 
-import pytest
-
-import l4sim
-from l4sim.errors import InputError
-
-VOID = {"meta", "img"}
+from l4sim.results.html import Section, folded, paragraph, remark, table, write_page
 
 
-class Balanced(HTMLParser):
-    """Raises unless every element that opens is closed in turn."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+def test_whatever_is_told_is_text():
+    assert paragraph("a < b & c") == "<p>a &lt; b &amp; c</p>"
+    assert "&lt;i&gt;" in table(("<i>",), [["x"]])
+    assert "&lt;i&gt;" in table(("x",), [[("1", "<i>")]])
+    assert "&lt;i&gt;" in folded("<i>", "")
+    assert "&lt;i&gt;" in remark("<i>")
 
 
-@pytest.fixture(scope="module")
-def result():
-    trace = l4sim.synthesize("chat", rate_per_s=4, requests=100, max_model_len=16_384)
-    return l4sim.compare(trace, ["round-robin", "l4"], l4sim.Cluster(instances=3, max_model_len=8192))
+def test_a_number_keeps_its_percent_sign_on_its_line():
+    assert paragraph("by 12 %", "answer") == '<p class="answer">by 12&nbsp;%</p>'
 
 
-@pytest.fixture(scope="module")
-def report(result, tmp_path_factory):
-    return result.to_html(tmp_path_factory.mktemp("report") / "report.html").read_text()
+def test_a_remark_is_small_and_an_empty_one_is_none():
+    body = table(("a", "b"), [[("1", "±2"), ("3", "")]])
+    assert "<td>1 <small>±2</small></td><td>3</td>" in body
 
 
-def test_it_is_well_formed_and_needs_no_other_file(report):
-    parser = Balanced()
-    parser.feed(report)
-    assert parser.open == []
-    assert re.findall(r'(?:src|href)="(?!data:)', report) == []
-    assert "url(" not in report
+def test_sections_without_parts_are_neither_shown_nor_linked(tmp_path):
+    sections = [Section("Full", (paragraph("x"),)), Section("Empty", ()), Section("Blank", ("",))]
+    text = write_page(tmp_path / "page.html", "Title", [], sections).read_text()
+    assert re.findall(r"<h2[^>]*>([^<]*)", text) == ["Full"]
+    assert re.findall(r'<a href="#s0">([^<]*)', text) == ["Full"]
 
 
-def test_images_are_inside(report):
-    images = re.findall(r'src="data:image/png;base64,([^"]+)"', report)
-    assert len(images) == 6
-    assert all(b64decode(image).startswith(b"\x89PNG") for image in images)
-
-
-def test_it_tells_question_answer_and_what_did_not_finish(report, result):
-    assert "100 requests of chat on 3 instances of llama-3.1-8b" in report
-    assert result.verdict in report
-    rejected = result.summaries[0]["requests"]["rejected"]
-    assert f"{rejected} rejected" in report
-
-
-def test_figures_and_the_plan_are_in_tables(report, result):
-    assert f"<td>{result.summaries[0]['requests']['finished']} of 100</td>" in report
-    assert "The plan of l4" in report
-    assert f"<td>0 to {result.runs[1].plan[0].hi_tokens:,}</td>" in report
-
-
-def test_it_says_what_the_profile_is_and_how_well_it_fits(report, result):
-    profile = result.setup.profile
-    assert profile.content_hash in report
-    assert profile.provenance.source in report
-    errors = profile.kernels[profile.default_kernel].errors["decode"]
-    assert f"<td>{errors['mape_pct']:g}</td>" in report
-
-
-def test_a_kernel_that_was_not_measured_is_called_that(tmp_path):
-    trace = l4sim.synthesize("chat", rate_per_s=4, requests=5, max_model_len=8192)
-    assumed = l4sim.replay(trace, "round-robin", l4sim.Cluster(instances=1, kernel="flashinfer-cuda"))
-    assert "measured, but for flashinfer-cuda: not measured" in assumed.to_html(tmp_path / "r.html").read_text()
-
-
-def test_the_configuration_is_complete(report):
-    assert "<td>instances</td><td>3</td>" in report
-    assert "<td>engine: max_model_len</td><td>8192</td>" in report
-
-
-def test_the_same_result_gives_the_same_bytes(result, report, tmp_path):
-    assert result.to_html(tmp_path / "again.html").read_text() == report
-
-
-def test_a_file_that_cannot_be_written_is_told(result, tmp_path):
-    with pytest.raises(InputError, match="cannot be written"):
-        result.to_html(tmp_path / "missing" / "report.html")
+def test_a_page_is_readable_on_dark_grounds_and_narrow_screens(tmp_path):
+    text = write_page(tmp_path / "page.html", "Title", [], []).read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text

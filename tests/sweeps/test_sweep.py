@@ -77,12 +77,31 @@ def test_failures_are_a_table_of_their_own(tiny, tmp_path):
 
 
 def test_a_search_stores_its_points_and_its_capacity(tiny, tmp_path):
-    result = run_sweep(tiny, tmp_path, slo="e2e_p99=60ms", search="rate")
+    result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate")
     assert result.capacity is not None
     [row] = result.capacity.to_dict("records")
-    assert row["e2e_p99_s"] <= 0.06
+    assert row["ttft_p99_s"] <= 0.0008
     assert row["search_points"] == len(result.points) == len(list((tmp_path / "points").iterdir()))
     assert (tmp_path / "capacity.parquet").exists()
+
+
+def test_a_search_has_a_picture_of_its_own_and_no_other(tiny, tmp_path):
+    result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate")
+    assert [name for name, figure in result.plot.figures() if figure is not None] == ["capacity"]
+    with mpl.rc_context({"backend": "Agg"}):
+        from matplotlib import pyplot
+
+        [axes] = result.plot.capacity()
+        assert axes.get_xlabel() == "highest arrival rate (requests/s) with P99 TTFT ≤ 0.8 ms"
+        with pytest.raises(InputError, match="nothing to draw: no number was varied, or a search chose them"):
+            result.plot.latency()
+        pyplot.close("all")
+
+
+def test_without_a_search_there_is_no_capacity_to_draw(swept):
+    result, _ = swept
+    with pytest.raises(InputError, match="nothing to draw: no capacity was searched for"):
+        result.plot.capacity()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l4sim.results.run import Run
-from l4sim.results.write import unwritable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,20 +38,8 @@ def figures(runs: Sequence[Run]) -> Iterator[tuple[str, Figure | None]]:
 def draw_all(runs: Sequence[Run], out_dir: Path) -> list[Path]:
     """Draw every picture that the runs have something for; return the files, in a fixed order.
 
-    A picture with nothing to show is not drawn, and removed if an earlier call left one. The same runs give the same
-    bytes. Raises InputError if ``out_dir`` cannot be made or written to.
+    A picture with nothing to show is not drawn, and removed if an earlier call left one. Raises like `save_all`.
     """
-    from l4sim.results.plots.style import save
+    from l4sim.results.plots.style import save_all
 
-    written = []
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures(runs):
-            path = out_dir / f"{name}.png"
-            if figure is None:
-                path.unlink(missing_ok=True)
-            else:
-                written.append(save(figure, path))
-    except OSError as error:
-        raise unwritable(out_dir, error) from error
-    return written
+    return save_all(figures(runs), out_dir)

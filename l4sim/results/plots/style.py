@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from l4sim.results.run import Run
+from l4sim.results.write import unwritable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,19 +81,20 @@ def panels(
     entries: int = 0,
     titled: bool = False,
     gap_in: float = 0.75,
+    left_in: float = 0.9,
     right_in: float = 0.3,
     **options: Any,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of README width and its panels, each ``row_in`` inches high, with room for a legend above.
 
     ``row_in`` is one height or one for each row, ``entries`` is the number of legend entries, ``titled`` leaves room
-    for panel titles, ``gap_in`` is the room between columns, ``right_in`` the margin on the right; further options go
-    to ``Figure.subplots``. The margins are fixed because an automatic layout draws every figure twice.
+    for panel titles, ``gap_in`` is the room between columns, ``left_in`` and ``right_in`` are margins; further options
+    go to ``Figure.subplots``. The margins are fixed because an automatic layout draws every figure twice.
     """
     from matplotlib.figure import Figure
 
     top_in = 0.1 + 0.2 * titled + LEGEND_ROW_IN * -(-entries // LEGEND_COLUMNS)
-    bottom_in, left_in, row_gap_in = 0.5, 0.9, 0.15 + 0.2 * titled
+    bottom_in, row_gap_in = 0.5, 0.15 + 0.2 * titled
     heights_in = [row_in] * rows if isinstance(row_in, float) else list(row_in)
     height_in = top_in + bottom_in + sum(heights_in) + (rows - 1) * row_gap_in
     panel_in = (WIDTH_IN - left_in - right_in - (columns - 1) * gap_in) / columns
@@ -146,6 +148,28 @@ def save(figure: Figure, path: Path) -> Path:
     """Write the figure as PNG; see `png`."""
     path.write_bytes(png(figure))
     return path
+
+
+def save_all(figures: Iterable[tuple[str, Figure | None]], out_dir: Path) -> list[Path]:
+    """Write every picture as PNG under its name; return the files, in their order.
+
+    Where there is no picture, one that an earlier call left is removed. The same pictures give the same bytes.
+
+    Raises:
+        InputError: ``out_dir`` cannot be made or written to.
+    """
+    written = []
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures:
+            path = out_dir / f"{name}.png"
+            if figure is None:
+                path.unlink(missing_ok=True)
+            else:
+                written.append(save(figure, path))
+    except OSError as error:
+        raise unwritable(out_dir, error) from error
+    return written
 
 
 def png(figure: Figure) -> bytes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 
 from l4sim.errors import InputError
 from l4sim.results.plots.style import KNOWN
-from l4sim.results.plots.sweep import attainment_against_scale, draw_sweep, goodput_against_load, latency_against_load
+from l4sim.results.plots.sweep import attainment_against_scale, goodput_against_load, latency_against_load
+from l4sim.results.slo import parse_slo
 
+SLO = parse_slo("ttft=3s,tpot=50ms")
 RATES = [1.0, 2.0, 4.0, 8.0]
 SETTINGS = ("policy", "rate_per_s", "instances")
 
@@ -50,8 +51,7 @@ def marks(ax, colour, face):
 
 def test_latency_in_milliseconds_per_token_against_the_rate():
     ax = latency_against_load(means(), SETTINGS).axes[0]
-    line = next(line for line in ax.lines if line.get_label() == "l4")
-    assert line.get_color() == KNOWN["l4"]
+    line = next(line for line in ax.lines if line.get_color() == KNOWN["l4"])
     np.testing.assert_allclose(line.get_xydata(), [[rate, 10 * rate] for rate in RATES])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("arrival rate (requests/s)", "mean E2E / output tokens (ms)")
 
@@ -69,14 +69,14 @@ def test_nothing_is_hollow_while_throughput_follows_the_rate():
 
 
 def test_goodput_and_the_line_that_it_cannot_cross():
-    [ax] = goodput_against_load(means(), SETTINGS).axes
+    [ax] = goodput_against_load(means(), SETTINGS, SLO).axes
     dotted = next(line for line in ax.lines if line.get_linestyle() == ":")
     np.testing.assert_array_equal(dotted.get_xdata(), dotted.get_ydata())
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.5, 1, 2, 4])
 
 
 def test_attainment_at_three_rates_against_the_scale_of_the_slo():
-    axes = attainment_against_scale(means(), SETTINGS).axes
+    axes = attainment_against_scale(means(), SETTINGS, SLO).axes
     assert [ax.get_title() for ax in axes] == ["1 requests/s", "4 requests/s", "8 requests/s"]
     np.testing.assert_allclose(axes[0].lines[0].get_xydata(), [[0.5, 20], [1, 60], [2, 90]])
 
@@ -98,15 +98,33 @@ def test_more_combinations_than_panels_are_refused():
         latency_against_load(means(instances=range(1, 8)), SETTINGS)
 
 
-def test_nothing_varied_or_no_slo_is_no_picture(tmp_path):
-    table = means().iloc[:1]
-    assert latency_against_load(table, SETTINGS) is None
+def test_nothing_varied_or_no_limit_on_requests_is_no_picture():
+    assert latency_against_load(means().iloc[:1], SETTINGS) is None
     bare = means().loc[:, lambda frame: ~frame.columns.str.contains("slo|goodput")]
-    assert [path.name for path in draw_sweep(means(), SETTINGS, tmp_path)] == [
-        "latency.png",
-        "goodput.png",
-        "slo_attainment.png",
-    ]
-    assert [path.name for path in draw_sweep(bare, SETTINGS, tmp_path)] == ["latency.png"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latency.png"]
-    assert matplotlib.image.imread(tmp_path / "latency.png").shape[1] == 900
+    assert goodput_against_load(bare, SETTINGS, SLO) is None
+    assert attainment_against_scale(bare, SETTINGS, SLO) is None
+
+
+def test_the_limits_are_told_in_the_picture():
+    assert (
+        goodput_against_load(means(), SETTINGS, SLO).axes[0].get_title() == "requests with TTFT ≤ 3 s and TPOT ≤ 50 ms"
+    )
+    entries = attainment_against_scale(means(), SETTINGS, SLO).legends[0].get_texts()
+    assert "1: TTFT ≤ 3 s and TPOT ≤ 50 ms" in [entry.get_text() for entry in entries]
+
+
+def test_intervals_stand_beside_one_another_and_marks_where_they_are():
+    figure = latency_against_load(means(), SETTINGS)
+    ax = figure.axes[0]
+    first, second = (
+        next(line for line in ax.lines if line.get_color() == KNOWN[policy]) for policy in ("round-robin", "l4")
+    )
+    assert first.get_xdata().tolist() == second.get_xdata().tolist() == RATES
+    left, right = (line.get_transform().transform([2.0, 20.0])[0] for line in (first, second))
+    assert (right - left) / figure.dpi * 72 == pytest.approx(3)
+
+
+def test_an_interval_that_would_flatten_the_lines_leaves_the_picture():
+    ax = latency_against_load(means(normalized_latency_mean_s_ci95=5.0), SETTINGS).axes[0]
+    # Means from 10 to 80 ms, intervals of 5,000 ms either way.
+    assert ax.get_ylim() == pytest.approx((10 / 3, 80 * 3))

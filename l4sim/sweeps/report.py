@@ -1,0 +1,177 @@
+"""A sweep as one HTML file: the question, the answer, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from l4sim.cost.profile import load_profile
+from l4sim.errors import InputError
+from l4sim.experiment import Options
+from l4sim.results.html import (
+    Cell,
+    Section,
+    folded,
+    paragraph,
+    picture,
+    profile_parts,
+    remark,
+    table,
+    write_page,
+)
+from l4sim.sweeps.points import Value
+from l4sim.sweeps.result import SweepResult
+from l4sim.sweeps.told import COLUMNS, failures, figure_text, setting_text, short_runs
+
+_CAPTIONS = {
+    "latency": "Latency against what was varied; intervals are 95 % over seeds",
+    "goodput": "Requests per second within the SLO",
+    "slo_attainment": "Share of requests within a multiple of the SLO",
+    "capacity": "What each policy carries within the SLO",
+}
+_QUESTIONS = {
+    None: "How do {policies} compare{varied}?",
+    "rate": "What is the highest arrival rate at which {policies} meet {slo}{varied}?",
+    "instances": "With how few instances do {policies} meet {slo}{varied}?",
+}
+# What the best policy has, the column that says so, and whether more of it is better.
+_ANSWERS = {
+    None: ("Lowest mean normalized latency", "normalized_latency_mean_s", False),
+    "rate": ("Highest arrival rate", "rate_per_s", True),
+    "instances": ("Fewest instances", "instances", False),
+}
+_MOST_VALUES = 6
+
+
+def write_report(path: Path, result: SweepResult) -> Path:
+    """Write the sweep as one HTML file that needs no other: images are inside. The same result, the same bytes.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    policies = [str(policy) for policy in result.axes["policy"]]
+    kind = "Sweep" if result.search is None else "Capacity"
+    lead = [
+        paragraph(_question(result)),
+        paragraph(_answer(result), "answer") if len(policies) > 1 else "",
+        *(paragraph(line, "warning") for line in (*failures(result), *short_runs(result))),
+    ]
+    sections = [
+        Section("Figures", tuple(_figures(result))),
+        Section("Pictures", tuple(_pictures(result))),
+        Section("How far the figures can be trusted", tuple(_trust(result))),
+        Section("Configuration", tuple(_configuration(result))),
+    ]
+    return write_page(path, f"{kind}: {_listed(policies)}, {len(result.points):,} simulations", lead, sections)
+
+
+def _question(result: SweepResult) -> str:
+    varied = [
+        f"{name} ({_values(values)})"
+        for name, values in result.axes.items()
+        if name not in ("policy", "seed") and len(values) > 1
+    ]
+    return _QUESTIONS[result.search].format(
+        policies=_listed([str(policy) for policy in result.axes["policy"]]),
+        slo="" if result.slo is None else result.slo.told,
+        varied=f" over {_listed(varied)}" if varied else "",
+    )
+
+
+def _answer(result: SweepResult) -> str:
+    """Which policy is best in how many combinations of the settings that were varied."""
+    name, figure, most = _ANSWERS[result.search]
+    rows = result.told[result.found]
+    others = [setting for setting in result.varied() if setting not in ("policy", figure)]
+    parts = [part for _, part in rows.groupby(others, sort=False, dropna=False)] if others else [rows]
+    compared = [part for part in parts if len(part) > 1]
+    if not compared:
+        return "Nothing to compare: no combination has figures of two policies."
+    best = Counter(
+        policy
+        for part in compared
+        for policy in part.loc[part[figure] == (part[figure].max() if most else part[figure].min()), "policy"]
+    )
+    told = [f"{policy} in {count:,} of {len(compared):,}" for policy, count in best.most_common()]
+    return f"{name}: {', '.join(told)} combinations." if len(parts) > 1 else f"{name}: {_listed(list(best))}."
+
+
+def _figures(result: SweepResult) -> Iterator[str]:
+    settings, rows = result.varied(), result.told
+    columns = [column for column in COLUMNS if column.figure in rows]
+    body: list[list[Cell]] = [
+        [*(setting_text(row[name]) for name in settings), *(figure_text(row, column) for column in columns)]
+        for row in rows.to_dict("records")
+    ]
+    yield table((*settings, *(column.name for column in columns)), body, "stacked")
+    yield remark("norm.: E2E / output tokens. USD: for the output tokens, over the makespan.")
+    seeds = len(result.axes.get("seed", ("one",)))
+    if result.search is not None:
+        which = f", of the first of {seeds} seeds; the SLO is met with each of them" if seeds > 1 else ""
+        yield remark(f"Figures at the capacity{which}.")
+    elif seeds > 1:
+        yield remark(f"±: half the 95 % confidence interval of the mean over {seeds} seeds.")
+    else:
+        yield remark("One seed: nothing here tells how much of a difference is chance.")
+
+
+def _pictures(result: SweepResult) -> Iterator[str]:
+    try:
+        for name, figure in result.plot.figures():
+            if figure is not None:
+                yield picture(figure, _CAPTIONS[name])
+    except InputError as error:
+        yield paragraph(f"No pictures: {error}")
+
+
+def _trust(result: SweepResult) -> Iterator[str]:
+    default = Options()
+    named = product(result.axes.get("profile", [default.profile]), result.axes.get("kernel", [default.kernel]))
+    for name, kernel in named:
+        # What does not exist has made its points fail, which is told above.
+        try:
+            profile = load_profile(str(name))
+        except InputError:
+            continue
+        chosen = str(kernel or profile.default_kernel)
+        if chosen in profile.kernels:
+            yield from profile_parts(profile, chosen)
+    yield remark(
+        "A trace ends: figures at rates beyond what a cluster can sustain depend on how long it is, and so does a "
+        "capacity if queues have no time to grow."
+    )
+
+
+def _configuration(result: SweepResult) -> Iterator[str]:
+    given = [(name, _values(values)) for name, values in result.axes.items()]
+    asked = (
+        ("SLO", None if result.slo is None else result.slo.text),
+        ("search", result.search),
+        ("price per GPU-hour (USD)", result.price_usd_per_gpu_hour),
+    )
+    given += [(name, _text(value)) for name, value in asked if value is not None]
+    yield table(("setting", "values"), given, "plain")
+    left = [
+        (field.name, str(field.default))
+        for field in fields(Options)
+        if field.name not in result.axes and field.name != result.searched
+    ]
+    yield folded("Every other setting, at its default", table(("setting", "value"), left, "plain"))
+
+
+def _values(values: Sequence[Value]) -> str:
+    if len(values) <= _MOST_VALUES:
+        return ", ".join(map(_text, values))
+    return f"{', '.join(map(_text, values[:2]))}, … {_text(values[-1])}: {len(values)} values"
+
+
+def _text(value: Any) -> str:
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
