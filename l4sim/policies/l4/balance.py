@@ -28,6 +28,8 @@ from l4sim.policies.l4.messages import Bid, Slack
 from l4sim.policies.l4.ranges import Ranges
 
 PERIOD_S = 0.5
+MOST_PASSED = 3
+"""Bid times let pass at most after bids that nobody answered: 2 s from one bid to the next."""
 FAN_OUT = 3
 """Peers that a bid goes to."""
 PATIENCE_S = 0.02
@@ -61,6 +63,9 @@ class Balance:
         self._across = across
         self._round = 0
         self._bid_load = 0.0
+        self._pause = 0
+        """Bid times to let pass after the last bid."""
+        self._passed = 0
         self._answers: list[tuple[float, int]] | None = None
         self._bid_across = False
         self._unanswered = not within
@@ -74,7 +79,7 @@ class Balance:
     def bid(self, own: OwnView) -> Sequence[Instruction]:
         """Send a bid, if there is reason to and somebody to send it to."""
         load = load_of(own)
-        if self._answers is not None or load < LEAST_GAP:
+        if self._answers is not None or load < LEAST_GAP or self._pauses(load, own.waiting):
             return ()
         stage = self._ranges.stage_of_instance(self._instance)
         self._bid_across = self._across and self._unanswered and own.waiting > 0
@@ -97,6 +102,14 @@ class Balance:
         self._bid_load = load
         bids = [Send(peer, Bid(self._round, load, self._bid_across)) for peer in peers]
         return (*bids, SetTimer(PATIENCE_S, Decide(self._round)))
+
+    def _pauses(self, load: float, waiting: int) -> bool:
+        """Whether to let this bid time pass: peers that said nothing would do so again, unless there is news."""
+        if waiting or load >= self._bid_load + LEAST_GAP or self._passed >= self._pause:
+            self._passed = 0
+            return False
+        self._passed += 1
+        return True
 
     def answer(self, sender: int, bid: Bid, own: OwnView, now_s: float) -> Sequence[Instruction]:
         """Tell the slack, if there is enough of it."""
@@ -121,6 +134,7 @@ class Balance:
             return ()
         answers, self._answers = self._answers, None
         self._unanswered = not answers and not self._bid_across
+        self._pause = 0 if answers else min(2 * self._pause + 1, MOST_PASSED)
         if not answers:
             return ()
         load, peer = min(answers)

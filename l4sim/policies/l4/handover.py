@@ -22,7 +22,7 @@ from l4sim.policies.l4.load import load_of
 from l4sim.policies.l4.messages import Ask, Decline, Offer
 from l4sim.policies.l4.ranges import Ranges
 
-FAN_OUT = 4
+FAN_OUT = 2
 """Instances asked at first: enough for the power of choices, and no more messages in a larger stage."""
 PATIENCE_S = 0.02
 """How long offers are waited for: many times a message's way, a few iterations."""

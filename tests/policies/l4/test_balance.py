@@ -67,7 +67,38 @@ def test_only_what_waits_and_finds_nobody_within_the_stage_is_bid_across_to_both
     bidder.decide(2, own, 0.0)
     assert asked(bidder, own) == [2], "then within again"
     bidder.decide(3, own, 0.0)
-    assert asked(bidder, busy(decoding=[50] * 5)) == [2], "nothing waits any more"
+    assert asked(bidder, busy(decoding=[50] * 9)) == [2], "nothing waits any more"
+
+
+def bid_times(bidder: Balance, own: View, count: int) -> list[int]:
+    """At which of so many bid times a bid is sent; nobody answers any."""
+    made = []
+    for time in range(count):
+        for bid in sent(bidder.bid(own)):
+            made.append(time)
+            bidder.decide(bid.message.round, own, 0.0)
+    return made
+
+
+def test_bids_that_nobody_answers_become_rarer():
+    assert bid_times(balance(1), busy(decoding=[50] * 6), 16) == [0, 2, 6, 10, 14], "1, 3, 3, ... are let pass"
+
+
+def test_something_that_waits_or_more_load_is_bid_for_at_once():
+    bidder = balance(1)
+    assert bid_times(bidder, busy(decoding=[50] * 6), 3) == [0, 2]
+    assert asked(bidder, busy(decoding=[50] * 8)) == []
+    assert asked(bidder, busy(decoding=[50] * 9)) == [2], "3 requests more than at the last bid"
+    assert len(bid_times(balance(1, across=False), busy([50], [50] * 4), 10)) == 10
+
+
+def test_an_answer_ends_the_pauses():
+    bidder, own = balance(1), busy(decoding=[50] * 6)
+    assert bid_times(bidder, own, 7) == [0, 2, 6]
+    assert [asked(bidder, own) for _ in range(4)] == [[], [], [], [2]]
+    bidder.collect(2, Slack(4, 0.0))
+    bidder.decide(4, own, 0.0)
+    assert asked(bidder, own) == [2]
 
 
 def test_after_an_answer_within_the_stage_nothing_is_bid_across():
