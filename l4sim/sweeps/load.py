@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from l4sim.errors import InputError
 from l4sim.experiment import Options, compare, resolve
 from l4sim.results.run import Run
 from l4sim.sweeps.capacity import TOLERANCE, search_capacity
 from l4sim.sweeps.points import Point, Row
-from l4sim.workload.arrange import pace
+from l4sim.workload.arrange import scale_rate
 from l4sim.workload.trace import Trace
 
 SLOWDOWN = 3.0
 POLICY = "vllm"
 IDLE_RATE_PER_S = 1e-3
 """So few arrivals that requests do not meet."""
+# What search_capacity calls a rate is here a multiple of the trace's own.
+_SEARCHED = "rate_per_s"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,32 +50,36 @@ def full_load(
 ) -> FullLoad:
     """The highest rate at which mean normalized latency is at most ``slowdown`` times that of an idle cluster.
 
-    The same requests arrive at every rate, their arrivals stretched; the rate is found by bisection, to within
-    ``tolerance`` of it (see `l4sim.sweeps.capacity`). Means are those of this trace, which ends: beyond what a cluster
-    can sustain they would grow with its length.
+    The same requests arrive at every rate, their arrivals stretched; the rate is found by bisection from the trace's
+    own, to within ``tolerance`` of it (see `l4sim.sweeps.capacity`). Means are those of this trace, which ends: beyond
+    what a cluster can sustain they would grow with its length.
 
     Raises:
-        InputError: a slowdown that is not above 1, that the trace is too short to reach, or what
-            `l4sim.experiment.compare` refuses.
+        InputError: a slowdown that is not above 1 or that the trace is too short to reach, a trace without rate, or
+            what `l4sim.experiment.compare` refuses.
     """
     if not slowdown > 1:
         raise InputError(f"the slowdown is {slowdown:g}, accepted is a number above 1")
+    arrival_s = trace.arrival_s[trace.after < 0]
+    own_rate_per_s = (len(arrival_s) - 1) / float(np.ptp(arrival_s)) if np.ptp(arrival_s) > 0 else 0.0
+    if not own_rate_per_s:
+        raise InputError(f"{trace.name}: all requests arrive at once: give them a rate, which the search begins with")
     setup = resolve(options)
 
-    def run_at(rate_per_s: float, policy: str) -> Run:
-        [run] = compare(pace(trace, rate_per_s=rate_per_s, seed=options.seed), [policy], setup)
+    def run_at(rate_scale: float, policy: str) -> Run:
+        [run] = compare(scale_rate(trace, rate_scale), [policy], setup)
         return run
 
-    idle = run_at(IDLE_RATE_PER_S, POLICY)
+    idle = run_at(IDLE_RATE_PER_S / own_rate_per_s, POLICY)
     limit_s = slowdown * _mean_s(idle)
     runs: dict[float, Run] = {}
 
     def evaluate(points: Sequence[Point]) -> list[Row]:
         rows: list[Row] = []
         for point in points:
-            rate_per_s = float(point.settings["rate_per_s"] or 0)
-            runs[rate_per_s] = run_at(rate_per_s, policy)
-            rows.append({"status": "done", "error": "", "meets_slo": _mean_s(runs[rate_per_s]) <= limit_s})
+            rate_scale = float(point.settings[_SEARCHED] or 0)
+            runs[rate_scale] = run_at(rate_scale, policy)
+            rows.append({"status": "done", "error": "", "meets_slo": _mean_s(runs[rate_scale]) <= limit_s})
         return rows
 
     slo = f"normalized_latency_mean={limit_s!r}s"
@@ -81,7 +89,21 @@ def full_load(
             f"{trace.name}: {len(trace):,} requests never reach {slowdown:g} times the latency of an idle cluster, "
             "however fast they come: give more of them"
         )
-    return FullLoad(found["rate_per_s"], runs[found["rate_per_s"]], idle)
+    return FullLoad(found[_SEARCHED] * own_rate_per_s, runs[found[_SEARCHED]], idle)
+
+
+def arriving_tokens_per_s(run: Run) -> float:
+    """Output tokens per second while requests arrive, from the first arrival to the last.
+
+    A rate over the makespan is decided by the longest request; this one tells what a cluster sustains. The tokens of a
+    request are taken as evenly spread between its first and its last one.
+    """
+    requests = run.requests[run.requests["status"] == "finished"]
+    begin_s, end_s = run.requests["arrival_s"].min(), run.requests["arrival_s"].max()
+    first_s = requests["arrival_s"] + requests["ttft_s"]
+    decoding_s = (requests["e2e_s"] - requests["ttft_s"]).clip(lower=np.finfo(float).tiny)
+    share = ((end_s - first_s) / decoding_s).clip(0, 1)
+    return float((requests["output_tokens"] * share).sum() / (end_s - begin_s))
 
 
 def _mean_s(run: Run) -> float:

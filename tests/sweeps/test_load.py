@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import l4sim
 from l4sim.errors import InputError
-from l4sim.sweeps.load import full_load
+from l4sim.sweeps.load import arriving_tokens_per_s, full_load
 from l4sim.workload.arrange import pace, take
 
 CLUSTER = l4sim.Cluster(instances=2)
@@ -54,3 +56,24 @@ def test_a_trace_that_is_too_short_is_refused_and_so_is_no_slowdown(trace):
         full_load(trace, CLUSTER, slowdown=1000)
     with pytest.raises(InputError, match="the slowdown is 1, accepted is a number above 1"):
         full_load(trace, CLUSTER, slowdown=1)
+    with pytest.raises(InputError, match="all requests arrive at once: give them a rate"):
+        full_load(replace(trace, arrival_s=np.zeros(400)), CLUSTER)
+
+
+def test_the_rate_that_a_trace_has_is_only_where_the_search_begins(trace, found):
+    elsewhere = full_load(pace(trace, rate_per_s=500), CLUSTER)
+    assert elsewhere.rate_per_s == pytest.approx(found.rate_per_s, rel=0.03)
+
+
+def test_tokens_are_counted_while_requests_arrive():
+    # Two requests, 10 s apart, of 101 tokens each: all of the first one's are there when the second arrives.
+    pair = l4sim.synthesize(
+        prompt_lengths="fixed:tokens=100", output_lengths="fixed:tokens=101", rate_per_s=1, requests=2
+    )
+    [run] = l4sim.replay(replace(pair, arrival_s=np.array([5.0, 15.0])), "vllm", CLUSTER).runs
+    assert arriving_tokens_per_s(run) == pytest.approx(101 / 10)
+    # And part of them when it comes half way between the first one's first token and its last.
+    ttft_s, e2e_s = run.requests.loc[0, ["ttft_s", "e2e_s"]]
+    gap_s = (ttft_s + e2e_s) / 2
+    [run] = l4sim.replay(replace(pair, arrival_s=np.array([5.0, 5.0 + gap_s])), "vllm", CLUSTER).runs
+    assert arriving_tokens_per_s(run) == pytest.approx(101 / 2 / gap_s)
