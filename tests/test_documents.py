@@ -63,6 +63,12 @@ def blocks_in(text: str, name: str) -> Iterator[Block]:
 BLOCKS = [block for path in DOCUMENTS for block in blocks_in(path.read_text(encoding="utf-8"), name_of(path))]
 
 
+def before(first: Block, second: Block) -> bool:
+    """Whether a block stands further up in the same document."""
+    (name, line), (other_name, other_line) = first.place.split(":"), second.place.split(":")
+    return name == other_name and int(line) < int(other_line)
+
+
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that the words after ``l4sim`` name, and the words left."""
     command: click.Command = cli
@@ -118,6 +124,8 @@ def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
         pytest.skip(block.not_run)
     for folder in NEEDED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for spec in (other for other in BLOCKS if other.language == "yaml" and before(other, block)):
+        (tmp_path / "spec.yaml").write_text(spec.text)
     monkeypatch.chdir(tmp_path)
     if block.language == "sh":
         for words in block.commands:
