@@ -7,11 +7,12 @@ stage's pressure exceeds the upper one's by more than `HYSTERESIS`, the lower le
 other way round, by a step in proportion to the logarithm of the ratio, `MOST_STEP` at most. What it has heard from
 above moves the boundary once: where nothing is heard, nothing moves. A stage that has died is passed over.
 
-The lower stage's leader alone moves a boundary, and counts its versions up; no step brings it closer than `MARGIN` to
-its neighbours, so that no range can vanish. News of a boundary goes from instance to instance within a stage as a
-rumour, and on to the next stage's leader and the front end. Everybody repeats what it knows once a period, so that a
-lost message is made up for, and a new leader learns what the old one had told. In a large stage only some members
-report in a period: what an instance sends and hears does not grow with its stage.
+The lower stage's leader alone moves a boundary, and counts its versions up; one that takes over from leaders that have
+died begins beyond any version of theirs, and tells its own copy, so that nobody keeps what only the dead knew. No step
+brings it closer than `MARGIN` to its neighbours, so that no range can vanish. News of a boundary goes from instance to
+instance within a stage as a rumour, and on to the next stage's leader and the front end. Everybody repeats what it
+knows once a period, so that a lost message is made up for, and a new leader learns what the old one had told. In a
+large stage only some members report in a period: what an instance sends and hears does not grow with its stage.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ IDLE_PRESSURE = 0.1
 GAIN = 0.1
 MOST_STEP = 0.05
 MARGIN = 1.1
+TERM = 2**20
+"""Versions that one leader can count: the next one's are all higher."""
 
 
 class Refinement:
@@ -53,6 +56,8 @@ class Refinement:
         self._ranges = ranges
         self._random = random
         self._stage = ranges.stage_of_instance(instance)
+        self._first_version = ranges.members(self._stage).index(instance) * TERM
+        """As a leader: all members before this one have died by then."""
         self._planned = [max(batch, 0.5) for batch in planned_batches]
         self._batch: float | None = None
         self._reports: dict[int, float] = {}
@@ -90,6 +95,9 @@ class Refinement:
             if self._move(pressure, above):
                 instructions += self.spread(self._ranges.boundary(self._stage))
             boundary = self._ranges.boundary(self._stage)
+            if boundary.version < self._first_version:
+                boundary = boundary._replace(version=self._first_version)
+                self._ranges.apply(boundary)
             if boundary.version:
                 instructions += [*self._to_leader(above, boundary), Send(FRONT_END, boundary)]
         return instructions
@@ -109,7 +117,7 @@ class Refinement:
             moved = min(hi, max(target, math.ceil(lo * MARGIN), 1))
         else:
             moved = max(hi, min(target, math.floor(top / MARGIN)))
-        version = self._ranges.boundary(self._stage).version + 1
+        version = max(self._ranges.boundary(self._stage).version, self._first_version) + 1
         return moved != hi and self._ranges.apply(Boundary(self._stage, version, moved))
 
     def spread(self, news: Boundary) -> Sequence[Instruction]:

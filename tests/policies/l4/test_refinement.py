@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from l4sim.policies.agent import FRONT_END, Send
@@ -133,6 +133,19 @@ def test_a_new_leader_speaks_for_the_stage():
     assert heir.period() == [Send(0, Summary(1, 0.0))], "and leaves out what the dead one had said"
 
 
+def test_a_new_leader_s_boundary_overrules_whatever_the_dead_one_had_told():
+    # Instance 2 takes over stage 1 from instance 1, of whose last move only others have heard.
+    ranges, told = Ranges(THREE_STAGES), Boundary(1, 40, 777)
+    heir = refinement(2, THREE_STAGES, ranges)
+    ranges.remove(1)
+    [own] = [send.message for send in sent(heir.period()) if send.to == FRONT_END]
+    assert own.hi_tokens == 1000
+    assert own > told
+    ranges.apply(own._replace(version=own.version + 3))
+    [repeated] = [send.message for send in sent(heir.period()) if send.to == FRONT_END]
+    assert repeated.version == own.version + 3
+
+
 def test_a_dead_stage_is_passed_over():
     bottom, top = Ranges(THREE_STAGES), Ranges(THREE_STAGES)
     for instance in (1, 2):
@@ -195,6 +208,7 @@ def test_what_an_instance_sends_and_how_many_report_does_not_grow_with_its_stage
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+@example(293225, 0.75)  # a leader dies whose last boundary nobody but the leader above has heard
 def test_every_copy_tiles_always_and_all_agree_once_the_network_has_healed(seed, loss):
     """Messages get lost, doubled and late for 30 periods of changing loads; the last 60 periods are quiet."""
     rng = np.random.default_rng(seed)
