@@ -54,11 +54,12 @@ class Bench(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """How to time what runs captured, what runs as it is launched, and what ends on the host."""
+    """How to time what runs captured, what runs as it is launched, what ends on the host, and whole iterations."""
 
     captured: Timer
     launched: Timer
     host: Timer
+    served: Timer
 
 
 class TorchBench:
@@ -131,4 +132,4 @@ class TorchBench:
             case AllReducePoint():
                 return operators.all_reduce(point), timers.host
             case IterationPoint():
-                return self._iterations.work(point), timers.host
+                return self._iterations.work(point), timers.served

@@ -199,7 +199,8 @@ class Sample:
     """Between the quartiles of the repeats."""
     repeats: int
     timed: str
-    """``graph``: replays of a CUDA graph; ``stream``: launches behind one another; ``host``: from call to result."""
+    """``graph``: replays of a CUDA graph; ``stream``: launches behind one another; ``host``: from call to result;
+    ``served``: likewise, within an engine that serves."""
     reference_error: float
     """Largest difference from a float32 reference, relative to the root mean square of its row."""
 

@@ -17,6 +17,7 @@ from validate_gpu.measure.iteration_work import IterationWork
 from validate_gpu.measure.kernels import FlashInferKernels, Kernels, TorchKernels, decode_kernels, prefill_kernels
 from validate_gpu.measure.operator_work import OperatorWork
 from validate_gpu.measure.plan import Target
+from validate_gpu.measure.served import ServedTimer
 from validate_gpu.measure.timing import GraphTimer, HostTimer, StreamTimer
 
 
@@ -116,8 +117,13 @@ def timers(device: torch.device, sample_s: float) -> Timers:
     """A CPU has only the host's clock."""
     if device.type == "cpu":
         host = HostTimer(_nothing, sample_s, seconds_of(device))
-        return Timers(host, host, host)
-    return Timers(GraphTimer(device, sample_s), StreamTimer(device, sample_s), HostTimer(_synchronize_all, sample_s))
+        return Timers(host, host, host, ServedTimer(sample_s, seconds_of(device)))
+    return Timers(
+        GraphTimer(device, sample_s),
+        StreamTimer(device, sample_s),
+        HostTimer(_synchronize_all, sample_s),
+        ServedTimer(sample_s, seconds_of(device)),
+    )
 
 
 def _synchronize_all() -> None:

@@ -15,8 +15,8 @@ from l4sim.cost.fitting import FloatArray
 
 Launch = Callable[[], Tensor]
 
-_WARM_UPS = 2
-_LEAST_REPEATS, _MOST_REPEATS = 7, 50
+WARM_UPS = 2
+LEAST_REPEATS, MOST_REPEATS = 7, 50
 # Long enough for the host to queue hundreds of launches behind it.
 _HEAD_START_CYCLES = 20_000_000
 
@@ -51,10 +51,10 @@ class HostTimer:
 
     def time(self, launches: Sequence[Launch]) -> Timing:
         """Repeat for ``sample_s``, at least 7 and at most 50 times."""
-        for _ in range(_WARM_UPS):
+        for _ in range(WARM_UPS):
             result = self._pass(launches)
         taken: list[float] = []
-        while len(taken) < _LEAST_REPEATS or (sum(taken) < self._sample_s and len(taken) < _MOST_REPEATS):
+        while len(taken) < LEAST_REPEATS or (sum(taken) < self._sample_s and len(taken) < MOST_REPEATS):
             self._synchronize()
             start_s = self._now()
             result = self._pass(launches)
@@ -124,10 +124,10 @@ class _Events:
 
     def repeat(self, run: Callable[[], None], *, head_start: bool) -> FloatArray:
         """Seconds of each run, shape ``[repeats]``; a head start lets the host queue ahead of the device."""
-        for _ in range(_WARM_UPS):
+        for _ in range(WARM_UPS):
             run()
         first_s = self._between(run, 1, head_start=head_start)[0]
-        repeats = min(max(int(self._sample_s / max(first_s, 1e-9)), _LEAST_REPEATS), _MOST_REPEATS)
+        repeats = min(max(int(self._sample_s / max(first_s, 1e-9)), LEAST_REPEATS), MOST_REPEATS)
         return self._between(run, repeats, head_start=head_start)
 
     def _between(self, run: Callable[[], None], repeats: int, *, head_start: bool) -> FloatArray:

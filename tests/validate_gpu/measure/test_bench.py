@@ -68,7 +68,7 @@ def bench(dtype: torch.dtype = torch.bfloat16) -> TorchBench:
     return TorchBench(
         CPU,
         dtype,
-        Timers(Named("graph"), Named("stream"), Named("host")),
+        Timers(Named("graph"), Named("stream"), Named("host"), Named("served")),
         AttentionWork(MODEL, kernels, CPU, dtype, kv_tokens=4096, cold_bytes=1e6, seed=0),
         OperatorWork(CPU, dtype, cold_bytes=1e4, seed=0),
         IterationWork(MODEL, CPU, kv_tokens=512, max_num_seqs=4, max_tokens=64, seed=0),
@@ -111,7 +111,7 @@ def test_everything_that_a_gpu_is_asked_for_runs_and_is_kept(tmp_path: Path) -> 
     [
         (LayersPoint(MODEL, 512, 1), "graph"),
         (LayersPoint(MODEL, 513, 1), "stream"),
-        (IterationPoint(MODEL, (5,)), "host"),
+        (IterationPoint(MODEL, (5,)), "served"),
         (ProductPoint(3, 8, 8), "graph"),
     ],
 )

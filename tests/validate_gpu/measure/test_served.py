@@ -1,0 +1,32 @@
+"""Iterations are timed where an engine serves: one launch for each, with the engine's own work between them."""
+
+import pytest
+import torch
+
+from validate_gpu.measure.served import ServedTimer
+
+
+class Clock:
+    """A clock that only launches move."""
+
+    def __init__(self, launch_s: float) -> None:
+        self.now_s = 0.0
+        self.launches = 0
+        self._launch_s = launch_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def launch(self) -> torch.Tensor:
+        self.launches += 1
+        self.now_s += self._launch_s
+        return torch.tensor([self.launches])
+
+
+@pytest.mark.parametrize(("launch_s", "repeats"), [(1.0, 7), (0.01, 10), (1e-5, 50)])
+def test_a_launch_is_repeated_for_the_sample_and_its_seconds_are_the_launchs_alone(launch_s, repeats):
+    clock = Clock(launch_s)
+    timing = ServedTimer(0.105, clock).time([clock.launch])
+    assert timing.seconds == pytest.approx([launch_s] * repeats)
+    assert timing.timed == "served"
+    assert int(timing.result) == clock.launches > repeats

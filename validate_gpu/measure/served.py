@@ -1,0 +1,96 @@
+"""Whole iterations timed while an engine serves: in a loop of their own they would find all that they use in caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from l4sim.cost.affine import AffineCost
+from l4sim.engine.blocks import BlockPool
+from l4sim.engine.config import EngineConfig
+from l4sim.engine.instance import Step
+from l4sim.engine.request import Request
+from l4sim.policies.routers import RoundRobin
+from l4sim.simulator import Rules, simulate
+from l4sim.specs.placement import Placement
+from l4sim.workload.trace import Trace
+from validate_gpu.measure.timing import LEAST_REPEATS, MOST_REPEATS, WARM_UPS, Launch, Timing
+
+_INSTANCES = 4
+_ENGINE = EngineConfig(
+    kv_blocks=64, max_model_len=1024, max_num_seqs=8, max_num_batched_tokens=64, block_tokens=16, prefix_caching=False
+)
+
+
+class ServedTimer:
+    """A launch in place of every iteration of a few instances: scheduling, clock and records run between two of them.
+
+    As in a lockstep run, which is what iterations are predicted for; a launch ends on the host.
+    """
+
+    def __init__(self, sample_s: float, now: Callable[[], float]) -> None:
+        self._sample_s = sample_s
+        self._now = now
+
+    def time(self, launches: Sequence[Launch]) -> Timing:
+        """Repeat the one launch for ``sample_s``, at least 7 and at most 50 times."""
+        [launch] = launches
+        first = _Probe(launch, self._now)
+        _serve(first, WARM_UPS + 1)
+        repeats = min(max(int(self._sample_s / max(first.seconds[-1], 1e-9)), LEAST_REPEATS), MOST_REPEATS)
+        probe = _Probe(launch, self._now)
+        _serve(probe, repeats)
+        return Timing(np.array(probe.seconds[:repeats]), "served", probe.result)
+
+
+class _Probe:
+    """An executor that runs the launch, whatever it is asked for."""
+
+    def __init__(self, launch: Launch, now: Callable[[], float]) -> None:
+        self.seconds: list[float] = []
+        self.result: Tensor
+        self._launch = launch
+        self._now = now
+
+    def pool(self, instance: int) -> BlockPool | None:
+        return None
+
+    def execute(self, instance: int, step: Step, decoding: Sequence[Request]) -> tuple[float, float]:
+        start_s = self._now()
+        self.result = self._launch()
+        self.seconds.append(self._now() - start_s)
+        return self.seconds[-1], self.seconds[-1]
+
+    def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
+        raise AssertionError("no request migrates here")
+
+    def discard(self, request: int, destination: int) -> None:
+        raise AssertionError("no request migrates here")
+
+
+def _serve(probe: _Probe, iterations: int) -> None:
+    """Let a few instances run at least so many iterations in all."""
+    count, each = _INSTANCES, -(-iterations // _INSTANCES)
+    none = np.full(count, -1)
+    trace = Trace(
+        "iterations",
+        tuple(map(str, range(count))),
+        np.zeros(count),
+        np.ones(count, dtype=np.int64),
+        np.full(count, each),
+        none,
+        none,
+        np.full(count, np.nan),
+    )
+    simulate(
+        trace,
+        router=RoundRobin(),
+        cluster=Placement(count),
+        engine=_ENGINE,
+        cost=AffineCost(1.0),
+        kv_bytes_per_token=1,
+        rules=Rules(fast_forward=False),
+        executor=probe,
+    )
