@@ -24,6 +24,14 @@ class Progress:
     failures: int
     """Of all."""
 
+    def __add__(self, other: Progress) -> Progress:
+        return Progress(
+            self.points + other.points,
+            self.stored + other.stored,
+            self.ended + other.ended,
+            self.failures + other.failures,
+        )
+
 
 Report = Callable[[Progress], None]
 

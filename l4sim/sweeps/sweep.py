@@ -18,7 +18,7 @@ from l4sim.sweeps.grid import expand, grid_axes
 from l4sim.sweeps.points import Point, Row
 from l4sim.sweeps.processes import Processes
 from l4sim.sweeps.result import SweepResult
-from l4sim.sweeps.runner import Report, run_points
+from l4sim.sweeps.runner import Progress, Report, run_points
 from l4sim.sweeps.seeds import over_seeds
 from l4sim.sweeps.store import Store, table_of
 
@@ -57,11 +57,20 @@ def run_sweep(
     axes = grid_axes(grid, where)
     store = Store(out)
     rows: list[Row] = []
+    told = [Progress(0, 0, 0, 0)]
 
     with _workers(jobs, executor, out) as workers:
 
         def run(asked: Sequence[Point]) -> list[Row]:
-            new = run_points(asked, store, workers=workers, retry_failed=retry_failed, report=report)
+            # A search asks in rounds, and each of them adds to what was done before.
+            before = told[-1]
+
+            def tell(progress: Progress) -> None:
+                told.append(before + progress)
+                if report is not None:
+                    report(told[-1])
+
+            new = run_points(asked, store, workers=workers, retry_failed=retry_failed, report=tell)
             rows.extend(new)
             return new
 

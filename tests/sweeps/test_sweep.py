@@ -85,6 +85,14 @@ def test_a_search_stores_its_points_and_its_capacity(tiny, tmp_path):
     assert (tmp_path / "capacity.parquet").exists()
 
 
+def test_a_search_tells_of_all_its_rounds(tiny, tmp_path):
+    told = []
+    result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate", report=told.append)
+    ended = [progress.ended for progress in told]
+    assert ended == sorted(ended)
+    assert told[-1].points == told[-1].ended == len(result.points)
+
+
 def test_a_search_has_a_picture_of_its_own_and_no_other(tiny, tmp_path):
     result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate")
     assert [name for name, figure in result.plot.figures() if figure is not None] == ["capacity"]
