@@ -67,6 +67,9 @@ class SweepResult:
 
         return write_report(Path(path), self)
 
+    def __repr__(self) -> str:
+        return self.brief().to_string(index=False, float_format="{:,.4g}".format, na_rep="–")
+
     def _repr_html_(self) -> str:
         """The capacity, or the means of the settings that vary and the main figures, as a table."""
         return self.brief().to_html(index=False, float_format="{:,.4g}".format, na_rep="–", border=0)

@@ -56,6 +56,8 @@ def test_a_notebook_shows_what_varied_and_the_main_figures(swept):
     html = result._repr_html_()
     assert html.count("<tr") == 1 + 4
     assert "instances" not in html
+    assert repr(result).splitlines()[0].split()[:3] == ["policy", "rate_per_s", "seeds"]
+    assert len(repr(result).splitlines()) == 1 + 4
 
 
 def test_pictures_are_axes(swept):

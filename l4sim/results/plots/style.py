@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by all common kinds of colour vision; its yellow is too faint on white for lines.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-# What has no colour of its own takes them in this order: first the one that is nobody's, l4's last.
-PALETTE = (ORANGE, GREEN, SKY, PURPLE, BLACK, BLUE, VERMILION)
+# From Tol's muted scheme, which is as safe; and a grey between the palette's lightnesses.
+WINE, GREY = "#882255", "#999999"
+# What has no colour of its own takes them in this order: first those that are nobody's, l4's last.
+PALETTE = (ORANGE, WINE, GREY, GREEN, SKY, PURPLE, BLACK, BLUE, VERMILION)
 KNOWN = {
     "l4": VERMILION,
     "llumnix": BLUE,
