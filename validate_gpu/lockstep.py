@@ -19,6 +19,7 @@ from l4sim.simulator import Rules, simulate
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call, recording
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device
+from validate_gpu.live.clock import no_collections
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor, RecordedExecutor
 from validate_gpu.live.sequences import Sequences
@@ -65,18 +66,19 @@ def _run(name: str, trace: Trace, setup: Setup, planned: Callable[[], Partition]
     calls: list[Call] = []
     recorded = recording(policy, calls)
     executor = LiveExecutor([engine])
-    result = simulate(
-        trace,
-        router=recorded.router,
-        agents=recorded.agents,
-        coordinator=recorded.coordinator,
-        cluster=setup.cluster,
-        engine=setup.engine,
-        cost=setup.cost,
-        kv_bytes_per_token=setup.model.kv_bytes_per_token,
-        rules=Rules(fast_forward=False, failures=setup.failures),
-        executor=executor,
-    )
+    with no_collections():
+        result = simulate(
+            trace,
+            router=recorded.router,
+            agents=recorded.agents,
+            coordinator=recorded.coordinator,
+            cluster=setup.cluster,
+            engine=setup.engine,
+            cost=setup.cost,
+            kv_bytes_per_token=setup.model.kv_bytes_per_token,
+            rules=Rules(fast_forward=False, failures=setup.failures),
+            executor=executor,
+        )
     run = tables(name, trace, result, policy, setup.options.instances)
     return LiveRun(run, executor.iterations, executor.copies, calls)
 

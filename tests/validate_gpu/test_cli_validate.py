@@ -72,7 +72,7 @@ def test_the_report_holds_what_it_is_to_hold(validate, tmp_path):
                 assert f"| {policy} | {latency} {statistic} |" in text
     assert "the simulator gives their tables row for row" in text
     pictures = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
-    assert pictures == ["cdf.png", "scatter.png", "iterations.png"]
+    assert pictures == ["cdf.png", "scatter.png", "iterations.png", "device.png"]
     assert all((out / name).is_file() for name in pictures)
     for told in ("device: torch", "device: threads | 1", "sha256", "option: seed | 0", "profile: source"):
         assert told in text

@@ -34,6 +34,8 @@ class ShapeError(NamedTuple):
     """Mean."""
     bias_pct: float
     """Of the sum of seconds, (predicted - measured) / measured: what adds up over a request's life."""
+    median_pct: float
+    """Of single iterations' errors: what the bias would be without the few that take much longer than their like."""
     mape_pct: float
     """Mean absolute error of single iterations."""
 
@@ -147,6 +149,7 @@ def _shape_error(
         float(seconds.mean()),
         float(predicted_s.mean()),
         100 * float(predicted_s.sum() / seconds.sum() - 1),
+        100 * float(np.median(predicted_s / seconds) - 1),
         100 * float(np.abs(predicted_s / seconds - 1).mean()),
     )
 

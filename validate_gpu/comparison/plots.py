@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # More points than this hide one another.
 _MOST_POINTS = 4000
 _COLUMNS = 3
+# Of a run, each with a median.
+_PIECES = 40
 _NAMES = {"ttft_s": "TTFT (s)", "tpot_s": "TPOT (s)", "e2e_s": "E2E latency (s)"}
 
 
@@ -30,6 +33,10 @@ def draw(comparison: Comparison, out: Path) -> dict[str, Path]:
         "Latencies: measured (solid, all repeats) and predicted (dashed)": ("cdf", _cdf),
         "E2E latency of every request: predicted over measured (mean of the repeats)": ("scatter", _scatter),
         "Iterations: predicted over measured seconds, and the error of decodes by shape": ("iterations", _iterations),
+        "The device over the runs: measured seconds of iterations over predicted ones, medians in order": (
+            "device",
+            _device,
+        ),
         "Copies of KV: measured seconds over blocks": ("copies", _copies),
     }
     written = {}
@@ -136,6 +143,27 @@ def _error_map(figure: Figure, ax: Axes, decodes: Any) -> None:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     figure.colorbar(shown, ax=ax)
+
+
+def _device(comparison: Comparison) -> Figure | None:
+    """A device that slows down, or shares its time, is told from a cost model that is wrong."""
+    table = comparison.iterations
+    if not len(table):
+        return None
+    colour = colours(list(comparison.figures))
+    figure, [[ax]] = panels(1, 1, 1.8, entries=len(colour))
+    parts = table.assign(ratio=table["seconds"] / table["predicted_s"]).groupby(["repeat", "policy"], sort=False)
+    runs = dict(iter(parts))
+    for position, (repeat, policy) in enumerate(product(sorted(set(table["repeat"])), comparison.figures)):
+        if (repeat, policy) in runs:
+            pieces = np.array_split(runs[repeat, policy]["ratio"].to_numpy(), _PIECES)
+            medians = [float(np.median(piece)) for piece in pieces if len(piece)]
+            at = position + np.arange(len(medians)) / _PIECES
+            ax.plot(at, medians, color=colour[policy], label=policy if repeat == 0 else None)
+    ax.axhline(1.0, color="#999999", linewidth=0.8)
+    ax.set(xlabel="run", ylabel="measured / predicted", ylim=(0, None))
+    legend(figure, ax.get_legend_handles_labels()[0])
+    return figure
 
 
 def _copies(comparison: Comparison) -> Figure | None:

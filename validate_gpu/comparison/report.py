@@ -149,8 +149,8 @@ def _ranking(comparison: Comparison) -> Iterator[str]:
 def _iterations(comparison: Comparison) -> Iterator[str]:
     yield (
         "Seconds of single iterations against the cost model's for the very same batch, from `iterations.parquet`; "
-        "*error* is that of their sum, *mean abs.* the mean absolute error of single ones. Shapes with too few "
-        "iterations for a mean are left out here."
+        "*error* is that of their sum, *median* and *mean abs.* are of single ones: where the median is right and the "
+        "sum is not, a few iterations were held up. Shapes with too few iterations for a mean are left out here."
     )
     yield ""
     rows = [
@@ -161,11 +161,12 @@ def _iterations(comparison: Comparison) -> Iterator[str]:
             precise(1e3 * shape.measured_s),
             precise(1e3 * shape.predicted_s),
             _signed(shape.bias_pct),
+            _signed(shape.median_pct),
             _percent(shape.mape_pct),
         )
         for shape in comparison.shapes
     ]
-    header = ("batch", "iterations", "share of time", "measured, ms", "predicted, ms", "error", "mean abs.")
+    header = ("batch", "iterations", "share of time", "measured, ms", "predicted, ms", "error", "median", "mean abs.")
     yield from _table(header, rows)
 
 

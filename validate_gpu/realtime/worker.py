@@ -36,6 +36,7 @@ from l4sim.simulator.server import Listener, Server
 from l4sim.specs.model import Model
 from validate_gpu.decisions import RecordingAgent
 from validate_gpu.live.build import LiveOptions, build_engine
+from validate_gpu.live.clock import no_collections
 from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor
@@ -94,7 +95,7 @@ def run_worker(spec: WorkerSpec) -> None:
     front_end.send(Ready())
     worker = Worker(spec, engine, links, WallClock(_wait_for(Start, inbox, early).epoch_s))
     try:
-        with failures_of("while serving"):
+        with failures_of("while serving"), no_collections():
             worker.serve(inbox, early)
     except ExecutionError as error:
         front_end.send(Failed(str(error)))

@@ -61,7 +61,10 @@ def test_errors_are_told_by_shape(table):
     assert found["decodes alone", "64 to 255 context tokens"].iterations == 30
     prompts = found["with prompts", "16 to 63 prompt tokens"]
     # Half are right, half predicted at twice their time; a quarter of all time.
-    assert (prompts.bias_pct, prompts.mape_pct, prompts.share_pct) == pytest.approx((50, 50, 25))
+    assert (prompts.bias_pct, prompts.median_pct, prompts.mape_pct) == pytest.approx((50, 50, 50))
+    assert prompts.share_pct == pytest.approx(25)
+    # A quarter of the decodes are predicted at half: the median does not see them.
+    assert found["decodes alone", ""].median_pct == pytest.approx(10)
     assert found["all", ""].iterations == 40
 
 
