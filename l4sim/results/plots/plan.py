@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.policies.l4.plan import Stage
-from l4sim.results.plots.style import BLUE, VERMILION, legend, log_scale, panels
+from l4sim.results.plots.style import BLUE, GREY, VERMILION, legend, log_scale, panels
 from l4sim.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GREY = "#777777"
 # (label, kind, statuses, marker, colour); the first is drawn below the others.
 _MARKS = (
     ("refused or aborted", None, ("refused", "aborted"), "x", GREY),
