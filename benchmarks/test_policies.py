@@ -77,6 +77,7 @@ def catch(instances, policy):
             output_tokens=trace.output_tokens.tolist,
             prefix_id_tokens=16,
             affinity=None,
+            planning=lambda: pytest.fail("no plan is needed"),
         ),
     ).router
     try:

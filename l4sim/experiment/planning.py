@@ -71,11 +71,12 @@ def _demand(
         new_prompt,
         arrival_s=arrival_s,
         reuse=reuse,
-        kv_tokens=_capacity(setup).kv_tokens,
+        kv_tokens=capacity_of(setup).kv_tokens,
     )
 
 
-def _capacity(setup: Setup) -> Capacity:
+def capacity_of(setup: Setup) -> Capacity:
+    """What an instance holds and takes."""
     engine = setup.engine
     return Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
 
@@ -91,12 +92,14 @@ def plan(demand: Demand, setup: Setup, *, objective: Objective | None = None, st
     Raises:
         InputError: more stages than there can be.
     """
-    return partition(demand, setup.cost, _capacity(setup), setup.options.instances, objective=objective, stages=stages)
+    return partition(
+        demand, setup.cost, capacity_of(setup), setup.options.instances, objective=objective, stages=stages
+    )
 
 
 def plan_runner_ups(demand: Demand, setup: Setup, made: Partition) -> tuple[Partition, ...]:
     """The best plans with other numbers of stages."""
-    return runner_ups(demand, setup.cost, _capacity(setup), setup.options.instances, than=made)
+    return runner_ups(demand, setup.cost, capacity_of(setup), setup.options.instances, than=made)
 
 
 def timed_plan(

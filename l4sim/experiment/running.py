@@ -11,9 +11,10 @@ import numpy as np
 from l4sim.cost.affine import fit_affine
 from l4sim.errors import InputError
 from l4sim.experiment.options import Setup
-from l4sim.experiment.planning import plan, sample_demand, sample_size
+from l4sim.experiment.planning import capacity_of, plan, sample_demand, sample_size
 from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.partition import Partition
+from l4sim.policies.l4.replan import Planning
 from l4sim.policies.registry import Policy, PolicyChoice, Setting, build_policy, policy_name
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.arrivals import shared_prefix_ids
@@ -88,6 +89,7 @@ def _setting(trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> 
         output_tokens=trace.output_tokens.tolist,
         prefix_id_tokens=id_tokens,
         affinity=affinity if follow else None,
+        planning=lambda: Planning(setup.cost, capacity_of(setup), setup.engine.max_model_len),
     )
 
 

@@ -59,7 +59,16 @@ class PeerDied(NamedTuple):
     instance: int
 
 
-Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | PeerDied
+class Finished(NamedTuple):
+    """A request has got its last token here; told to agents that have asked for it (`ReportFinished`)."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    """Of the prompt, found in a prefix cache."""
+    output_tokens: int
+
+
+Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | PeerDied | Finished
 
 # Instructions.
 
@@ -99,7 +108,11 @@ class Watch(NamedTuple):
     boundary_tokens: int | None
 
 
-Instruction = Send | Migrate | SetTimer | Watch
+class ReportFinished(NamedTuple):
+    """From now on tell of requests that end here (`Finished`)."""
+
+
+Instruction = Send | Migrate | SetTimer | Watch | ReportFinished
 
 
 class OwnView(InstanceView, Protocol):

@@ -14,6 +14,7 @@ from l4sim.policies.agent import Agent, Coordinator
 from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.agent import LEVELS, L4Agent, Parts
 from l4sim.policies.l4.partition import Partition
+from l4sim.policies.l4.replan import Planning, Replanner
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.rivals.least_harm import LeastHarm
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, LlumnixRouter
@@ -42,6 +43,8 @@ class Setting:
     """Prompt tokens that one of a request's prefix ids stands for."""
     affinity: Callable[[], Affinity] | None
     """Makes a memory of where prefixes were sent; None where there are none, or they are not to be followed."""
+    planning: Callable[[], Planning]
+    """What new plans are made with while traffic changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,14 @@ def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
         L4Agent(instance, plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
     )
     router = L4Router(plan, affinity, spill=parts is None or parts.across)
-    return Policy(router, agents, partition=partition, boundary_moves=router.moves)
+    replans = parts is not None and parts.replan
+    return Policy(
+        router,
+        agents,
+        Replanner(partition, setting.planning()) if replans else None,
+        partition=partition,
+        boundary_moves=router.moves,
+    )
 
 
 def _llumnix(setting: Setting) -> Policy:
@@ -96,7 +106,8 @@ POLICIES: Mapping[str, Builder] = {
     "l4": _l4,
     **{f"l4:{level}": partial(_l4, parts=parts) for level, parts in LEVELS.items()},
 }
-"""By name; `l4:plan` to `l4:across` are L4's ablations, each with one part more than the one before."""
+"""By name; `l4:plan` to `l4:across` are L4's ablations, each with one part more than the one before; `l4:replan`
+has one more than `l4`."""
 
 
 def check_policy(name: str) -> None:

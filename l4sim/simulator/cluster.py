@@ -12,7 +12,7 @@ from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance, Outcome
 from l4sim.engine.request import Request
-from l4sim.policies.agent import Agent, Coordinator, Crossed, Joined, Migrate, MigrationEnded, PeerDied
+from l4sim.policies.agent import Agent, Coordinator, Crossed, Finished, Joined, Migrate, MigrationEnded, PeerDied
 from l4sim.policies.routers import Router
 from l4sim.policies.views import DecodingRequest, RequestView
 from l4sim.simulator.arrivals import Arrivals
@@ -221,9 +221,14 @@ class _Simulation(Listener):
         for request in outcome.finished:
             self._migrations.on_ended(request)
             self._end(request, "finished")
+            if server.reports_finished:
+                done = Finished(request.prompt_tokens, request.cached_tokens, request.output_tokens)
+                self._agents.stimulate(server.number, done)
         for request in outcome.crossed:
             context_tokens = server.instance.decoding.context_tokens(request)
-            self._agents.stimulate(server.number, Crossed(DecodingRequest(request.index, context_tokens)))
+            self._agents.stimulate(
+                server.number, Crossed(DecodingRequest(request.index, context_tokens, request.cached_tokens))
+            )
 
     def on_departed(self, server: Server, requests: Sequence[Request]) -> None:
         for request in requests:

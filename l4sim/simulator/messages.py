@@ -16,6 +16,7 @@ from l4sim.policies.agent import (
     Instruction,
     Migrate,
     Received,
+    ReportFinished,
     Send,
     SetTimer,
     Started,
@@ -126,6 +127,8 @@ class AgentHost:
                 self._servers[address].instance.decoding.watch(boundary_tokens)
                 # A boundary carries no time either: crossings are looked for at the end of the iteration under way.
                 self._servers[address].wake(untimed=True)
+            case ReportFinished():
+                self._servers[address].reports_finished = True
 
     def _send(self, sender: int, to: int, message: object) -> None:
         network = self._network

@@ -56,6 +56,8 @@ class Server:
         self.alive = True
         self.transfers = 0
         """Migrations that it takes part in."""
+        self.reports_finished = False
+        """Whether its agent is told of requests that end."""
         self._executor = executor
         self._clock = clock
         self._listener = listener

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
+from l4sim.policies.l4 import replan
 from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.l4.plan import Plan, Stage
+from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.l4.replan import Planning
 from l4sim.policies.registry import POLICIES, Policy, Setting, build_policy
 from l4sim.results.run import ITERATIONS, MIGRATIONS, REQUESTS
 from l4sim.simulator import Rules, SimulationResult, simulate
@@ -24,6 +28,16 @@ from l4sim.simulator.migration import MigrationRules
 from l4sim.specs.link import Link
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _new_plans_within_small_traces():
+    """Plans change as often as they can: every little while, from a few requests, for no gain."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"PERIOD_S": 0.4, "PERIODS": 1, "LEAST_REQUESTS": 2, "LEAST_GAIN": -1.0}.items():
+            patch.setattr(replan, name, value)
+        yield
+
 
 MAX_MODEL_LEN = 400
 BOUNDARIES = (60, 150)
@@ -97,6 +111,8 @@ def build(case: Case) -> Policy:
         COST.per_prefill_token_s, COST.per_prefill_pair_s, COST.per_sequence_s, COST.per_context_token_s, 30
     )
     follow = trace.prefix is not None and case.engine.prefix_caching
+    engine = case.engine
+    capacity = Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
     return build_policy(
         case.policy,
         Setting(
@@ -107,6 +123,7 @@ def build(case: Case) -> Policy:
             output_tokens=trace.output_tokens.tolist,
             prefix_id_tokens=16,
             affinity=(lambda: Affinity(prices, 16, 1000)) if follow else None,
+            planning=lambda: Planning(COST, capacity, MAX_MODEL_LEN),
         ),
     )
 

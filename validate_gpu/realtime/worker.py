@@ -16,11 +16,13 @@ from l4sim.errors import InputError
 from l4sim.policies.agent import (
     FRONT_END,
     Crossed,
+    Finished,
     Instruction,
     Joined,
     Migrate,
     MigrationEnded,
     Received,
+    ReportFinished,
     Send,
     SetTimer,
     Started,
@@ -199,6 +201,8 @@ class Worker(Listener):
         for request in outcome.finished:
             self._departures.on_ended(request.index)
             self._send(FRONT_END, Ended(request))
+            if server.reports_finished:
+                self._stimulate(Finished(request.prompt_tokens, request.cached_tokens, request.output_tokens))
         for request in outcome.crossed:
             context_tokens = server.instance.decoding.context_tokens(request)
             self._stimulate(Crossed(DecodingRequest(request.index, context_tokens, request.cached_tokens)))
@@ -239,6 +243,8 @@ class Worker(Listener):
             case Watch(boundary_tokens):
                 self._server.instance.decoding.watch(boundary_tokens)
                 self._server.wake(untimed=True)
+            case ReportFinished():
+                self._server.reports_finished = True
 
     def _on_migration_end(self, request: int, destination: int, done: bool, reason: str) -> None:
         # As an event of its own: an agent must not be called while it is still being asked.

@@ -10,25 +10,28 @@ import numpy as np
 
 from l4sim.policies.agent import (
     Crossed,
+    Finished,
     Instruction,
     Joined,
     MigrationEnded,
     OwnView,
     PeerDied,
     Received,
+    ReportFinished,
     SetTimer,
     Started,
     Stimulus,
     TimerFired,
     Watch,
 )
-from l4sim.policies.l4 import balance, refinement
+from l4sim.policies.l4 import balance, refinement, replan
 from l4sim.policies.l4.balance import Balance, Decide
 from l4sim.policies.l4.handover import Choose, Handover, Retry
-from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, Offer, Report, Slack, Summary
+from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, NewPlan, Offer, Report, Slack, Summary
 from l4sim.policies.l4.plan import Plan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
+from l4sim.policies.l4.replan import Ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Parts:
     """Balance within a stage."""
     across: bool = True
     """Balance across stages."""
+    replan: bool = False
+    """A new plan where traffic has changed; needs a `Replanner`."""
 
 
 LEVELS: Mapping[str, Parts] = {
@@ -49,6 +54,7 @@ LEVELS: Mapping[str, Parts] = {
     "refinement": Parts(within=False, across=False),
     "within": Parts(across=False),
     "across": Parts(),
+    "replan": Parts(replan=True),
 }
 """Ablations, each adding one part to the one before."""
 
@@ -59,6 +65,14 @@ class BidTime(NamedTuple):
 
 class RefineTime(NamedTuple):
     """Timer: time to refine."""
+
+
+class ReportTime(NamedTuple):
+    """Timer: time to report to the coordinator."""
+
+
+LEAVE_EVERY_S = 0.1
+"""Between the first asks for two requests that a new plan has put into another stage."""
 
 
 class L4Agent:
@@ -81,6 +95,9 @@ class L4Agent:
         self._handover = Handover(instance, self._ranges, random)
         self._balance = Balance(instance, self._ranges, random, within=self._parts.within, across=self._parts.across)
         self._refinement = Refinement(instance, self._ranges, planned_batches, random)
+        self._ends = Ends(random)
+        self._generation = 0
+        """Of the plan that it goes by."""
         # Agents that all began a period at once would all be busy at once.
         self._phase = float(random.random())
 
@@ -106,6 +123,8 @@ class L4Agent:
                 self._balance.joined(request, now_s)
             case PeerDied(instance):
                 self._ranges.remove(instance)
+            case Finished():
+                self._ends.note(stimulus)
         return ()
 
     def _start(self) -> Sequence[Instruction]:
@@ -115,6 +134,8 @@ class L4Agent:
             instructions.append(SetTimer(self._phase * balance.PERIOD_S, BidTime()))
         if self._parts.refinement:
             instructions.append(SetTimer(self._phase * refinement.PERIOD_S, RefineTime()))
+        if self._parts.replan:
+            instructions += [ReportFinished(), SetTimer(replan.PERIOD_S, ReportTime())]
         return instructions
 
     def _watch(self) -> Sequence[Instruction]:
@@ -144,6 +165,8 @@ class L4Agent:
                 self._refinement.reported(sender, message)
             case Summary():
                 self._refinement.summarised(message)
+            case NewPlan():
+                return self._adopt(message, own)
             case Boundary():
                 if self._ranges.apply(message):
                     return (*self._watch(), *self._refinement.spread(message))
@@ -159,6 +182,8 @@ class L4Agent:
                 return self._balance.decide(round_, own, now_s)
             case BidTime():
                 return (*self._balance.bid(own), SetTimer(balance.PERIOD_S, name))
+            case ReportTime():
+                return (*self._ends.report(), SetTimer(replan.PERIOD_S, name))
             case RefineTime():
                 self._refinement.sample(own)
                 before = self._ranges.bounds
@@ -166,3 +191,15 @@ class L4Agent:
                 moved = self._watch() if self._ranges.bounds != before else ()
                 return (*instructions, *moved, SetTimer(refinement.PERIOD_S, name))
         return ()
+
+    def _adopt(self, news: NewPlan, own: OwnView) -> Sequence[Instruction]:
+        """Go by a new plan: requests that are too long for the new stage leave it one after the other."""
+        if news.generation <= self._generation:
+            return ()
+        self._generation = news.generation
+        self._ranges.replace(news.plan, news.generation * refinement.GENERATION)
+        self._refinement.adopt(news.batches, news.generation)
+        _, hi = self._ranges.range_of(self._ranges.stage_of_instance(self._instance))
+        leaving = [request.request for request in own.decoding() if request.context_tokens > hi]
+        timers = [SetTimer(LEAVE_EVERY_S * place, Retry(request)) for place, request in enumerate(leaving, start=1)]
+        return (*(self._watch() or (Watch(None),)), *timers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from l4sim.policies.l4.plan import Plan
+
 
 class Ask(NamedTuple):
     """A request has outgrown its stage: who takes it?"""
@@ -60,3 +62,21 @@ class Boundary(NamedTuple):
     stage: int
     version: int
     hi_tokens: int
+
+
+class Lengths(NamedTuple):
+    """An agent tells the coordinator of the requests that ended with it in a period."""
+
+    requests: int
+    sample: tuple[tuple[int, int, int], ...]
+    """Prompt, cached and output tokens of some of them, each of which stands for as many."""
+
+
+class NewPlan(NamedTuple):
+    """The coordinator tells everybody the plan that is in force."""
+
+    generation: int
+    """Counts plans; the first one, which everybody began with, is 0."""
+    plan: Plan
+    batches: tuple[float, ...]
+    """Requests in flight per instance that it expects, by stage."""

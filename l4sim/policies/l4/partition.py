@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from l4sim.errors import InputError
 from l4sim.policies.l4.demand import Demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.plan import Plan, Stage
-from l4sim.policies.l4.qoe import Capacity, stage_table
+from l4sim.policies.l4.qoe import Capacity, StageTable, stage_table
 
 FloatArray = NDArray[np.float64]
 
@@ -137,41 +138,59 @@ class _Planner:
         return replace(self._read(found), least_load=self._read(least).load)
 
     def _read(self, choice: list[tuple[int, int, int]]) -> Partition:
-        edges, table, demand = self._demand.edges_tokens, self._table, self._demand
+        edges = self._demand.edges_tokens
         stages: list[Stage] = []
-        forecasts: list[StageForecast] = []
         used = 0
-        ttft_sums = table.ttft_sums(demand.arrivals_per_s)
         for i, j, m in choice:
-            at = self._row[i, j], m - 1
-            first, last = table.ranges[at[0]]
-            stages.append(Stage(int(edges[first]), int(edges[last]), tuple(range(used, used + m))))
+            lo, hi = int(edges[self._cuts[i]]), int(edges[self._cuts[j]])
+            stages.append(Stage(lo, hi, tuple(range(used, used + m))))
             used += m
-            prompts_per_s = float(demand.arrivals_per_s[first:last].sum())
-            forecasts.append(
-                StageForecast(
-                    float(table.load[at]),
-                    float(table.batch[at]),
-                    float(table.tpot_s[at]),
-                    float(ttft_sums[at]) / prompts_per_s if prompts_per_s > 0 else float("nan"),
-                    prompts_per_s,
-                    float(demand.decode_tokens_per_s[first:last].sum()),
-                    float(self._carried[at]),
-                )
+        rows = [self._row[i, j] for i, j, _ in choice]
+        return _expected(Plan(tuple(stages)), rows, self._table, self._carried, self._demand, self._objective)
+
+
+def forecast(
+    plan: Plan, demand: Demand, cost: CostModel, capacity: Capacity, objective: Objective | None = None
+) -> Partition:
+    """What is to be expected of a plan whose boundaries are edges of the demand's buckets."""
+    objective = objective or Objective()
+    cuts = [0, *(int(np.searchsorted(demand.edges_tokens, stage.hi_tokens)) for stage in plan.stages)]
+    most = max(len(stage.instances) for stage in plan.stages)
+    table = stage_table(demand, cost, capacity, tuple(pairwise(cuts)), most)
+    costs = np.where(table.load < 1, objective.costs(table, demand), np.inf)
+    return _expected(plan, range(len(plan.stages)), table, costs, demand, objective)
+
+
+def _expected(
+    plan: Plan, rows: Sequence[int], table: StageTable, costs: FloatArray, demand: Demand, objective: Objective
+) -> Partition:
+    """The plan with what the table's rows say of its stages; ``costs`` are infinite where overloaded."""
+    forecasts = []
+    ttft_sums = table.ttft_sums(demand.arrivals_per_s)
+    for stage, row in zip(plan.stages, rows, strict=True):
+        at = row, len(stage.instances) - 1
+        first, last = table.ranges[row]
+        prompts_per_s = float(demand.arrivals_per_s[first:last].sum())
+        forecasts.append(
+            StageForecast(
+                float(table.load[at]),
+                float(table.batch[at]),
+                float(table.tpot_s[at]),
+                float(ttft_sums[at]) / prompts_per_s if prompts_per_s > 0 else float("nan"),
+                prompts_per_s,
+                float(demand.decode_tokens_per_s[first:last].sum()),
+                float(costs[at]),
             )
-        return Partition(
-            Plan(tuple(stages)),
-            tuple(forecasts),
-            self._objective,
-            sum(forecast.cost for forecast in forecasts),
-            max(forecast.load for forecast in forecasts),
         )
+    value = sum(forecast.cost for forecast in forecasts)
+    return Partition(plan, tuple(forecasts), objective, value, max(forecast.load for forecast in forecasts))
 
 
 def useful_cuts(demand: Demand) -> list[int]:
     """Bucket numbers where a stage may begin or end: between buckets that hold a share worth telling apart."""
     prompts = demand.arrivals_per_s / demand.requests_per_s
-    decoding = demand.decode_tokens_per_s / demand.decode_tokens_per_s.sum()
+    # Answers of one token each are all prefill.
+    decoding = demand.decode_tokens_per_s / max(demand.decode_tokens_per_s.sum(), 1e-300)
     cuts = [0]
     since = 0.0
     for bucket, share in enumerate(np.maximum(prompts, decoding).tolist()):

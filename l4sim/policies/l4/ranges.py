@@ -20,10 +20,15 @@ class Ranges:
     """The stages as one holder knows them."""
 
     def __init__(self, plan: Plan) -> None:
+        self._dead: set[int] = set()
+        self.replace(plan)
+
+    def replace(self, plan: Plan, version: int = 0) -> None:
+        """Go by another plan from now on, whose boundaries have this version."""
         self._max_tokens = plan.stages[-1].hi_tokens
         self._told_tokens = [stage.hi_tokens for stage in plan.stages[:-1]]
-        self._versions = [0] * len(self._told_tokens)
-        self._members = [list(stage.instances) for stage in plan.stages]
+        self._versions = [version] * len(self._told_tokens)
+        self._members = [[i for i in stage.instances if i not in self._dead] for stage in plan.stages]
         self._stage_of = {instance: n for n, stage in enumerate(plan.stages) for instance in stage.instances}
         self._bounds = list(self._told_tokens)
 
@@ -89,6 +94,7 @@ class Ranges:
 
     def remove(self, instance: int) -> None:
         """An instance has died."""
+        self._dead.add(instance)
         stage = self._stage_of.get(instance)
         if stage is not None and instance in self._members[stage]:
             self._members[stage].remove(instance)

@@ -43,6 +43,8 @@ MOST_STEP = 0.05
 MARGIN = 1.1
 TERM = 2**20
 """Versions that one leader can count: the next one's are all higher."""
+GENERATION = 2**50
+"""Versions under one plan: the next plan's are all higher."""
 
 
 class Refinement:
@@ -55,11 +57,16 @@ class Refinement:
         self._instance = instance
         self._ranges = ranges
         self._random = random
-        self._stage = ranges.stage_of_instance(instance)
-        self._first_version = ranges.members(self._stage).index(instance) * TERM
+        self._batch: float | None = None
+        self.adopt(planned_batches)
+
+    def adopt(self, planned_batches: Sequence[float], generation: int = 0) -> None:
+        """Begin under a plan that ``ranges`` has taken over."""
+        self._stage = self._ranges.stage_of_instance(self._instance)
+        term = self._ranges.members(self._stage).index(self._instance)
+        self._first_version = generation * GENERATION + term * TERM
         """As a leader: all members before this one have died by then."""
         self._planned = [max(batch, 0.5) for batch in planned_batches]
-        self._batch: float | None = None
         self._reports: dict[int, float] = {}
         """What has come in this period."""
         self._above: float | None = None

@@ -14,9 +14,10 @@ from typing import Any
 from l4sim.policies.harm import harm_tokens
 from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.load import load_of
-from l4sim.policies.l4.messages import Boundary
+from l4sim.policies.l4.messages import Boundary, NewPlan
 from l4sim.policies.l4.plan import Plan
 from l4sim.policies.l4.ranges import Ranges
+from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.views import InstanceView, RequestView
 
 SPILL = 1.5
@@ -31,6 +32,7 @@ class L4Router:
         self.moves: list[tuple[float, int, int]] = []
         """Boundaries taken over: when, which stage's upper end, and to how many tokens."""
         self._ranges = Ranges(plan)
+        self._generation = 0
         self._affinity = affinity
         self._spill = spill
         self._planned = {instance for stage in plan.stages for instance in stage.instances}
@@ -83,6 +85,11 @@ class L4Router:
             self._ranges.remove(gone)
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
-        """Take over a boundary that has moved."""
-        if isinstance(message, Boundary) and self._ranges.apply(message):
-            self.moves.append((now_s, message.stage, self._ranges.bounds[message.stage]))
+        """Take over a boundary that has moved, or a new plan."""
+        match message:
+            case Boundary() if self._ranges.apply(message):
+                self.moves.append((now_s, message.stage, self._ranges.bounds[message.stage]))
+            case NewPlan() if message.generation > self._generation:
+                self._generation = message.generation
+                self._ranges.replace(message.plan, message.generation * GENERATION)
+                self.moves += [(now_s, stage, tokens) for stage, tokens in enumerate(self._ranges.bounds)]

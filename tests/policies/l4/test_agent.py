@@ -18,7 +18,7 @@ from l4sim.policies.agent import (
     Watch,
 )
 from l4sim.policies.l4 import balance, refinement
-from l4sim.policies.l4.agent import LEVELS, BidTime, L4Agent, Parts, RefineTime
+from l4sim.policies.l4.agent import LEVELS, BidTime, L4Agent, Parts, RefineTime, ReportTime
 from l4sim.policies.l4.balance import SETTLED_S, Decide
 from l4sim.policies.l4.handover import Choose, Retry
 from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, Offer, Report, Slack, Summary
@@ -45,6 +45,7 @@ def agent(instance: int, level: str = "across", seed: int = 0) -> L4Agent:
         ("refinement", [Watch(1000)], [RefineTime()]),
         ("within", [Watch(1000)], [BidTime(), RefineTime()]),
         ("across", [Watch(1000)], [BidTime(), RefineTime()]),
+        ("replan", [Watch(1000)], [BidTime(), RefineTime(), ReportTime()]),
     ],
 )
 def test_each_level_starts_one_part_more(level, watch, names):

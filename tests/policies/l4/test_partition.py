@@ -153,6 +153,11 @@ def test_one_instance_is_one_stage():
     assert [(stage.lo_tokens, stage.hi_tokens) for stage in made.plan.stages] == [(0, 65_536)]
 
 
+def test_answers_of_one_token_each_are_planned_for_as_well():
+    demand = measure_demand(np.array([1000, 20_000]), np.array([1, 1]), np.array([1.0, 1.0]), geometric_edges(65_536))
+    assert partition(demand, COST, CAPACITY, 4).feasible
+
+
 def test_boundaries_are_only_where_there_is_something_on_both_sides():
     demand = measure_demand(
         np.array([1000, 20_000]), np.array([100, 100]), np.array([1.0, 1.0]), geometric_edges(65_536)

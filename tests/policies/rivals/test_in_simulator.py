@@ -49,6 +49,7 @@ def run(name: str, trace: Trace, seed: int = 0) -> SimulationResult:
             output_tokens=trace.output_tokens.tolist,
             prefix_id_tokens=16,
             affinity=None,
+            planning=no_plan,
         ),
     )
     return simulate(
