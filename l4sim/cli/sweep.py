@@ -116,7 +116,7 @@ def _print(result: SweepResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from l4sim.sweeps.told import COLUMNS, failures, figure_text, short_runs
+    from l4sim.sweeps.told import COLUMNS, failures, figure_text, short_runs, unfinished
 
     console = Console(highlight=False)
     rows, settings = result.told, result.varied()
@@ -136,7 +136,7 @@ def _print(result: SweepResult) -> None:
     if "seeds" in rows and rows["seeds"].max() > 1:
         console.print("±: half the 95 % confidence interval of the mean over seeds")
     console.print(f"{len(result.points) - len(result.failures)} points done, {len(result.failures)} failed")
-    for style, lines in (("red", failures(result)), ("yellow", short_runs(result))):
+    for style, lines in (("red", failures(result)), ("red", unfinished(result)), ("yellow", short_runs(result))):
         for line in lines:
             console.print(escape(line), style=style, soft_wrap=True)
 

@@ -25,7 +25,7 @@ from l4sim.results.html import (
 )
 from l4sim.sweeps.points import Value
 from l4sim.sweeps.result import SweepResult
-from l4sim.sweeps.told import COLUMNS, failures, figure_text, setting_text, short_runs
+from l4sim.sweeps.told import COLUMNS, failures, figure_text, setting_text, short_runs, unfinished
 
 _CAPTIONS = {
     "latency": "Latency against what was varied; intervals are 95 % over seeds",
@@ -58,7 +58,7 @@ def write_report(path: Path, result: SweepResult) -> Path:
     lead = [
         paragraph(_question(result)),
         paragraph(_answer(result), "answer") if len(policies) > 1 else "",
-        *(paragraph(line, "warning") for line in (*failures(result), *short_runs(result))),
+        *(paragraph(line, "warning") for line in (*failures(result), *unfinished(result), *short_runs(result))),
     ]
     sections = [
         Section("Figures", tuple(_figures(result))),

@@ -58,13 +58,26 @@ def failures(result: SweepResult) -> Iterator[str]:
             yield f"{_combination(result, row)}: {row['error']}"
 
 
+def unfinished(result: SweepResult) -> Iterator[str]:
+    """A line if not every request finished everywhere."""
+    rows = result.told[result.found].to_dict("records")
+    missing = [row for row in rows if row["requests_finished"] < row["requests_total"]]
+    if missing:
+        worst = min(missing, key=lambda row: float(row["requests_finished"]) / float(row["requests_total"]))
+        yield (
+            f"{len(missing):,} of {len(rows):,} combinations did not finish every request; fewest: "
+            f"{_combination(result, worst)}, {worst['requests_finished']:,.10g} of {worst['requests_total']:,.10g}. "
+            "Latencies are of those that finished"
+        )
+
+
 def short_runs(result: SweepResult) -> Iterator[str]:
     """A line if there are runs too short for their queues to show what they would grow to."""
-    rows = result.told[result.found]
-    short = int((rows["makespan_s"] < SHORT_RUN * rows["e2e_p99_s"]).sum()) if len(rows) else 0
+    rows = result.told[result.found].to_dict("records")
+    short = [row for row in rows if row["makespan_s"] < SHORT_RUN * row["e2e_p99_s"]]
     if short:
         yield (
-            f"{short:,} of {len(rows):,} combinations: the run takes less than {SHORT_RUN} times its P99 E2E; longer "
+            f"{len(short):,} of {len(rows):,} combinations: the run takes less than {SHORT_RUN} times its P99 E2E; longer "
             "traces would give other figures"
         )
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from l4sim.sweeps.result import SweepResult
-from l4sim.sweeps.told import COLUMNS, failures, figure_text, setting_text, short_runs
+from l4sim.sweeps.told import COLUMNS, failures, figure_text, setting_text, short_runs, unfinished
 
 TTFT, TPOT, *_ = COLUMNS
 
@@ -64,3 +64,14 @@ def test_runs_shorter_than_three_latencies_are_told():
 def test_a_combination_without_capacity_has_no_run_to_be_short():
     none = point(error="the SLO is not met anywhere", makespan_s=None, e2e_p99_s=None)
     assert list(short_runs(result([point()], [none], "rate"))) == []
+
+
+def test_requests_that_did_not_finish_are_told_with_the_worst_combination():
+    whole, partly, none = (
+        point(policy, requests_finished=finished, requests_total=20)
+        for policy, finished in (("a", 20), ("b", 7), ("c", 0))
+    )
+    assert list(unfinished(result([whole]))) == []
+    assert list(unfinished(result([whole, partly, none]))) == [
+        "2 of 3 combinations did not finish every request; fewest: c, 0 of 20. Latencies are of those that finished"
+    ]

@@ -14,7 +14,7 @@ from l4sim.results.plots.varied import RATES, axis, combinations, draw_axis, dra
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from l4sim.results.slo import SLO
 
@@ -34,14 +34,17 @@ _MARKED_SCALES = (0.25, 0.5, 1, 2, 4)
 
 
 def latency_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | None:
-    """Mean normalized latency and P99 TTFT against the rate, or whatever number was varied; None if none was.
+    """Mean normalized latency and P99 TTFT against the rate, or whatever number was varied; None if none was, or no
+    request finished.
 
     One row of panels per combination of the other settings. Bars are 95 % confidence intervals over seeds. Where the
     rate was varied, hollow marks stand where throughput no longer follows it. Raises InputError for more than
     `MAX_PANELS` combinations.
     """
     x = axis(means, settings)
-    if x is None:
+    # Where no request has finished there is no latency.
+    means = means.dropna(subset=[name for name, _, _ in _LATENCY_PANELS])
+    if x is None or not len(means):
         return None
     parts = combinations(means, [name for name in settings if name not in ("policy", x)])
     policies = list(dict.fromkeys(means["policy"]))
@@ -55,7 +58,7 @@ def latency_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | 
                 hollow = _saturated(line, x) if saturating else None
                 dodge = place - (len(policies) - 1) / 2
                 draw_line(ax, line, x, metric, colour=colour[policy], scale=scale, hollow=hollow, dodge=dodge)
-            _limit(ax, scale * rows[metric].to_numpy())
+            _limit(ax, scale * rows[metric])
             log_scale(ax, "y")
             draw_axis(ax, rows, x)
             ax.set(ylabel=label, title=title)
@@ -83,7 +86,7 @@ def goodput_against_load(means: DataFrame, settings: Sequence[str], slo: SLO) ->
             line = rows[rows["policy"] == policy].sort_values(x)
             dodge = place - (len(policies) - 1) / 2
             draw_line(ax, line, x, "goodput_requests_per_s", colour=colour[policy], dodge=dodge)
-        top = min(ax.get_ylim()[1], _MOST_OF_INTERVAL * rows["goodput_requests_per_s"].max())
+        top = min(ax.get_ylim()[1], _MOST_OF_INTERVAL * rows["goodput_requests_per_s"].max()) or 1.0
         if equal:
             # Many points: a straight line is a curve on a logarithmic axis.
             rates = np.linspace(rows[x].min(), rows[x].max(), 200)
@@ -137,11 +140,11 @@ def attainment_against_scale(means: DataFrame, settings: Sequence[str], slo: SLO
     return figure
 
 
-def _limit(ax: Axes, middles: NDArray[np.float64]) -> None:
+def _limit(ax: Axes, middles: Series[float]) -> None:
     """Let intervals leave the picture that would flatten the lines in it."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
-    ax.set_ylim(max(low, np.nanmin(middles) / _MOST_OF_INTERVAL), min(high, np.nanmax(middles) * _MOST_OF_INTERVAL))
+    ax.set_ylim(max(low, middles.min() / _MOST_OF_INTERVAL), min(high, middles.max() * _MOST_OF_INTERVAL))
 
 
 def _saturated(line: DataFrame, x: str) -> NDArray[np.bool_]:

@@ -128,3 +128,12 @@ def test_an_interval_that_would_flatten_the_lines_leaves_the_picture():
     ax = latency_against_load(means(normalized_latency_mean_s_ci95=5.0), SETTINGS).axes[0]
     # Means from 10 to 80 ms, intervals of 5,000 ms either way.
     assert ax.get_ylim() == pytest.approx((10 / 3, 80 * 3))
+
+
+def test_where_no_request_finished_there_is_no_latency_and_no_goodput():
+    none = means(normalized_latency_mean_s=float("nan"), ttft_p99_s=float("nan"), goodput_requests_per_s=0.0)
+    assert latency_against_load(none, SETTINGS) is None
+    assert goodput_against_load(none, SETTINGS, SLO).axes[0].get_ylim()[1] > 0
+    some = pd.concat([means(["l4"]), none[none["policy"] != "l4"]])
+    entries = latency_against_load(some, SETTINGS).legends[0].get_texts()
+    assert [entry.get_text() for entry in entries] == ["l4", "hollow: saturated"]
