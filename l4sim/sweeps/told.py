@@ -77,8 +77,8 @@ def short_runs(result: SweepResult) -> Iterator[str]:
     short = [row for row in rows if row["makespan_s"] < SHORT_RUN * row["e2e_p99_s"]]
     if short:
         yield (
-            f"{len(short):,} of {len(rows):,} combinations: the run takes less than {SHORT_RUN} times its P99 E2E; longer "
-            "traces would give other figures"
+            f"{len(short):,} of {len(rows):,} combinations: the run takes less than {SHORT_RUN} times its P99 E2E; "
+            "longer traces would give other figures"
         )
 
 
