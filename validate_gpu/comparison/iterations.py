@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,17 +44,17 @@ class ShapeError(NamedTuple):
 def iteration_table(live: LiveResult, cost: CostModel) -> DataFrame:
     """One row per iteration that ended within its run.
 
-    Columns: ``policy``, ``repeat``, ``instance``, ``start_s`` (on the instance's clock), ``seconds``, ``predicted_s``,
-    ``decode_requests``, ``context_tokens`` and ``prefill_tokens`` (sums), and per request ``decode_context_tokens``,
-    ``prefill_chunk_tokens``, ``prefill_cached_tokens``.
+    Columns: ``policy``, ``repeat``, ``instance``, ``start_s`` and ``seconds`` (on the instance's clock),
+    ``predicted_s``, ``decode_requests``, ``context_tokens`` and ``prefill_tokens`` (sums), and per request
+    ``decode_context_tokens``, ``prefill_chunk_tokens``, ``prefill_cached_tokens``.
     """
     from pandas import DataFrame
 
     rows = [
-        _row(run.run.policy, repeat, start_s, iteration, cost)
+        _row(run.run.policy, repeat, start_s, seconds, iteration, cost)
         for runs in live.runs.values()
         for repeat, run in enumerate(runs)
-        for start_s, iteration in _ended(run)
+        for start_s, seconds, iteration in _ended(run)
     ]
     return DataFrame(rows, columns=list(_COLUMNS))
 
@@ -74,19 +75,20 @@ _COLUMNS = {
 }
 
 
-def _ended(live: LiveRun) -> Iterator[tuple[float, Iteration]]:
-    """Iterations with their starts: an instance's rows are in the order in which it ran them."""
-    starts: defaultdict[int, list[float]] = defaultdict(list)
-    for instance, start_s in zip(live.run.iterations["instance"], live.run.iterations["start_s"], strict=True):
-        starts[int(instance)].append(float(start_s))
-    left = {instance: iter(own) for instance, own in starts.items()}
+def _ended(live: LiveRun) -> Iterator[tuple[float, float, Iteration]]:
+    """Starts and seconds with their iterations: an instance's rows are in the order in which it ran them."""
+    times: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+    for instance, start_s, end_s in live.run.iterations[["instance", "start_s", "end_s"]].itertuples(index=False):
+        times[instance].append((start_s, end_s - start_s))
+    left = {instance: iter(own) for instance, own in times.items()}
     for iteration in live.iterations:
-        start_s = next(left.get(iteration.instance, iter(())), None)
-        if start_s is not None:
-            yield start_s, iteration
+        for start_s, seconds in islice(left.get(iteration.instance, iter(())), 1):
+            yield start_s, seconds, iteration
 
 
-def _row(policy: str, repeat: int, start_s: float, iteration: Iteration, cost: CostModel) -> tuple[Any, ...]:
+def _row(
+    policy: str, repeat: int, start_s: float, seconds: float, iteration: Iteration, cost: CostModel
+) -> tuple[Any, ...]:
     batch = iteration.batch
     contexts = batch.decode_context_tokens
     chunks = [chunk.chunk_tokens for chunk in batch.prefills]
@@ -96,7 +98,7 @@ def _row(policy: str, repeat: int, start_s: float, iteration: Iteration, cost: C
         repeat,
         iteration.instance,
         start_s,
-        iteration.seconds,
+        seconds,
         cost.iteration_s(batch),
         len(contexts),
         batch.decode_context_sum,

@@ -20,7 +20,8 @@ prompts, the last both at once."""
 PATHS = tuple(KERNELS)
 
 _HEAD_DIMS = (64, 128, 256)
-_CUDA_CORE_GROUPS = (1, 2, 3, 4, 8)
+CUDA_CORE_GROUPS = (1, 2, 3, 4, 8)
+"""Query heads per KV head that FlashInfer's CUDA-core decode has kernels for."""
 # What vLLM gives FlashInfer: its default of 128 MiB runs out with split requests under CUDA graphs.
 _WORKSPACE_BYTES = 394 * 2**20
 
@@ -39,8 +40,8 @@ def check_supported(model: Model, path: str) -> None:
             f"{model.name}: FlashInfer has no kernels for head_dim {model.head_dim}, accepted are {accepted}"
         )
     group = model.heads // model.kv_heads
-    if path == "cuda-cores" and group not in _CUDA_CORE_GROUPS:
-        accepted = ", ".join(map(str, _CUDA_CORE_GROUPS))
+    if path == "cuda-cores" and group not in CUDA_CORE_GROUPS:
+        accepted = ", ".join(map(str, CUDA_CORE_GROUPS))
         raise InputError(
             f"{model.name}: FlashInfer's CUDA-core decode has no kernel for {group} query heads per KV head, accepted "
             f"are {accepted}; the tensor-cores path takes any"
