@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import forkserver
 from threading import Thread
-from types import TracebackType
 
 from l4sim.errors import InputError
 
 # What a point needs, imported once, in the server that the processes are forked from.
 _PRELOADED = ["l4sim.sweeps.points", "pandas", "scipy.special"]
-# Not forked from this process, whose pyarrow and matplotlib may have threads, which do not survive it.
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# Not forked from this process, whose pyarrow and matplotlib may have threads, which do not survive it; on other systems
+# numpy alone may have some.
+_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 def prepare() -> None:
     """Begin to start processes, while this one goes on with its own imports; a second call does nothing."""
     if _METHOD == "forkserver":
+        from multiprocessing import forkserver
+
         forkserver.set_forkserver_preload(_PRELOADED)
         forkserver.ensure_running()
 
@@ -41,9 +43,7 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
     def replace(self) -> None:
