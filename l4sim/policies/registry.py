@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -68,19 +68,22 @@ PolicyChoice = str | tuple[str, Builder]
 
 
 def _l4(setting: Setting, parts: Parts | None = None) -> Policy:
+    parts = parts or Parts()
     partition = setting.partition()
     plan = partition.plan
     affinity = None if setting.affinity is None else setting.affinity()
+    if affinity is not None:
+        # Who is where its prefix lives follows no boundary: stages' loads say nothing about where one belongs.
+        parts = replace(parts, refinement=False)
     batches = [forecast.batch for forecast in partition.forecasts]
     agents = tuple(
         L4Agent(instance, plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
     )
-    router = L4Router(plan, affinity, spill=parts is None or parts.across)
-    replans = parts is not None and parts.replan
+    router = L4Router(plan, affinity, spill=parts.across)
     return Policy(
         router,
         agents,
-        Replanner(partition, setting.planning()) if replans else None,
+        Replanner(partition, setting.planning()) if parts.replan else None,
         partition=partition,
         boundary_moves=router.moves,
     )
