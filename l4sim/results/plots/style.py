@@ -139,7 +139,7 @@ def log_scale(ax: Axes, which: Literal["x", "y"]) -> None:
         locator = LogLocator(subs=subs, numticks=1000)
         ticks = sum(low <= tick <= high for tick in locator.tick_values(low, high))
         if ticks <= _MOST_TICKS[which]:
-            chosen = locator if ticks >= _FEWEST_TICKS else MaxNLocator(_MOST_TICKS[which])
+            chosen = locator if ticks >= _FEWEST_TICKS else MaxNLocator(_MOST_TICKS[which], steps=[1, 2, 5, 10])
             break
     axis.set_major_locator(chosen)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))

@@ -64,8 +64,9 @@ def test_hollow_from_the_rate_on_that_gets_no_more_throughput():
 
 
 def test_nothing_is_hollow_while_throughput_follows_the_rate():
-    ax = latency_against_load(means(throughput=RATES), SETTINGS).axes[0]
-    assert marks(ax, KNOWN["l4"], "white") == []
+    figure = latency_against_load(means(throughput=RATES), SETTINGS)
+    assert marks(figure.axes[0], KNOWN["l4"], "white") == []
+    assert [entry.get_text() for entry in figure.legends[0].get_texts()] == ["round-robin", "l4"]
 
 
 def test_goodput_and_the_line_that_it_cannot_cross():
