@@ -49,14 +49,13 @@ def latency_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | 
     parts = combinations(means, [name for name in settings if name not in ("policy", x)])
     policies = list(dict.fromkeys(means["policy"]))
     colour = colours(policies)
-    saturated = False
-    figure, axes = panels(len(parts), 2, 2.6, entries=len(policies) + 1, titled=len(parts) > 1, gap_in=0.85)
+    saturated = x in RATES and any(_saturated(line, x).any() for _, rows in parts for _, line in rows.groupby("policy"))
+    figure, axes = panels(len(parts), 2, 2.6, entries=len(policies) + saturated, titled=len(parts) > 1, gap_in=0.85)
     for row, (title, rows) in zip(axes, parts, strict=True):
         for ax, (metric, label, scale) in zip(row, _LATENCY_PANELS, strict=True):
             for place, policy in enumerate(policies):
                 line = rows[rows["policy"] == policy].sort_values(x)
-                hollow = _saturated(line, x) if x in RATES else np.zeros(len(line), dtype=bool)
-                saturated |= bool(hollow.any())
+                hollow = _saturated(line, x) if saturated else None
                 dodge = place - (len(policies) - 1) / 2
                 draw_line(ax, line, x, metric, colour=colour[policy], scale=scale, hollow=hollow, dodge=dodge)
             _limit(ax, scale * rows[metric])
