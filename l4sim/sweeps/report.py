@@ -85,7 +85,8 @@ def _question(result: SweepResult) -> str:
 def _answer(result: SweepResult) -> str:
     """Which policy is best in how many combinations of the settings that were varied."""
     name, figure, most = _ANSWERS[result.search]
-    rows = result.told[result.found]
+    found = result.told[result.found]
+    rows = found.dropna(subset=[figure]) if len(found) else found
     others = [setting for setting in result.varied() if setting not in ("policy", figure)]
     parts = [part for _, part in rows.groupby(others, sort=False, dropna=False)] if others else [rows]
     compared = [part for part in parts if len(part) > 1]

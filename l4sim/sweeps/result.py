@@ -95,8 +95,10 @@ class SweepResult:
     @property
     def found(self) -> Series[bool]:
         """Which rows of `told` have figures; one of the capacity that has none, or no bound, says why as ``error``."""
-        errors = self.told.get("error")
-        return self.told["policy"].notna() if errors is None else errors.fillna("") == ""
+        from pandas import Series
+
+        table = self.told
+        return table["error"].fillna("") == "" if "error" in table else Series(True, index=table.index)
 
     @property
     def told(self) -> DataFrame:

@@ -83,3 +83,14 @@ def test_the_same_sweep_gives_the_same_bytes(swept, tmp_path):
 def test_a_file_that_cannot_be_written_is_told(swept, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         swept.to_html(tmp_path / "missing" / "report.html")
+
+
+@pytest.mark.parametrize(
+    "grid", [{"kernel": "fa9"}, {"synth": {"prompt_lengths": "fixed:tokens=99999", "output_lengths": "fixed:tokens=2"}}]
+)
+def test_where_nothing_ran_or_finished_the_report_says_so(tiny, tmp_path, grid):
+    grid = {**tiny, "policies": ["round-robin", "vllm"], **grid}
+    grid["synth"] = {**grid["synth"], "requests": 5, "rate": 5}
+    report = text_of(run_sweep(grid, tmp_path), tmp_path)
+    assert "Nothing to compare: no combination has figures of two policies." in report
+    assert "2 of 2 points failed" in report or "0 of 5" in report

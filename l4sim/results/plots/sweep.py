@@ -42,9 +42,11 @@ def latency_against_load(means: DataFrame, settings: Sequence[str]) -> Figure | 
     `MAX_PANELS` combinations.
     """
     x = axis(means, settings)
+    if x is None:
+        return None
     # Where no request has finished there is no latency.
     means = means.dropna(subset=[name for name, _, _ in _LATENCY_PANELS])
-    if x is None or not len(means):
+    if not len(means):
         return None
     parts = combinations(means, [name for name in settings if name not in ("policy", x)])
     policies = list(dict.fromkeys(means["policy"]))
