@@ -29,6 +29,8 @@ class Copy(NamedTuple):
     tokens: int
     size_bytes: int
     seconds: float
+    equal: bool
+    """Whether the destination then held what the source holds, bit for bit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,6 +34,8 @@ class CopyBucket(NamedTuple):
 
     blocks: str
     copies: int
+    equal: int
+    """Those that arrived as they were, bit for bit."""
     mean_bytes: float
     median_s: float
     bytes_per_s: float
@@ -46,10 +48,10 @@ def migration_figures(runs: Sequence[Run], block_bytes: float) -> MigrationFigur
     done, refused, aborted = (
         float(np.mean([(table["status"] == status).sum() for table in tables])) for status in MIGRATION_STATUSES
     )
-    copied = [_copied(table) for table in tables]
-    blocks = np.concatenate([table["copied_bytes"].to_numpy() / block_bytes for table in copied])
-    lasted_s = np.concatenate([(table["end_s"] - table["start_s"]).to_numpy() for table in copied])
-    pause_s = np.concatenate([table["pause_s"].to_numpy() for table in copied])
+    done_tables = [copied(table) for table in tables]
+    blocks = np.concatenate([table["copied_bytes"].to_numpy() / block_bytes for table in done_tables])
+    lasted_s = np.concatenate([(table["end_s"] - table["start_s"]).to_numpy() for table in done_tables])
+    pause_s = np.concatenate([table["pause_s"].to_numpy() for table in done_tables])
     if not len(blocks):
         return MigrationFigures(done, refused, aborted, *[float("nan")] * 4)
     return MigrationFigures(
@@ -63,7 +65,8 @@ def migration_figures(runs: Sequence[Run], block_bytes: float) -> MigrationFigur
     )
 
 
-def _copied(table: DataFrame) -> DataFrame:
+def copied(table: DataFrame) -> DataFrame:
+    """The migrations that were done and copied KV: a request that had not begun is sent on as it is."""
     return table[(table["status"] == "done") & (table["copied_bytes"] > 0)]
 
 
@@ -72,14 +75,20 @@ def copies_by_size(copies: Sequence[Copy], block_tokens: int) -> list[CopyBucket
     blocks = np.array([-(-copy.tokens // block_tokens) for copy in copies], dtype=np.int64)
     size_bytes = np.array([copy.size_bytes for copy in copies], dtype=np.float64)
     seconds = np.array([copy.seconds for copy in copies], dtype=np.float64)
+    equal = np.array([copy.equal for copy in copies], dtype=np.bool_)
     buckets, low = [], 1
     while low <= blocks.max(initial=0):
         own = (blocks >= low) & (blocks < 4 * low)
         if own.any():
-            rate = float(size_bytes[own].sum() / seconds[own].sum())
-            told = f"{low:,} to {4 * low - 1:,}"
             buckets.append(
-                CopyBucket(told, int(own.sum()), float(size_bytes[own].mean()), float(np.median(seconds[own])), rate)
+                CopyBucket(
+                    f"{low:,} to {4 * low - 1:,}",
+                    int(own.sum()),
+                    int(equal[own].sum()),
+                    float(size_bytes[own].mean()),
+                    float(np.median(seconds[own])),
+                    float(size_bytes[own].sum() / seconds[own].sum()),
+                )
             )
         low *= 4
     return buckets

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.results.plots.style import BLUE, RC, VERMILION, colours, legend, log_scale, panels, save
+from l4sim.results.plots.style import BLACK, BLUE, RC, VERMILION, colours, legend, log_scale, panels, save
 from validate_gpu.comparison.compare import Comparison
+from validate_gpu.comparison.migrations import copied
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,10 @@ def draw(comparison: Comparison, out: Path) -> dict[str, Path]:
             "device",
             _device,
         ),
-        "Copies of KV: measured seconds over blocks": ("copies", _copies),
+        "Migrations by the KV blocks that they moved: real copies alone, and durations and pauses on the clock": (
+            "migrations",
+            _migrations,
+        ),
     }
     written = {}
     for caption, (name, picture) in pictures.items():
@@ -166,14 +170,29 @@ def _device(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _copies(comparison: Comparison) -> Figure | None:
+def _migrations(comparison: Comparison) -> Figure | None:
+    measured = [one.run.migrations for runs in comparison.live.runs.values() for one in runs]
+    sides = {"measured": measured, "predicted": [run.migrations for run in comparison.predicted.values()]}
+    block_tokens = comparison.setup.engine.block_tokens
+    block_bytes = comparison.setup.model.kv_bytes_per_token * block_tokens
     copies = [copy for runs in comparison.live.runs.values() for one in runs for copy in one.copies]
-    if not copies:
+    if not any(len(copied(table)) for table in measured):
         return None
-    blocks = np.array([copy.tokens / comparison.setup.engine.block_tokens for copy in copies])
-    figure, [[ax]] = panels(1, 1, 2.4)
-    ax.plot(blocks, [1e3 * copy.seconds for copy in copies], ".", color=BLUE, markersize=3, alpha=0.5)
-    log_scale(ax, "x")
-    log_scale(ax, "y")
-    ax.set(xlabel="KV blocks copied", ylabel="seconds of the copy (ms)")
+    figure, [axes] = panels(1, 2, 2.4, entries=4, titled=True, gap_in=0.9)
+    if copies:
+        copied_blocks = [copy.tokens / block_tokens for copy in copies]
+        axes[0].plot(copied_blocks, [1e3 * copy.seconds for copy in copies], ".", color=BLACK, markersize=3, alpha=0.5)
+    axes[0].set(xlabel="KV blocks copied", ylabel="ms", title="copies on the device")
+    for (side, tables), marker in zip(sides.items(), ("o", "x"), strict=True):
+        for table in map(copied, tables):
+            blocks = table["copied_bytes"] / block_bytes
+            lasted_s = table["end_s"] - table["start_s"]
+            for what, seconds, colour in (("duration", lasted_s, BLUE), ("pause", table["pause_s"], VERMILION)):
+                axes[1].plot(blocks, 1e3 * seconds, marker, color=colour, markersize=3, label=f"{what}, {side}")
+    axes[1].set(xlabel="KV blocks moved", ylabel="ms", title="migrations on the clock")
+    for ax in axes:
+        log_scale(ax, "x")
+        log_scale(ax, "y")
+    handles, names = axes[1].get_legend_handles_labels()
+    legend(figure, list(dict(zip(names, handles, strict=True)).values()))
     return figure

@@ -210,19 +210,23 @@ def _migrations(comparison: Comparison) -> Iterator[str]:
     yield from _table(header, rows)
     if comparison.copies:
         yield ""
-        yield "Copies on the device, alone, from one instance's pages to another's:"
+        yield (
+            "Copies on the device, alone, from one instance's pages to another's; *equal* are those that arrived bit "
+            "for bit, so that the request's next logits are those of one never moved:"
+        )
         yield ""
         copies = [
             (
                 bucket.blocks,
                 f"{bucket.copies:,}",
+                f"{bucket.equal:,}",
                 precise(bucket.mean_bytes / 1e6),
                 precise(1e3 * bucket.median_s),
                 precise(bucket.bytes_per_s / 1e9),
             )
             for bucket in comparison.copies
         ]
-        yield from _table(("KV blocks", "copies", "mean MB", "median ms", "GB/s"), copies)
+        yield from _table(("KV blocks", "copies", "equal", "mean MB", "median ms", "GB/s"), copies)
 
 
 def _migration_cells(figures: MigrationFigures) -> tuple[str, ...]:

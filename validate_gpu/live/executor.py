@@ -13,7 +13,7 @@ from l4sim.engine.request import Request
 from l4sim.simulator.executor import ExecutionError
 from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
-from validate_gpu.live.kv import copy_kv
+from validate_gpu.live.kv import copy_kv, equal_kv
 from validate_gpu.live.pages import PagedPool
 from validate_gpu.records import Copy, Iteration
 
@@ -65,13 +65,15 @@ class LiveExecutor:
         from_pages = self.pool(source).pages(request.index)
         to_pages = self.pool(destination).grow(request.index, end_tokens)
         with failures_of(f"KV from instance {source} to {destination}"):
+            moved = (from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
             start_s = time.perf_counter()
-            copy_kv(from_engine.kv, from_pages, to_engine.kv, to_pages, start_tokens, end_tokens)
+            copy_kv(*moved)
             to_engine.synchronize()
             seconds = time.perf_counter() - start_s
+            equal = equal_kv(*moved)
         tokens = end_tokens - start_tokens
         size_bytes = tokens * from_engine.kv.token_bytes
-        self.copies.append(Copy(request.index, source, destination, tokens, size_bytes, seconds))
+        self.copies.append(Copy(request.index, source, destination, tokens, size_bytes, seconds, equal))
 
     def discard(self, request: int, destination: int) -> None:
         """Free the pages that copied KV was put in."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from l4sim.specs.model import Model
 from validate_gpu.live.pages import PageIds
+
+_PIECE_BYTES = 1 << 28
 
 
 class KvMemory:
@@ -54,4 +58,25 @@ def copy_kv(
     source: KvMemory, source_pages: PageIds, destination: KvMemory, destination_pages: PageIds, start: int, end: int
 ) -> None:
     """Copy the KV of a request's tokens ``[start, end)`` from one pool's pages to another's."""
-    destination.write_tokens(destination_pages, start, end, source.read_tokens(source_pages, start, end))
+    for first, last in _pieces(source, start, end):
+        destination.write_tokens(destination_pages, first, last, source.read_tokens(source_pages, first, last))
+
+
+def equal_kv(
+    source: KvMemory, source_pages: PageIds, destination: KvMemory, destination_pages: PageIds, start: int, end: int
+) -> bool:
+    """Whether both pools hold the same for a request's tokens ``[start, end)``, bit for bit: then so do all logits."""
+    return all(
+        torch.equal(
+            source.read_tokens(source_pages, first, last).to(destination.keys.device),
+            destination.read_tokens(destination_pages, first, last),
+        )
+        for first, last in _pieces(source, start, end)
+    )
+
+
+def _pieces(memory: KvMemory, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Ranges of tokens whose KV is gathered at a time: a pool may leave little memory beside it."""
+    step = max(_PIECE_BYTES // memory.token_bytes, 1)
+    for first in range(start, end, step):
+        yield first, min(first + step, end)

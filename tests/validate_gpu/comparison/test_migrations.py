@@ -36,10 +36,11 @@ def test_without_migrations_there_are_counts_alone():
 
 
 def test_copies_are_put_together_by_blocks():
-    copies = [Copy(0, 0, 1, tokens, 100 * tokens, seconds) for tokens, seconds in ((1, 1.0), (48, 3.0), (49, 7.0))]
+    sizes = ((1, 1.0, True), (48, 3.0, False), (49, 7.0, True))
+    copies = [Copy(0, 0, 1, tokens, 100 * tokens, seconds, equal) for tokens, seconds, equal in sizes]
     small, large = copies_by_size(copies, block_tokens=16)
     # 1 token is a block, 48 are three; 49 are four.
-    assert (small.blocks, small.copies, small.mean_bytes) == ("1 to 3", 2, 2450)
+    assert (small.blocks, small.copies, small.equal, small.mean_bytes) == ("1 to 3", 2, 1, 2450)
     assert small.bytes_per_s == pytest.approx(4900 / 4.0)
     assert (large.blocks, large.median_s) == ("4 to 15", 7.0)
 

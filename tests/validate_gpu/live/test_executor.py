@@ -164,6 +164,7 @@ def test_every_copy_is_kept_with_its_size():
         # Two layers' keys and values of 2 heads of 64 floats.
         assert copy.size_bytes == copy.tokens * 2 * 2 * 2 * 64 * 4
         assert copy.seconds > 0
+        assert copy.equal
 
 
 def test_a_device_that_fails_ends_the_run_and_keeps_what_there_is():

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from tests.validate_gpu.live.small import CPU, MODEL
-from validate_gpu.live.kv import KvMemory, copy_kv
+from validate_gpu.live.kv import KvMemory, copy_kv, equal_kv
 
 
 def filled(pages: int) -> KvMemory:
@@ -26,6 +26,19 @@ def test_tokens_are_copied_to_the_other_pools_pages_and_nothing_else_changes():
         expected[:, 8] = mine[:, 0]
         expected[:, 4, 0] = mine[:, 2, 0]
         assert torch.equal(theirs, expected)
+
+
+def test_long_requests_are_copied_in_pieces(monkeypatch):
+    # A token takes 2 layers' keys and values of 2 heads of 64 floats, 2 KiB: pieces of three tokens.
+    monkeypatch.setattr("validate_gpu.live.kv._PIECE_BYTES", 3 * 2048 + 1)
+    source, destination = filled(6), filled(9)
+    moved = source, np.array([5, 0, 2]), destination, np.array([1, 8, 4])
+    copy_kv(*moved, 1, 11)
+    assert equal_kv(*moved, 1, 11)
+    assert not equal_kv(*moved, 1, 12)
+    destination.values[1, 4, 2, 1, 63] += 1e-3
+    assert not equal_kv(*moved, 1, 11)
+    assert equal_kv(*moved, 1, 10)
 
 
 def test_written_keys_and_values_lie_in_their_slots():
