@@ -20,9 +20,10 @@ BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 # From Tol's muted scheme, which is as safe; and a grey between the palette's lightnesses.
 WINE, GREY = "#882255", "#999999"
 # What has no colour of its own takes them in this order: first those that are nobody's, l4's last.
-PALETTE = (ORANGE, WINE, GREY, GREEN, SKY, PURPLE, BLACK, BLUE, VERMILION)
+PALETTE = (WINE, GREY, ORANGE, GREEN, SKY, PURPLE, BLACK, BLUE, VERMILION)
 KNOWN = {
     "l4": VERMILION,
+    "least-harm": ORANGE,
     "llumnix": BLUE,
     "round-robin": BLACK,
     "sglang-cache-aware": GREEN,
