@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pandas as pd
@@ -86,6 +87,12 @@ def test_every_decision_is_the_same_when_replayed(validate, tmp_path):
     assert decisions["llumnix"]["stimuli"] > 0
     assert decisions["l4"]["instructions"] > 0
     assert [found["differing"] for found in decisions.values()] == [0, 0, 0]
+    with gzip.open(out / "decisions.jsonl.gz", "rt") as file:
+        calls = [json.loads(line) for line in file]
+    routed = [call for call in calls if call["call"] == "Routed"]
+    runs = [(policy, run) for run in (1, 2) for policy in ("round-robin", "llumnix", "l4")]
+    assert sorted((call["policy"], call["run"]) for call in routed[::6]) == sorted(runs)
+    assert any("running" in call["read"] for call in calls if call["call"] == "Asked")
 
 
 def test_both_sides_tables_and_all_iterations_are_kept(validate, tmp_path):
