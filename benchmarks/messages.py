@@ -83,8 +83,10 @@ class Row:
     """The busiest instance's."""
     most_upkeep_per_s: float
     """The busiest instance's, handovers' left out."""
+    most_handovers_per_s: float
+    """Handovers done that the busiest instance takes part in."""
     per_handover: float
-    """Messages of handovers over handovers done; NaN without any."""
+    """Messages of handovers over handovers done, in the cluster; NaN without any."""
     mean_bytes_per_s: float
     most_bytes_per_s: float
     sent_per_s: dict[str, float]
@@ -110,7 +112,9 @@ def measure(instances: int) -> Row:
     assert run.plan is not None
     seconds = float((run.requests["arrival_s"] + run.requests["e2e_s"]).max())
     messages = [traffic.messages_by_instance[n] / seconds for n in range(instances)]
-    handovers = int(((run.migrations["kind"] == "handover") & (run.migrations["status"] == "done")).sum())
+    busiest = messages.index(max(messages))
+    handovers = run.migrations.query("kind == 'handover' and status == 'done'")
+    of_busiest = int(((handovers["source"] == busiest) | (handovers["destination"] == busiest)).sum())
     about_them = sum(traffic.messages_by_type[kind.__name__] for kind in OF_HANDOVERS)
     sizes = [traffic.bytes_by_instance[n] / seconds for n in range(instances)]
     return Row(
@@ -119,7 +123,8 @@ def measure(instances: int) -> Row:
         sum(messages) / instances,
         max(messages),
         max(traffic.upkeep_by_instance.values()) / seconds,
-        about_them / handovers if handovers else float("nan"),
+        of_busiest / seconds,
+        about_them / len(handovers) if len(handovers) else float("nan"),
         sum(sizes) / instances,
         max(sizes),
         {name: count / seconds / instances for name, count in sorted(traffic.messages_by_type.items())},
@@ -129,7 +134,8 @@ def measure(instances: int) -> Row:
 def main() -> None:
     """Print a row per size of cluster."""
     print(
-        "instances  stages' sizes              messages/s: mean   most  upkeep  per handover   bytes/s: mean    most"
+        "instances  stages' sizes              messages/s: mean   most  upkeep"
+        "  handovers/s: most  messages per handover   bytes/s: mean    most"
         "   sent/s by type"
     )
     for instances in INSTANCES:
@@ -138,7 +144,7 @@ def main() -> None:
         types = ", ".join(f"{name} {rate:.2f}" for name, rate in row.sent_per_s.items())
         print(
             f"{row.instances:9d}  {sizes:26s} {row.mean_messages_per_s:16.1f} {row.most_messages_per_s:6.1f} "
-            f"{row.most_upkeep_per_s:7.1f} {row.per_handover:13.1f} "
+            f"{row.most_upkeep_per_s:7.1f} {row.most_handovers_per_s:18.1f} {row.per_handover:22.1f} "
             f"{row.mean_bytes_per_s:15.0f} {row.most_bytes_per_s:7.0f}   {types}",
             flush=True,
         )
