@@ -5,7 +5,8 @@ and a load so much lower that a move pays answers with its slack; the bidder mov
 first (they have no KV to copy), until half the gap is gone. If nobody of its own stage answers and requests are
 waiting, the next bid goes to the next living stages above and below, where the bar is higher: such a request is served
 out of its range. Of a stage larger than these two together, only as many instances bid across as those have, by chance,
-so that a small stage beside a large one is not flooded.
+so that a small stage beside a large one is not flooded. Bids that nobody answers become rarer, unless something waits
+or the load has grown.
 
 - *Prefix cache*: a request that found half of its prompt cached here, or would, stays: elsewhere it would be computed
   again, or its copy would push other prefixes out.

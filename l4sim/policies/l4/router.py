@@ -39,9 +39,9 @@ class L4Router:
         self._positions: dict[int, int] = {}
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the least loaded instance of the request's stage, or the holder of its prefix if that is worth it.
+        """Return the least loaded instance of the request's stage, unless it spills over or follows its prefix.
 
-        Source of the former: the paper; of the latter: ours, see `affinity`.
+        Source of the former: the paper; of both exceptions: ours.
         """
         if len(self._positions) != len(instances):
             self._learn(instances)
