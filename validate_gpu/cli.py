@@ -48,7 +48,8 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     Lockstep runs all instances in turn on one device, each moving its own virtual clock by its measured iterations;
     realtime runs one process per GPU, or per group of CPU cores, by the wall's clock. Without a GPU, --device cpu
     --model tiny. --profile must be of the very device: see l4sim profile measure. The kernel predicted is the one that
-    runs, unless --kernel names another. There is no prefix cache on either side.
+    runs, unless --kernel names another. There is no prefix cache on either side. Without --kv-blocks, lockstep
+    instances share those that fit the device.
 
     Exits with 1 if the error of any policy's mean E2E latency is beyond the tolerance, or requests failed; the report
     is written all the same.
@@ -61,6 +62,7 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     from validate_gpu.comparison.compare import compare_sides
     from validate_gpu.comparison.write import write_comparison
     from validate_gpu.live.build import LiveOptions
+    from validate_gpu.lockstep import shared_memory
     from validate_gpu.match import served_kernel
 
     if values["share_devices"] and values["driver"] != "realtime":
@@ -74,6 +76,8 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     if values["kernel"] is None:
         values["kernel"] = served_kernel(load_profile(values["profile"]), options)
     trace, setup = load_from_options(values), setup_from_options(values)
+    if values["kv_blocks"] is None and values["driver"] == "lockstep":
+        setup = shared_memory(setup)
     predicted = dict(zip(names, compare(trace, names, setup), strict=True))
     measured = _or_fail(lambda: _measure(trace, names, setup, options, values))
     comparison = compare_sides(trace, setup, measured, predicted, driver=values["driver"])

@@ -93,6 +93,12 @@ def repeat(trace: Trace, setup: Setup, live: LiveRun) -> Run:
     return compare(trace, [live.run.policy], stepwise(setup), executor=lambda _: executor)[0]
 
 
+def shared_memory(setup: Setup) -> Setup:
+    """A setup whose instances share the KV blocks that one device has room for."""
+    engine = setup.engine
+    return replace(setup, engine=replace(engine, kv_blocks=engine.kv_blocks // setup.options.instances))
+
+
 def stepwise(setup: Setup) -> Setup:
     """A setup for live instances: no iteration is skipped.
 
