@@ -6,7 +6,7 @@ from l4sim.errors import InputError
 from l4sim.experiment import Options, resolve
 from tests.validate_gpu.live.small import make_trace
 from validate_gpu.live.build import LiveOptions
-from validate_gpu.lockstep import lockstep, repeat
+from validate_gpu.lockstep import lockstep, repeat, shared_memory
 
 POLICIES = ("round-robin", "llumnix", "l4")
 TRACE = make_trace([0.01 * number for number in range(24)], [40, 300, 7, 600, 25, 90] * 4, [60, 3, 90, 20, 150, 40] * 4)
@@ -49,6 +49,11 @@ def test_every_policy_runs_as_often_as_asked_and_is_told_of():
     live = lockstep(make_trace([0], [4], [2]), ["random", "vllm"], setup(), CPU, repeats=2, told=told.append)
     assert [one.run.policy for one in told] == ["random", "vllm", "random", "vllm"]
     assert [len(runs) for runs in live.runs.values()] == [2, 2]
+
+
+def test_instances_on_one_device_share_its_blocks():
+    alone = setup(instances=1, kv_blocks=None)
+    assert shared_memory(setup(instances=3, kv_blocks=None)).engine.kv_blocks == alone.engine.kv_blocks // 3
 
 
 def test_the_device_is_described():
