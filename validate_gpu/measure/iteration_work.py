@@ -15,6 +15,7 @@ from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.inputs import PageTable, StepInputs, indptr
 from validate_gpu.live.sequences import Sequences
 from validate_gpu.measure.points import IterationPoint
+from validate_gpu.measure.served import INSTANCES
 from validate_gpu.measure.work import Work, finite
 
 _PAGE_TOKENS = 16
@@ -42,6 +43,7 @@ class IterationWork:
             Sequences(model.vocab, seed),
         )
         self._engine: DeviceEngine | None = None
+        self._pages = kv_tokens // _PAGE_TOKENS
         self._seed = seed
 
     def work(self, point: IterationPoint) -> Work:
@@ -51,17 +53,34 @@ class IterationWork:
             generator = torch.Generator(self._engine.device).manual_seed(self._seed)
             for part in (self._engine.kv.keys, self._engine.kv.values):
                 part.normal_(generator=generator)
-        engine, inputs = self._engine, iteration_inputs(point, self._seed)
-
-        def launch() -> Tensor:
-            # To the host, as the sampled tokens are.
-            return engine.logits(inputs).argmax(dim=-1).cpu()
-
-        return Work([launch], lambda got: finite(engine.logits(inputs)))
+        launch = _Iteration(self._engine, point, self._seed, self._pages)
+        return Work([launch], lambda got: finite(launch.logits()))
 
 
-def iteration_inputs(point: IterationPoint, seed: int) -> StepInputs:
-    """The arrays of a step whose requests hold the first pages of the memory; every request samples a token."""
+class _Iteration:
+    """A launch that every instance in turn gets inputs for, as the engine makes them, and pages of its own."""
+
+    def __init__(self, engine: DeviceEngine, point: IterationPoint, seed: int, pages: int) -> None:
+        self._engine = engine
+        self._point = point
+        self._seed = seed
+        self._inputs = iteration_inputs(point, seed)
+        needed = len(self._inputs.table.pages)
+        self._first_pages = [number % max(pages // needed, 1) * needed for number in range(INSTANCES)]
+
+    def prepare(self, instance: int) -> None:
+        self._inputs = iteration_inputs(self._point, self._seed, self._first_pages[instance])
+
+    def __call__(self) -> Tensor:
+        # To the host, as the sampled tokens are.
+        return self.logits().argmax(dim=-1).cpu()
+
+    def logits(self) -> Tensor:
+        return self._engine.logits(self._inputs)
+
+
+def iteration_inputs(point: IterationPoint, seed: int, first_page: int = 0) -> StepInputs:
+    """The arrays of a step whose requests hold the memory's pages from one on; every request samples a token."""
     rows = [(context - 1, context) for context in point.contexts]
     rows += [(cached, cached + chunk) for chunk, cached in point.chunks]
     page_counts = [-(-end // _PAGE_TOKENS) for _, end in rows]
@@ -71,12 +90,12 @@ def iteration_inputs(point: IterationPoint, seed: int) -> StepInputs:
         decodes=len(point.contexts),
         query_indptr=query_indptr,
         page_indptr=page_indptr,
-        pages=np.arange(sum(page_counts), dtype=np.int32),
+        pages=np.arange(first_page, first_page + sum(page_counts), dtype=np.int32),
         context_tokens=np.array([end for _, end in rows], dtype=np.int32),
         page_tokens=_PAGE_TOKENS,
     )
     positions = [np.arange(start, end) for start, end in rows]
-    first_slots = page_indptr[:-1].astype(np.int64) * _PAGE_TOKENS
+    first_slots = (first_page + page_indptr[:-1].astype(np.int64)) * _PAGE_TOKENS
     return StepInputs(
         token_ids=np.random.default_rng(seed).integers(point.model.vocab, size=int(query_indptr[-1])),
         positions=np.concatenate(positions),

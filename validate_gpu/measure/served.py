@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -18,14 +19,23 @@ from l4sim.specs.placement import Placement
 from l4sim.workload.trace import Trace
 from validate_gpu.measure.timing import LEAST_REPEATS, MOST_REPEATS, WARM_UPS, Launch, Timing
 
-_INSTANCES = 4
+INSTANCES = 4
 _ENGINE = EngineConfig(
     kv_blocks=64, max_model_len=1024, max_num_seqs=8, max_num_batched_tokens=64, block_tokens=16, prefix_caching=False
 )
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """A launch with something to do before each time that it is called, which is not timed."""
+
+    def prepare(self, instance: int) -> None:
+        """Make ready for an iteration of one of the `INSTANCES`."""
+        ...
+
+
 class ServedTimer:
-    """A launch in place of every iteration of a few instances: scheduling, clock and records run between two of them.
+    """A launch in place of every iteration of a few instances: scheduling, clock and inputs come between two of them.
 
     As in a lockstep run, which is what iterations are predicted for; a launch ends on the host.
     """
@@ -58,6 +68,8 @@ class _Probe:
         return None
 
     def execute(self, instance: int, step: Step, decoding: Sequence[Request]) -> tuple[float, float]:
+        if isinstance(self._launch, Prepared):
+            self._launch.prepare(instance)
         start_s = self._now()
         self.result = self._launch()
         self.seconds.append(self._now() - start_s)
@@ -72,7 +84,7 @@ class _Probe:
 
 def _serve(probe: _Probe, iterations: int) -> None:
     """Let a few instances run at least so many iterations in all."""
-    count, each = _INSTANCES, -(-iterations // _INSTANCES)
+    count, each = INSTANCES, -(-iterations // INSTANCES)
     none = np.full(count, -1)
     trace = Trace(
         "iterations",

@@ -30,3 +30,20 @@ def test_a_launch_is_repeated_for_the_sample_and_its_seconds_are_the_launchs_alo
     assert timing.seconds == pytest.approx([launch_s] * repeats)
     assert timing.timed == "served"
     assert int(timing.result) == clock.launches > repeats
+
+
+def test_what_prepares_a_launch_is_not_timed_and_goes_round_the_instances() -> None:
+    clock = Clock(1.0)
+
+    instances: list[int] = []
+
+    class Launch:
+        def prepare(self, instance: int) -> None:
+            instances.append(instance)
+            clock.now_s += 100.0
+
+        def __call__(self) -> torch.Tensor:
+            return clock.launch()
+
+    assert ServedTimer(0.0, clock).time([Launch()]).seconds == pytest.approx([1.0] * 7)
+    assert instances[-4:] == [0, 1, 2, 3]
