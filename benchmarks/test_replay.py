@@ -46,7 +46,8 @@ def test_azure_times_ten_in_the_replay_itself(benchmark, cost_model, policy):
     note_rate(benchmark, len(trace))
 
 
-def test_azure_times_ten_as_a_whole_process(benchmark, tmp_path):
+@pytest.mark.parametrize("policy", ["round-robin", "l4"])
+def test_azure_times_ten_as_a_whole_process(benchmark, tmp_path, policy):
     if not AZURE.exists():
         pytest.skip(f"no {AZURE}")
     command = [
@@ -56,7 +57,7 @@ def test_azure_times_ten_as_a_whole_process(benchmark, tmp_path):
         "--rate-scale",
         "10",
         "--policy",
-        "l4",
+        policy,
         "--no-plots",
         "--out",
         str(tmp_path),
