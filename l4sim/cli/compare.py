@@ -106,10 +106,11 @@ def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
 
 def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[str, Any]) -> dict[str, Any]:
     given = ("format_name", "time_unit", "tokens", "dejitter", "rate", "rate_scale", "limit", "duration")
+    told = {"name": trace.name, "requests": len(trace), "sha256": trace.content_hash}
     return {
         **setup.describe(),
         "policies": list(policies),
-        "trace": {"name": trace.name, "requests": len(trace), **{name: values[name] for name in given}},
+        "trace": {**told, **{name: values[name] for name in given}},
     }
 
 

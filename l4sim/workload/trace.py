@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,3 +59,14 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of all that a simulation reads of it, whatever its requests are called."""
+        columns = [self.arrival_s, self.prompt_tokens, self.output_tokens, self.session, self.after, self.delay_s]
+        if self.prefix is not None:
+            columns += [self.prefix.ids, self.prefix.offsets, np.array(self.prefix.block_tokens)]
+        digest = hashlib.sha256()
+        for column in columns:
+            digest.update(column.tobytes())
+        return digest.hexdigest()

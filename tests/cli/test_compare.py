@@ -48,6 +48,7 @@ def test_compare_leaves_what_the_design_lists(capsys, tmp_path):
     assert config["options"]["instances"] == 3
     assert config["engine"]["max_num_seqs"] == 1024
     assert len(config["profile"]["sha256"]) == 64
+    assert len(config["trace"]["sha256"]) == 64
 
 
 def test_html_is_one_file_and_a_window_makes_a_timeline_smaller(capsys, tmp_path):
