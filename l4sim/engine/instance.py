@@ -249,7 +249,9 @@ class Instance:
         self._committed_s = now_s
         self._itl.add(now_s - self._started_s if longest_s is None else longest_s)
         if iterations > 1:
-            self.pool.take(self.decoding.blocks_needed(iterations) - self.decoding.blocks_next())
+            blocks = self.decoding.blocks_needed(iterations) - self.decoding.blocks_next()
+            if blocks:
+                self.pool.take(blocks)
         finished, crossed = self.decoding.advance(iterations)
         for request in self._joined:
             self._resume_clock(request, now_s)
@@ -301,7 +303,8 @@ class Instance:
             preempted = True
             self._preempt_latest(now_s)
             needed = decoding.blocks_next()
-        pool.take(needed)
+        if needed:
+            pool.take(needed)
         budget = self.config.max_num_batched_tokens - len(decoding.requests)
         chunks: list[Chunk] = []
         if self._partial is not None:
@@ -324,7 +327,7 @@ class Instance:
 
     def _step(self, chunks: list[Chunk], preempted: bool) -> Step:
         decoding = self.decoding
-        prefills = tuple(Prefill(chunk.tokens, chunk.done_tokens, chunk.ends) for chunk in chunks)
+        prefills = tuple([Prefill(chunk.tokens, chunk.done_tokens, chunk.ends) for chunk in chunks])
         batch = Batch(decoding.contexts_next(), decoding.context_sum + len(decoding.requests), prefills)
         iterations = 1
         unseen = self._attaching or self._detaching or (self.waiting and not self.admission_blocked)
