@@ -1,4 +1,4 @@
-"""`l4sim validate TRACE`: the same policies on live instances. Imports PyTorch only when it runs."""
+"""`l4sim validate TRACE`, on live instances, and `validate recorded`. PyTorch is imported only when they run."""
 
 from __future__ import annotations
 
@@ -54,13 +54,11 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     Exits with 1 if the error of any policy's mean E2E latency is beyond the tolerance, or requests failed; the report
     is written all the same.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise click.ClickException("PyTorch is not installed, which live instances need: pip install 'l4sim[live]'")
+    _need_torch()
     from l4sim.cost.profile import load_profile
     from l4sim.errors import InputError
     from l4sim.experiment import compare
     from validate_gpu.comparison.compare import compare_sides
-    from validate_gpu.comparison.write import write_comparison
     from validate_gpu.live.build import LiveOptions
     from validate_gpu.lockstep import shared_memory
     from validate_gpu.match import served_kernel
@@ -79,23 +77,89 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     if values["kv_blocks"] is None and values["driver"] == "lockstep":
         setup = shared_memory(setup)
     predicted = dict(zip(names, compare(trace, names, setup), strict=True))
-    measured = _or_fail(lambda: _measure(trace, names, setup, options, values))
+    keep = _keep(values["out"], trace, setup, names, options, values["driver"])
+    measured = _or_fail(lambda: _measure(trace, names, setup, options, values, keep))
     comparison = compare_sides(trace, setup, measured, predicted, driver=values["driver"])
-    if values["out"] is not None:
+    _conclude(comparison, values["out"], values["tolerance"], as_json=values["as_json"])
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--profile", help="What predicts: a bundled name or a folder  [default: the recorded run's own]")
+@click.option("--kernel", help="Attention kernel  [default: the one that ran]")
+@click.option("--cost-model", help="How attention sees a batch  [default: the recorded run's own]")
+@click.option("--tolerance", callback=percent, default="5%", show_default=True, help="Largest error of mean E2E.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.md, pictures and tables.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")
+def recorded(
+    folder: Path,
+    profile: str | None,
+    kernel: str | None,
+    cost_model: str | None,
+    tolerance: float,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare live runs that are over once more: FOLDER is what validate TRACE --out left, or its folder live.
+
+    No device is needed. Policies are planned as they were for the live runs; the profile predicts.
+    """
+    _need_torch()
+    from dataclasses import replace
+
+    from l4sim.experiment import resolve
+    from validate_gpu.comparison.recorded import compare_recording
+    from validate_gpu.recording import LIVE, read_recording
+
+    recording = read_recording(folder if (folder / LIVE).is_file() else folder / "live")
+    given = {"profile": profile, "kernel": kernel, "cost_model": cost_model}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    setup = resolve(replace(recording.deployed.options, **changes, fast_forward=True))
+    _conclude(compare_recording(recording, setup), out, tolerance, as_json=as_json)
+
+
+def _conclude(comparison: Comparison, out: Path | None, tolerance_pct: float, *, as_json: bool) -> None:
+    """Write and print a comparison; exit with 1 if it is beyond the tolerance."""
+    from validate_gpu.comparison.write import write_comparison
+
+    if out is not None:
         command = shlex.join(["l4sim", *sys.argv[1:]])
         date = datetime.now(UTC).date().isoformat()
-        path = write_comparison(
-            comparison, values["out"], tolerance_pct=values["tolerance"], command=command, date=date
-        )
+        path = write_comparison(comparison, out, tolerance_pct=tolerance_pct, command=command, date=date)
         click.echo(path, err=True)
-    if values["as_json"]:
+    if as_json:
         from l4sim.results.write import dump_json
 
         click.echo(dump_json(comparison.to_json()), nl=False)
     else:
-        _print(comparison, values["tolerance"])
-    if comparison.beyond(values["tolerance"]):
+        _print(comparison, tolerance_pct)
+    if comparison.beyond(tolerance_pct):
         sys.exit(1)
+
+
+def _keep(
+    out: Path | None, trace: Trace, setup: Setup, names: list[str], options: LiveOptions, driver: str
+) -> Callable[[LiveRun], None]:
+    """What tells of every live run as it ends, and writes it if there is a folder to write to."""
+    if out is None:
+        return _tell
+    from validate_gpu.live.build import describe_device
+    from validate_gpu.live.device import open_device
+    from validate_gpu.recording import Recorder
+
+    device = open_device(options.device)
+    recorder = Recorder(out / "live", trace, setup, names, driver=driver, describe=lambda: describe_device(device))
+
+    def keep(done: LiveRun) -> None:
+        recorder.add(done)
+        _tell(done)
+
+    return keep
+
+
+def _need_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise click.ClickException("PyTorch is not installed, which live instances need: pip install 'l4sim[live]'")
 
 
 def _policies(text: str) -> list[str]:
@@ -110,16 +174,23 @@ def _policies(text: str) -> list[str]:
     return names
 
 
-def _measure(trace: Trace, names: list[str], setup: Setup, options: LiveOptions, values: dict[str, Any]) -> LiveResult:
+def _measure(
+    trace: Trace,
+    names: list[str],
+    setup: Setup,
+    options: LiveOptions,
+    values: dict[str, Any],
+    told: Callable[[LiveRun], None],
+) -> LiveResult:
     if values["driver"] == "realtime":
         from validate_gpu.realtime.driver import realtime
 
         return realtime(
-            trace, names, setup, options, share_devices=values["share_devices"], repeats=values["repeats"], told=_tell
+            trace, names, setup, options, share_devices=values["share_devices"], repeats=values["repeats"], told=told
         )
     from validate_gpu.lockstep import lockstep
 
-    return lockstep(trace, names, setup, options, repeats=values["repeats"], told=_tell)
+    return lockstep(trace, names, setup, options, repeats=values["repeats"], told=told)
 
 
 def _tell(done: LiveRun) -> None:

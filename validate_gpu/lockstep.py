@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from l4sim.errors import InputError
-from l4sim.experiment import Setup, compare, plan, policy_for, sample_demand, tables
+from l4sim.experiment import Setup, compare, plan, policy_for, run_built, sample_demand
 from l4sim.policies.l4.partition import Partition
 from l4sim.results.run import Run
-from l4sim.simulator import Rules, simulate
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call, recording
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device
@@ -23,6 +22,7 @@ from validate_gpu.live.clock import no_collections
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor, RecordedExecutor
 from validate_gpu.live.sequences import Sequences
+from validate_gpu.measure.describe import Clock
 from validate_gpu.records import LiveResult, LiveRun
 
 Told = Callable[[LiveRun], None]
@@ -51,35 +51,30 @@ def lockstep(
     sequences = Sequences(setup.model.vocab, setup.options.seed)
     engine = build_engine(setup.model, setup.engine, setup.options.instances, options, sequences)
     runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
-    # Policies in turn within each repeat: a device that slows down over time slows all of them.
-    for _ in range(repeats):
-        for name in policies:
-            live = _run(name, trace, setup, planned, engine)
-            runs[name].append(live)
-            if told is not None:
-                told(live)
+    with Clock(engine.device) as clock:
+        # Policies in turn within each repeat: a device that slows down over time slows all of them.
+        for _ in range(repeats):
+            for name in policies:
+                live = _run(name, trace, setup, planned, engine, lambda: clock.mhz)
+                runs[name].append(live)
+                if told is not None:
+                    told(live)
     return LiveResult(runs, describe_device(engine.device))
 
 
-def _run(name: str, trace: Trace, setup: Setup, planned: Callable[[], Partition], engine: DeviceEngine) -> LiveRun:
-    policy = policy_for(name, trace, setup, planned)
+def _run(
+    name: str,
+    trace: Trace,
+    setup: Setup,
+    planned: Callable[[], Partition],
+    engine: DeviceEngine,
+    clock_mhz: Callable[[], float],
+) -> LiveRun:
     calls: list[Call] = []
-    recorded = recording(policy, calls)
-    executor = LiveExecutor([engine])
+    policy = recording(policy_for(name, trace, setup, planned), calls)
+    executor = LiveExecutor([engine], clock_mhz=clock_mhz)
     with no_collections():
-        result = simulate(
-            trace,
-            router=recorded.router,
-            agents=recorded.agents,
-            coordinator=recorded.coordinator,
-            cluster=setup.cluster,
-            engine=setup.engine,
-            cost=setup.cost,
-            kv_bytes_per_token=setup.model.kv_bytes_per_token,
-            rules=Rules(fast_forward=False, failures=setup.failures),
-            executor=executor,
-        )
-    run = tables(name, trace, result, policy, setup.options.instances)
+        run = run_built(name, policy, trace, setup, executor=executor)
     return LiveRun(run, executor.iterations, executor.copies, calls)
 
 

@@ -18,6 +18,8 @@ class Iteration(NamedTuple):
     batch: Batch
     """Its lengths are a copy of the engine's."""
     seconds: float
+    clock_mhz: float
+    """The device's latest known clock; 0 if there is none."""
 
 
 class Copy(NamedTuple):

@@ -41,3 +41,9 @@ class Batch(NamedTuple):
     def sampled(self) -> int:
         """Sequences that sample a token (rows of the lm_head)."""
         return len(self.decode_context_tokens) + sum([chunk.samples for chunk in self.prefills])
+
+
+def same_batch(one: Batch, other: Batch) -> bool:
+    """Whether two batches compute the same."""
+    contexts = one.decode_context_tokens, other.decode_context_tokens
+    return one.prefills == other.prefills and np.array_equal(*contexts)

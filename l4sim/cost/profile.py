@@ -17,7 +17,8 @@ from l4sim.errors import InputError
 from l4sim.specs.fields import Fields, read_fields
 from l4sim.specs.gpu import GPU
 
-_FILE = "profile.json"
+PROFILE = "profile.json"
+"""The file that makes a folder a profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,20 @@ class Profile:
 
 def list_profiles() -> tuple[str, ...]:
     """Names of the bundled profiles, sorted."""
-    return tuple(sorted(path.parent.name for path in folder("profiles").glob(f"*/{_FILE}")))
+    return tuple(sorted(path.parent.name for path in folder("profiles").glob(f"*/{PROFILE}")))
+
+
+def profile_folder(name_or_dir: str) -> Path:
+    """Where a profile lies: a bundled one by name, or any by its folder.
+
+    Raises:
+        InputError: no such profile.
+    """
+    bundled = list_profiles()
+    directory = folder("profiles") / name_or_dir if name_or_dir in bundled else Path(name_or_dir)
+    if not (directory / PROFILE).is_file():
+        raise InputError(f"no profile '{name_or_dir}': accepted are {', '.join(bundled)}, or a folder with {PROFILE}")
+    return directory
 
 
 def load_profile(name_or_dir: str) -> Profile:
@@ -98,11 +112,7 @@ def load_profile(name_or_dir: str) -> Profile:
     Raises:
         InputError: no such profile; a field that is missing, unknown or invalid.
     """
-    bundled = list_profiles()
-    directory = folder("profiles") / name_or_dir if name_or_dir in bundled else Path(name_or_dir)
-    path = directory / _FILE
-    if not path.is_file():
-        raise InputError(f"no profile '{name_or_dir}': accepted are {', '.join(bundled)}, or a folder with {_FILE}")
+    path = profile_folder(name_or_dir) / PROFILE
     return _profile(read_fields(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 

@@ -2,7 +2,7 @@
 
 from l4sim.experiment.options import Options, Setup, resolve
 from l4sim.experiment.planning import histogram_demand, plan, plan_runner_ups, sample_demand, timed_plan
-from l4sim.experiment.running import Progress, compare, policy_for, run_policy, tables
+from l4sim.experiment.running import Progress, compare, policy_for, run_built, run_policy, tables
 
 __all__ = [
     "Options",
@@ -14,6 +14,7 @@ __all__ = [
     "plan_runner_ups",
     "policy_for",
     "resolve",
+    "run_built",
     "run_policy",
     "sample_demand",
     "tables",

@@ -44,8 +44,19 @@ def run_policy(
     Raises:
         InputError: no such policy, or the trace does not suit it or the engine.
     """
-    options, name = setup.options, policy_name(choice)
     policy = policy_for(choice, trace, setup, partition)
+    return run_built(policy_name(choice), policy, trace, setup, progress, executor)
+
+
+def run_built(
+    name: str,
+    policy: Policy,
+    trace: Trace,
+    setup: Setup,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> Run:
+    """Replay the trace under a policy that has not run yet, which may have been built for another setup."""
     result = simulate(
         trace,
         router=policy.router,
@@ -55,11 +66,11 @@ def run_policy(
         engine=setup.engine,
         cost=setup.cost,
         kv_bytes_per_token=setup.model.kv_bytes_per_token,
-        rules=Rules(fast_forward=options.fast_forward, failures=setup.failures),
+        rules=Rules(fast_forward=setup.options.fast_forward, failures=setup.failures),
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
-    return tables(name, trace, result, policy, options.instances)
+    return tables(name, trace, result, policy, setup.options.instances)
 
 
 def policy_for(choice: PolicyChoice, trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Policy:

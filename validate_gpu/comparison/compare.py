@@ -97,9 +97,19 @@ class Comparison:
 
 
 def compare_sides(
-    trace: Trace, setup: Setup, live: LiveResult, predicted: Mapping[str, Run], *, driver: str
+    trace: Trace,
+    setup: Setup,
+    live: LiveResult,
+    predicted: Mapping[str, Run],
+    *,
+    driver: str,
+    deployed: Setup | None = None,
 ) -> Comparison:
-    """Hold live runs against simulated ones of the same trace, setup and policies."""
+    """Hold live runs against simulated ones of the same trace, setup and policies.
+
+    ``deployed``: what the policies were planned with, on both sides, if it is not what predicts.
+    """
+    deployed = setup if deployed is None else deployed
     figures = {
         policy: compare_figures([summarise(one.run) for one in runs], summarise(predicted[policy]))
         for policy, runs in live.runs.items()
@@ -117,8 +127,8 @@ def compare_sides(
         rankings=rank(figures),
         iterations=iterations,
         shapes=errors_by_shape(iterations),
-        replays=_replays(trace, setup, live),
-        schedules_equal={} if driver == "realtime" else _schedules(trace, setup, live),
+        replays=_replays(trace, deployed, live),
+        schedules_equal={} if driver == "realtime" else _schedules(trace, deployed, live),
         migrations={
             policy: (
                 migration_figures([one.run for one in runs], block_bytes),

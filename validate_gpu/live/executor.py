@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from l4sim.cost.batch import Batch
+from l4sim.cost.batch import Batch, same_batch
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.instance import Step
 from l4sim.engine.request import Request
@@ -21,10 +21,13 @@ from validate_gpu.records import Copy, Iteration
 class LiveExecutor:
     """Instances spread over engines in turn; each step runs alone, and its measured seconds are its time."""
 
-    def __init__(self, engines: Sequence[DeviceEngine], *, first: int = 0) -> None:
+    def __init__(
+        self, engines: Sequence[DeviceEngine], *, first: int = 0, clock_mhz: Callable[[], float] = lambda: 0.0
+    ) -> None:
         """``engines`` are reset: they serve one run at a time. ``first``: the number of the first instance on them."""
         self._engines = engines
         self._first = first
+        self._clock_mhz = clock_mhz
         for engine in engines:
             engine.reset()
         self.iterations: list[Iteration] = []
@@ -51,7 +54,7 @@ class LiveExecutor:
             seconds = engine.step(number, step, decoding)
         contexts = step.batch.decode_context_tokens.copy()
         batch = Batch(contexts, step.batch.decode_context_sum, step.batch.prefills)
-        self.iterations.append(Iteration(instance, batch, seconds))
+        self.iterations.append(Iteration(instance, batch, seconds, self._clock_mhz()))
         return seconds, seconds
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
@@ -85,10 +88,10 @@ class RecordedExecutor:
 
     def __init__(self, iterations: Iterable[Iteration]) -> None:
         """``iterations``: each instance's in order."""
-        seconds: defaultdict[int, list[float]] = defaultdict(list)
+        own: defaultdict[int, list[Iteration]] = defaultdict(list)
         for iteration in iterations:
-            seconds[iteration.instance].append(iteration.seconds)
-        self._left: dict[int, Iterator[float]] = {instance: iter(times) for instance, times in seconds.items()}
+            own[iteration.instance].append(iteration)
+        self._left: dict[int, Iterator[Iteration]] = {instance: iter(ran) for instance, ran in own.items()}
 
     def pool(self, instance: int) -> BlockPool | None:
         """None: blocks are counts."""
@@ -98,12 +101,14 @@ class RecordedExecutor:
         """The next recorded time of the instance.
 
         Raises:
-            ExecutionError: the instance runs more iterations than were recorded: the schedules differ.
+            ExecutionError: the instance runs other iterations than were recorded, or more: the schedules differ.
         """
-        seconds = next(self._left.get(instance, iter(())), None)
-        if seconds is None:
+        recorded = next(self._left.get(instance, iter(())), None)
+        if recorded is None:
             raise ExecutionError(f"instance {instance} runs more iterations than were recorded")
-        return seconds, seconds
+        if not same_batch(recorded.batch, step.batch):
+            raise ExecutionError(f"instance {instance} runs another batch than was recorded")
+        return recorded.seconds, recorded.seconds
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
         """Nothing to copy."""

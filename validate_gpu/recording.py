@@ -1,0 +1,240 @@
+"""Live runs on disk, each written as it ends: enough to hold them against the simulator again, without the device.
+
+The folder has ``live.json`` (options and device), ``trace.parquet`` and ``profile/``, what policies were planned with;
+then a folder per run, ``POLICY-N``: its tables, and ``batches.parquet``, ``copies.parquet`` and ``decisions.jsonl.gz``,
+everything of `LiveRun`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.cost.batch import Batch, Prefill
+from l4sim.cost.profile import PROFILE, profile_folder
+from l4sim.errors import InputError
+from l4sim.experiment import Options, Setup, resolve
+from l4sim.results.metrics import summarise
+from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run
+from l4sim.results.write import unwritable, write_json, write_run
+from l4sim.specs.fields import read_fields
+from l4sim.workload.load import load_trace
+from l4sim.workload.save import save_parquet
+from l4sim.workload.trace import Trace
+from validate_gpu.decisions import Call
+from validate_gpu.records import Copy, Iteration, LiveRun
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pandas import DataFrame
+
+LIVE = "live.json"
+_TRACE, _PROFILE = "trace.parquet", "profile"
+_BATCHES, _COPIES, _DECISIONS = "batches.parquet", "copies.parquet", "decisions.jsonl.gz"
+
+
+class Recorder:
+    """Writes live runs as they end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        trace: Trace,
+        setup: Setup,
+        policies: Sequence[str],
+        *,
+        driver: str,
+        describe: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """Begin a folder; what an earlier recording left there is removed.
+
+        ``describe`` tells the device of the runs, once one has ended.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        self._folder = folder
+        self._count: Counter[str] = Counter()
+        self._config = setup.describe()
+        self._describe = describe
+        # Blocks that the device's room settled are options from now on, and the profile goes with the recording.
+        options = asdict(replace(setup.options, kv_blocks=setup.engine.kv_blocks)) | {"profile": _PROFILE}
+        self._told = {"driver": driver, "policies": list(policies), "options": options}
+        try:
+            if (folder / LIVE).is_file():
+                shutil.rmtree(folder)
+            (folder / _PROFILE).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(profile_folder(setup.options.profile) / PROFILE, folder / _PROFILE / PROFILE)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        save_parquet(trace, folder / _TRACE)
+
+    def add(self, live: LiveRun) -> None:
+        """Write one run.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        run = live.run
+        self._count[run.policy] += 1
+        folder = self._folder / f"{run.policy.replace(':', '-')}-{self._count[run.policy]}"
+        write_run(folder, self._config, [run], summarise(run))
+        try:
+            _write_table(_batch_table(live.iterations), folder / _BATCHES)
+            _write_table(_copy_table(live.copies), folder / _COPIES)
+            with (folder / _DECISIONS).open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+                file.writelines(line.encode() + b"\n" for line in decision_lines(live.calls))
+            write_json(self._folder / LIVE, {**self._told, "device": dict(self._describe())})
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
+    """One run of a recording."""
+
+    run: Run
+    iterations: Sequence[Iteration]
+    copies: Sequence[Copy]
+    decisions: Sequence[str]
+    """As `decision_lines` writes calls."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """What a `Recorder` wrote."""
+
+    trace: Trace
+    deployed: Setup
+    """What the live runs' policies were planned with."""
+    driver: str
+    device: Mapping[str, Any]
+    runs: Mapping[str, Sequence[Recorded]]
+    """By policy, in order of the repeats."""
+
+
+def read_recording(folder: Path) -> Recording:
+    """Everything in a recording's folder.
+
+    Raises:
+        InputError: no recording there, or a file of it that is missing or cannot be read.
+    """
+    if not (folder / LIVE).is_file():
+        raise InputError(f"{folder}: no {LIVE}; accepted is the folder live of what l4sim validate TRACE --out wrote")
+    told = read_fields(folder / LIVE).only("driver", "policies", "options", "device")
+    given = dict(told.object("options").only(*(field.name for field in fields(Options))).values)
+    given |= {"profile": str(folder / _PROFILE)}
+    if given.get("plan_histogram") is not None:
+        given["plan_histogram"] = Path(given["plan_histogram"])
+    found: defaultdict[str, list[Recorded]] = defaultdict(list)
+    for path in sorted(folder.glob(f"*/{_BATCHES}"), key=lambda path: _run_order(path.parent.name)):
+        recorded = _read_run(path.parent)
+        found[recorded.run.policy].append(recorded)
+    trace, deployed = load_trace(folder / _TRACE), resolve(Options(**given))
+    runs = {policy: found[policy] for policy in told.get("policies") if policy in found}
+    return Recording(trace, deployed, told.text("driver"), dict(told.object("device").values), runs)
+
+
+def decision_lines(calls: Sequence[Call]) -> Iterator[str]:
+    """One JSON object per call of a policy's router, agent or coordinator, what was read of views among it.
+
+    Messages, stimuli and instructions are in Python's words.
+    """
+    for call in calls:
+        row = {"call": type(call).__name__, **call._asdict()}
+        yield json.dumps({name: _told(value) for name, value in row.items()})
+
+
+def _told(value: object) -> object:
+    if isinstance(value, dict):
+        return {name if isinstance(name, str) else repr(name): _told(item) for name, item in value.items()}
+    return value if isinstance(value, (int, float, str)) else repr(value)
+
+
+def _run_order(name: str) -> tuple[str, int]:
+    policy, _, number = name.rpartition("-")
+    return policy, int(number) if number.isdecimal() else 0
+
+
+def _read_run(folder: Path) -> Recorded:
+    import pandas as pd
+
+    try:
+        requests, segments, migrations = (
+            _typed(pd.read_parquet(folder / f"{name}.parquet"), columns)
+            for name, columns in (("requests", REQUESTS), ("iterations", ITERATIONS), ("migrations", MIGRATIONS))
+        )
+        moved = folder / "boundaries.parquet"
+        boundaries = pd.read_parquet(moved) if moved.is_file() else pd.DataFrame(columns=list(BOUNDARIES))
+        iterations = [_iteration(*row) for row in pd.read_parquet(folder / _BATCHES).itertuples(index=False)]
+        copies = [Copy(*row) for row in pd.read_parquet(folder / _COPIES).itertuples(index=False)]
+        with gzip.open(folder / _DECISIONS, "rt", encoding="utf-8") as file:
+            decisions = file.read().splitlines()
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder}: cannot be read as a recorded run ({error})") from error
+    run = Run(str(requests["policy"].iloc[0]), requests, segments, migrations, None, boundaries)
+    return Recorded(run, iterations, copies, decisions)
+
+
+def _typed(table: DataFrame, columns: Mapping[str, type]) -> DataFrame:
+    """A table made as a run's is: pandas has types of its own for texts, which differ with where they come from."""
+    from pandas import DataFrame
+
+    kinds = {name: object if kind is str else kind for name, kind in columns.items()}
+    return DataFrame({name: table[name].to_numpy(kind) for name, kind in kinds.items()})
+
+
+def _iteration(
+    instance: int,
+    seconds: float,
+    clock_mhz: float,
+    contexts: NDArray[np.int64],
+    chunks: NDArray[np.int64],
+    cached: NDArray[np.int64],
+    samples: NDArray[np.bool_],
+) -> Iteration:
+    prefills = tuple(map(Prefill, chunks.tolist(), cached.tolist(), samples.tolist()))
+    contexts = contexts.astype(np.int64)
+    return Iteration(instance, Batch(contexts, int(contexts.sum()), prefills), seconds, clock_mhz)
+
+
+def _batch_table(iterations: Sequence[Iteration]) -> pa.Table:
+    """One row per iteration, in the order in which `_iteration` takes its columns."""
+    import pyarrow as pa
+
+    prefills = [iteration.batch.prefills for iteration in iterations]
+    lengths = pa.list_(pa.int32())
+    return pa.table(
+        {
+            "instance": pa.array([iteration.instance for iteration in iterations], pa.int32()),
+            "seconds": pa.array([iteration.seconds for iteration in iterations], pa.float64()),
+            "clock_mhz": pa.array([iteration.clock_mhz for iteration in iterations], pa.float64()),
+            "decode_context_tokens": pa.array([i.batch.decode_context_tokens for i in iterations], lengths),
+            "prefill_chunk_tokens": pa.array([[one.chunk_tokens for one in own] for own in prefills], lengths),
+            "prefill_cached_tokens": pa.array([[one.cached_tokens for one in own] for own in prefills], lengths),
+            "prefill_samples": pa.array([[one.samples for one in own] for own in prefills], pa.list_(pa.bool_())),
+        }
+    )
+
+
+def _copy_table(copies: Sequence[Copy]) -> pa.Table:
+    import pyarrow as pa
+
+    kinds = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    hints = get_type_hints(Copy)
+    return pa.table({name: pa.array([getattr(copy, name) for copy in copies], kinds[hints[name]]) for name in hints})
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    pq.write_table(table, path, compression="zstd")
