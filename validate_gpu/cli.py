@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 )
 @click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture decode steps.")
 @click.option("--share-devices", is_flag=True, help="Realtime: more instances than devices, which slow one another.")
+@click.option(
+    "--compare/--no-compare", default=True, show_default=True, help="Or only run: validate recorded compares."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.md, pictures and tables.")
 @click.pass_context
 def live(context: click.Context, /, policies: str, **values: Any) -> None:
@@ -65,6 +68,8 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
 
     if values["share_devices"] and values["driver"] != "realtime":
         raise InputError("--share-devices is for --driver realtime: lockstep instances take turns on one device")
+    if values["out"] is None and not values["compare"]:
+        raise InputError("--no-compare without --out: there would be nothing left of the run")
     names = _policies(policies)
     if context.get_parameter_source("prefix_caching") is ParameterSource.DEFAULT:
         values["prefix_caching"] = False
@@ -76,9 +81,11 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     trace, setup = load_from_options(values), setup_from_options(values)
     if values["kv_blocks"] is None and values["driver"] == "lockstep":
         setup = shared_memory(setup)
-    predicted = dict(zip(names, compare(trace, names, setup), strict=True))
     keep = _keep(values["out"], trace, setup, names, options, values["driver"])
     measured = _or_fail(lambda: _measure(trace, names, setup, options, values, keep))
+    if not values["compare"]:
+        sys.exit(1 if any(run.failed for runs in measured.runs.values() for run in runs) else 0)
+    predicted = dict(zip(names, compare(trace, names, setup), strict=True))
     comparison = compare_sides(trace, setup, measured, predicted, driver=values["driver"])
     _conclude(comparison, values["out"], values["tolerance"], as_json=values["as_json"])
 

@@ -36,6 +36,7 @@ _gpu_option = click.option("--gpu", "gpu_name", help="The bundled datasheet of t
 @_gpu_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a CPU.")
 @click.option("--seed", default=0, show_default=True, help="Of the random data.")
+@click.option("--fit/--no-fit", default=True, show_default=True, help="Or only measure; l4sim profile fit fits OUT.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
 def measure(
     device: str,
@@ -45,6 +46,7 @@ def measure(
     gpu_name: str | None,
     threads: int,
     seed: int,
+    fit: bool,
     as_json: bool,
 ) -> int:
     """Measure a device and fit a profile to it.
@@ -88,7 +90,7 @@ def measure(
         return measure_s(point, scale.speed, scale.dtype.itemsize)
 
     points = plan(setup.target, scale.grid, estimate_s)
-    fit_s = min(_FIT_S, _FIT_SHARE * budget_s)
+    fit_s = min(_FIT_S, _FIT_SHARE * budget_s) if fit else 0.0
     with Clock(opened) as clock, progress_bar(budget_s - fit_s) as progress:
         outcome = measure_points(
             points,
@@ -101,7 +103,8 @@ def measure(
             progress=progress,
         )
     _print_outcome(outcome, out)
-    report_fit(fit_measured(out), out, as_json)
+    if fit:
+        report_fit(fit_measured(out), out, as_json)
     click.echo(f"{time.monotonic() - start_s:.0f} s in all", err=True)
     return 1 if outcome.failures else 0
 

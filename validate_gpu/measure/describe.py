@@ -92,7 +92,7 @@ class Clock:
         """Have ``nvidia-smi`` tell a GPU's clock ten times a second."""
         if self._device.type == "cuda":
             command = ["nvidia-smi", f"--id={self._device.index or 0}", "--query-gpu=clocks.sm"]
-            command += ["--format=csv,noheader,nounits", f"-lms={_CLOCK_INTERVAL_MS}"]
+            command += ["--format=csv,noheader,nounits", f"--loop-ms={_CLOCK_INTERVAL_MS}"]
             try:
                 self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             except OSError:

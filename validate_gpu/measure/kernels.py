@@ -11,7 +11,6 @@ from l4sim.cost.attention.batch_points import PREFILL_KERNEL
 from l4sim.cost.attention.flashinfer import BATCH, CUDA_CORE, TENSOR_CORE
 from l4sim.cost.attention.torch_cpu import TORCH_CPU
 from l4sim.errors import InputError
-from l4sim.kernels.flashinfer import CUDA_CORE_BLOCKS_PER_SM
 from l4sim.specs.model import Model
 from validate_gpu.live.attention import Attention, TorchAttention
 from validate_gpu.live.flashinfer_attention import (
@@ -98,15 +97,8 @@ def decode_kernels(model: Model, device: torch.device) -> tuple[tuple[tuple[str,
     except InputError as error:
         left_out.append(str(error))
     else:
-        if model.heads // model.kv_heads in CUDA_CORE_BLOCKS_PER_SM:
-            graphs.append((CUDA_CORE, "graph"))
-            eager.append((CUDA_CORE, "eager"))
-        else:
-            accepted = ", ".join(map(str, CUDA_CORE_BLOCKS_PER_SM))
-            left_out.append(
-                f"{CUDA_CORE}: no blocks per SM known for {model.heads // model.kv_heads} query heads per KV head, "
-                f"accepted are {accepted}"
-            )
+        graphs.append((CUDA_CORE, "graph"))
+        eager.append((CUDA_CORE, "eager"))
     return (*graphs, (BATCH, "eager"), *eager), tuple(left_out)
 
 
