@@ -17,8 +17,9 @@ from l4sim.errors import InputError
 
 IntArray = NDArray[np.int64]
 
-CUDA_CORE_BLOCKS_PER_SM = {1: 6, 2: 9, 4: 8, 8: 9}
-"""Group size -> resident blocks per SM of the CUDA-core decode kernel on H200 (registers and shared memory)."""
+CUDA_CORE_BLOCKS_PER_SM = {1: 6, 2: 9, 3: 9, 4: 8, 8: 9}
+"""Group size -> resident blocks per SM of the CUDA-core decode kernel on H200, as ``l4sim profile check`` read them
+from the kernel's own plan there."""
 
 _MIN_CHUNK_TOKENS = 128
 
