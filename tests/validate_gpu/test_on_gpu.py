@@ -32,6 +32,10 @@ CONTEXTS = (1, 16, 17, 700, 9000, 33)
 PATHS = ("tensor-cores", "cuda-cores", "batch-attention")
 
 
+# Decodes beside a whole prompt and a later chunk of one.
+MIXED = IterationPoint(MODEL, CONTEXTS, ((300, 0), (60, 2000)))
+
+
 def engine(path, *, cuda_graphs=True):
     options = LiveOptions(device="cuda", attention=path, cuda_graphs=cuda_graphs)
     built = build_engine(MODEL, CONFIG, 2, options, Sequences(MODEL.vocab, 0))
@@ -56,6 +60,20 @@ def torch_logits():
 def test_captured_or_not_a_step_has_the_logits_of_pytorchs_attention(path, cuda_graphs, torch_logits):
     logits = engine(path, cuda_graphs=cuda_graphs).logits(iteration_inputs(IterationPoint(MODEL, CONTEXTS), 0))
     assert off(logits, torch_logits) < 0.1
+
+
+@pytest.mark.parametrize("cuda_graphs", [True, False])
+@pytest.mark.parametrize("path", PATHS)
+def test_so_does_a_step_with_prompts_in_pieces_or_not(path, cuda_graphs):
+    expected = engine("torch").logits(iteration_inputs(MIXED, 0)).clone()
+    built = engine(path, cuda_graphs=cuda_graphs)
+    # Another step first, larger and smaller: nothing of it may be left in the padding.
+    for chunk in (900, 7):
+        built.logits(iteration_inputs(IterationPoint(MODEL, (40, 50), ((chunk, 0),)), 1))
+    generator = torch.Generator(built.device).manual_seed(1)
+    for part in (built.kv.keys, built.kv.values):
+        part.normal_(generator=generator)
+    assert off(built.logits(iteration_inputs(MIXED, 0)), expected) < 0.1
 
 
 def test_a_captured_step_is_planned_anew_for_every_batch(torch_logits):

@@ -18,11 +18,11 @@ class Attention(Protocol):
         """Prepare for one iteration's batch; called once, before its layers run."""
         ...
 
-    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
         """One layer's attention; this step's keys and values have been stored.
 
         ``queries`` ``[t, heads, head_dim]``, ``keys`` and ``values`` ``[pages, page_tokens, kv_heads, head_dim]``;
-        returns ``[t, heads, head_dim]``.
+        returns ``[t, heads, head_dim]``, which is ``out`` if that is given.
         """
         ...
 
@@ -45,9 +45,9 @@ class TorchAttention:
             for i, context in enumerate(table.context_tokens.tolist())
         ]
 
-    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
         """Attention of every request in turn."""
-        out = torch.empty_like(queries)
+        out = torch.empty_like(queries) if out is None else out
         for rows, pages, context in self._requests:
             count = rows.stop - rows.start
             own = pages.to(keys.device)

@@ -16,6 +16,7 @@ from l4sim.errors import InputError
 from l4sim.specs.model import Model
 from validate_gpu.live.check import check_attention
 from validate_gpu.live.device import check_room, failures_of, load_flashinfer, open_device
+from validate_gpu.live.elementwise import elementwise_on
 from validate_gpu.live.engine import DeviceEngine, flashinfer_kernels, torch_kernels
 from validate_gpu.live.flashinfer_attention import PATHS, check_supported
 from validate_gpu.live.inputs import PageTable, StepInputs, indptr
@@ -94,7 +95,14 @@ def _build(
             load_flashinfer(), model, config, device, dtype, path=attention, graphs=options.cuda_graphs
         )
         check_attention(kernels.attention, model, config.block_tokens, device, dtype)
-    transformer = Transformer(model, max_model_len=config.max_model_len, seed=options.seed, device=device, dtype=dtype)
+    transformer = Transformer(
+        model,
+        max_model_len=config.max_model_len,
+        seed=options.seed,
+        device=device,
+        dtype=dtype,
+        elementwise=elementwise_on(device),
+    )
     engine = DeviceEngine(transformer, config, instances, kernels, sequences)
     for inputs in warm_up_steps(config):
         engine.logits(inputs)

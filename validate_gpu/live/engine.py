@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 
 import torch
@@ -23,7 +23,7 @@ from validate_gpu.live.flashinfer_attention import (
     Workspace,
     check_supported,
 )
-from validate_gpu.live.graphs import Capture, DecodeGraphs, bucket_sizes, cuda_capture
+from validate_gpu.live.graphs import Capture, DecodeGraphs, PieceGraphs, bucket_sizes, cuda_capture, piece_sizes
 from validate_gpu.live.inputs import StepInputs, build_inputs
 from validate_gpu.live.kv import KvMemory
 from validate_gpu.live.model import Transformer
@@ -33,12 +33,13 @@ from validate_gpu.live.sequences import Sequences
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """Which attention runs, and whether decode steps are captured."""
+    """Which attention runs, and whether steps are captured."""
 
     attention: Attention
-    by_size: dict[int, Attention]
-    """Decode attention by batch size to capture; empty: nothing is captured."""
     capture: Capture | None = None
+    """None: nothing is captured."""
+    by_size: Mapping[int, Attention] = field(default_factory=dict)
+    """Attention that can be captured itself, by batch size: such decodes are captured whole."""
 
 
 class DeviceEngine:
@@ -64,10 +65,14 @@ class DeviceEngine:
         self._transformer = transformer
         self._attention = kernels.attention
         self._now_s = seconds_of(transformer.device)
-        self._graphs: DecodeGraphs | None = None
+        self._decodes: DecodeGraphs | None = None
+        self._pieces: PieceGraphs | None = None
         if kernels.capture is not None:
             with torch.inference_mode():
-                self._graphs = DecodeGraphs(transformer, self.kv, kernels.by_size, kernels.capture)
+                sizes = piece_sizes(config.max_num_batched_tokens)
+                self._pieces = PieceGraphs(transformer, self.kv, sizes, kernels.capture)
+                if kernels.by_size:
+                    self._decodes = DecodeGraphs(transformer, self.kv, kernels.by_size, kernels.capture)
         self.reset()
 
     @property
@@ -106,8 +111,10 @@ class DeviceEngine:
     def logits(self, inputs: StepInputs) -> Tensor:
         """Run the model; returns the logits of the rows that sample, shape ``[samples, vocab]``."""
         with torch.inference_mode():
-            if self._graphs is not None and self._graphs.covers(inputs):
-                return self._graphs.run(inputs)
+            if self._decodes is not None and self._decodes.covers(inputs):
+                return self._decodes.run(inputs)
+            if self._pieces is not None and self._pieces.covers(inputs):
+                return self._pieces.run(inputs, self._attention)
             self._attention.plan(inputs.table)
             token_ids, positions, slots, sample_rows = (
                 torch.from_numpy(values).to(self._transformer.device)
@@ -118,7 +125,7 @@ class DeviceEngine:
 
 def torch_kernels() -> Kernels:
     """PyTorch's attention, step by step: any device, slow on a GPU."""
-    return Kernels(TorchAttention(), {})
+    return Kernels(TorchAttention())
 
 
 def flashinfer_kernels(
@@ -132,20 +139,21 @@ def flashinfer_kernels(
     graphs: bool,
     capture: Capture | None = None,
 ) -> Kernels:
-    """FlashInfer's attention by one of its paths, with decode steps captured if ``graphs``.
+    """FlashInfer's attention by one of its paths, with steps captured if ``graphs``: decodes whole, others in pieces.
 
-    ``capture`` stands in for CUDA's own. BatchAttention plans into buffers of its own and is never captured.
+    ``capture`` stands in for CUDA's own. BatchAttention plans into buffers of its own and is never captured itself.
 
     Raises:
         InputError: the path has no kernels for the model.
     """
     check_supported(model, path)
+    capture = (capture or cuda_capture()) if graphs else None
     if path == "batch-attention":
-        return Kernels(FlashInferBatchAttention(flashinfer, model, dtype, device), {})
+        return Kernels(FlashInferBatchAttention(flashinfer, model, dtype, device), capture)
     workspace, tensor_cores = Workspace(device), path == "tensor-cores"
     eager = FlashInferAttention(flashinfer, model, dtype, workspace, tensor_cores=tensor_cores)
-    if not graphs:
-        return Kernels(eager, {})
+    if capture is None:
+        return Kernels(eager)
     page_buffer = torch.zeros(config.kv_blocks + config.max_num_seqs, dtype=torch.int32, device=device)
     by_size: dict[int, Attention] = {
         size: GraphDecodeAttention(
@@ -159,4 +167,4 @@ def flashinfer_kernels(
         )
         for size in bucket_sizes(config.max_num_seqs)
     }
-    return Kernels(eager, by_size, capture or cuda_capture())
+    return Kernels(eager, capture, by_size)

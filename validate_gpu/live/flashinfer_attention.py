@@ -85,14 +85,14 @@ class FlashInferAttention:
         if self._prompts:
             plan_prefill(self._prefill, table, self._model, self._dtype)
 
-    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
         """One layer's attention."""
-        parts: list[Tensor] = []
+        out = torch.empty_like(queries) if out is None else out
         if self._decodes:
-            parts.append(self._decode.run(queries[: self._decodes], (keys, values)))
+            self._decode.run(queries[: self._decodes], (keys, values), out=out[: self._decodes])
         if self._prompts:
-            parts.append(self._prefill.run(queries[self._decodes :], (keys, values)))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+            self._prefill.run(queries[self._decodes :], (keys, values), out=out[self._decodes :])
+        return out
 
 
 class GraphDecodeAttention:
@@ -127,9 +127,9 @@ class GraphDecodeAttention:
         """Plan the wrapper; the table has been padded to its batch size."""
         plan_decode(self._wrapper, table, self._model, self._dtype)
 
-    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
         """One layer's attention."""
-        attended: Tensor = self._wrapper.run(queries, (keys, values))
+        attended: Tensor = self._wrapper.run(queries, (keys, values), out=out)
         return attended
 
 
@@ -161,9 +161,9 @@ class FlashInferBatchAttention:
             kv_data_type=self._dtype,
         )
 
-    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
         """One layer's attention."""
-        attended: Tensor = self._wrapper.run(queries, (keys, values))[0]
+        attended: Tensor = self._wrapper.run(queries, (keys, values), out=out)[0]
         return attended
 
 

@@ -32,10 +32,9 @@ class KvMemory:
         """Bytes of one token's keys and values, in all layers."""
         return 2 * self.keys[:, 0, 0].numel() * self.keys.element_size()
 
-    def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store one layer's keys and values, shape ``[t, kv_heads, head_dim]``, at the slots ``[t]``."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, slots, keys)
-        self.values[layer].flatten(0, 1).index_copy_(0, slots, values)
+    def layer(self, number: int) -> tuple[Tensor, Tensor]:
+        """One layer's keys and values by slot, page x page size + offset; ``[slots, kv_heads, head_dim]``, a view."""
+        return self.keys[number].flatten(0, 1), self.values[number].flatten(0, 1)
 
     def read_tokens(self, pages: PageIds, start: int, end: int) -> Tensor:
         """KV of tokens ``[start, end)`` of a request with these pages; shape ``[2, layers, n, kv_heads, head_dim]``."""

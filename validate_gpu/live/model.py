@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear, rms_norm, silu
+from torch.nn.functional import embedding, linear
 
 from l4sim.specs.model import Model
 from validate_gpu.live.attention import Attention
+from validate_gpu.live.elementwise import Elementwise, norm
 from validate_gpu.live.kv import KvMemory
 
-# Neither changes any time; the values are Llama 2's.
+# Changes no time; the value is Llama 2's.
 _ROPE_BASE = 10_000.0
-_NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,49 @@ class _Layer:
     down: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A step's state between its pieces, one row per token: every piece reads and overwrites it."""
+
+    residual: Tensor
+    """Shape ``[t, hidden]``."""
+    cos: Tensor
+    """Shape ``[t, 1, head_dim / 2]``, float32."""
+    sin: Tensor
+    """Likewise."""
+    queries: Tensor
+    """Shape ``[t, heads, head_dim]``: what the next layer's attention is asked."""
+    normed: Tensor
+    """Shape ``[t, hidden]``: behind the last layer, what the head is given."""
+
+    def first(self, count: int) -> Rows:
+        """The first rows, sharing memory."""
+        parts = (self.residual, self.cos, self.sin, self.queries, self.normed)
+        return Rows(*(part[:count] for part in parts))
+
+
 class Transformer:
-    """Weights on a device, shared by all instances there, and the forward pass over any instance's KV."""
+    """Weights on a device, shared by all instances there, and the forward pass over any instance's KV.
+
+    A pass is `enter`, then attention and `leave` for every layer in turn, then `logits`: what lies between two
+    attentions is one piece.
+    """
 
     def __init__(
-        self, model: Model, *, max_model_len: int, seed: int, device: torch.device, dtype: torch.dtype
+        self,
+        model: Model,
+        *,
+        max_model_len: int,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        elementwise: Elementwise | None = None,
     ) -> None:
+        """``elementwise``: compiled operators, if not PyTorch's own."""
         self.model = model
         self.device = device
         self.dtype = dtype
+        self._elementwise = elementwise or Elementwise()
         generator = torch.Generator(device).manual_seed(seed)
 
         def weights(rows: int, columns: int) -> Tensor:
@@ -63,6 +97,22 @@ class Transformer:
         self._head = self._embedding if model.tie_embeddings else weights(model.vocab, model.hidden)
         self._cos, self._sin = _rotations(max_model_len, model.head_dim, device)
 
+    def rows(self, count: int) -> Rows:
+        """Memory for a step of so many tokens; what is in it is undefined."""
+        model = self.model
+
+        def empty(*shape: int, dtype: torch.dtype = self.dtype) -> Tensor:
+            return torch.empty(count, *shape, device=self.device, dtype=dtype)
+
+        angle = (1, model.head_dim // 2)
+        return Rows(
+            residual=empty(model.hidden),
+            cos=empty(*angle, dtype=torch.float32),
+            sin=empty(*angle, dtype=torch.float32),
+            queries=empty(model.heads, model.head_dim),
+            normed=empty(model.hidden),
+        )
+
     def forward(
         self,
         token_ids: Tensor,
@@ -77,35 +127,44 @@ class Transformer:
         ``token_ids``, ``positions`` and ``slots`` have the shape ``[t]``; the KV of all ``t`` tokens is stored.
         ``attention`` has been planned for this batch.
         """
-        cos, sin = self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
-        hidden = embedding(token_ids, self._embedding)
-        for number, layer in enumerate(self._layers):
-            normed = rms_norm(hidden, hidden.shape[-1:], layer.attention_norm, _NORM_EPS)
-            hidden = hidden + self._attend(number, layer, normed, cos, sin, slots, kv, attention)
-            normed = rms_norm(hidden, hidden.shape[-1:], layer.mlp_norm, _NORM_EPS)
-            gate, up = linear(normed, layer.gate_up).chunk(2, dim=-1)
-            hidden = hidden + linear(silu(gate) * up, layer.down)
-        if sample_rows is not None:
-            hidden = hidden[sample_rows]
-        return linear(rms_norm(hidden, hidden.shape[-1:], self._final_norm, _NORM_EPS), self._head)
+        rows = self.rows(len(token_ids))
+        self.enter(token_ids, positions, slots, kv, rows)
+        for number in range(len(self._layers)):
+            attended = attention.run(rows.queries, kv.keys[number], kv.values[number])
+            self.leave(number, attended, slots, kv, rows)
+        return self.logits(rows.normed if sample_rows is None else rows.normed[sample_rows])
 
-    def _attend(
-        self,
-        number: int,
-        layer: _Layer,
-        normed: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        slots: Tensor,
-        kv: KvMemory,
-        attention: Attention,
-    ) -> Tensor:
+    def enter(self, token_ids: Tensor, positions: Tensor, slots: Tensor, kv: KvMemory, rows: Rows) -> None:
+        """Everything before the first layer's attention."""
+        rows.cos.copy_(self._cos[positions].unsqueeze(1))
+        rows.sin.copy_(self._sin[positions].unsqueeze(1))
+        rows.residual.copy_(embedding(token_ids, self._embedding))
+        if self._layers:
+            self._ask(0, norm(rows.residual, self._layers[0].attention_norm), slots, kv, rows)
+        else:
+            rows.normed.copy_(norm(rows.residual, self._final_norm))
+
+    def leave(self, number: int, attended: Tensor, slots: Tensor, kv: KvMemory, rows: Rows) -> None:
+        """From a layer's attention to the next one's, or to the end; ``attended`` is ``[t, heads, head_dim]``."""
+        layer, add_norm = self._layers[number], self._elementwise.add_norm
+        normed = add_norm(rows.residual, linear(attended.flatten(1), layer.attention_out), layer.mlp_norm)
+        update = linear(self._elementwise.gate(linear(normed, layer.gate_up)), layer.down)
+        if number + 1 < len(self._layers):
+            normed = add_norm(rows.residual, update, self._layers[number + 1].attention_norm)
+            self._ask(number + 1, normed, slots, kv, rows)
+        else:
+            rows.normed.copy_(add_norm(rows.residual, update, self._final_norm))
+
+    def logits(self, normed: Tensor) -> Tensor:
+        """The head's product, shape ``[samples, vocab]``."""
+        return linear(normed, self._head)
+
+    def _ask(self, number: int, normed: Tensor, slots: Tensor, kv: KvMemory, rows: Rows) -> None:
+        """A layer's queries, and its keys and values stored."""
         model = self.model
-        heads = linear(normed, layer.qkv).view(-1, model.heads + 2 * model.kv_heads, model.head_dim)
-        queries, keys, values = heads.tensor_split([model.heads, model.heads + model.kv_heads], dim=1)
-        kv.write(number, slots, _rotate(keys, cos, sin), values)
-        attended = attention.run(_rotate(queries, cos, sin), kv.keys[number], kv.values[number])
-        return linear(attended.flatten(1), layer.attention_out)
+        heads = linear(normed, self._layers[number].qkv).view(-1, model.heads + 2 * model.kv_heads, model.head_dim)
+        keys, values = kv.layer(number)
+        self._elementwise.rotate_and_store(heads, rows.cos, rows.sin, slots, keys, values, rows.queries)
 
 
 def _rotations(max_tokens: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -113,9 +172,3 @@ def _rotations(max_tokens: int, head_dim: int, device: torch.device) -> tuple[Te
     frequencies = _ROPE_BASE ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float64) / head_dim)
     angles = torch.arange(max_tokens, device=device, dtype=torch.float64).outer(frequencies)
     return angles.cos().float(), angles.sin().float()
-
-
-def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of ``[t, n, head_dim]``, halves paired as Llama's checkpoints have them."""
-    first, second = heads.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(heads.dtype)

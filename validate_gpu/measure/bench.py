@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from validate_gpu.live.graphs import CAPTURED_TOKENS
 from validate_gpu.measure.attention_work import AttentionWork
 from validate_gpu.measure.iteration_work import IterationWork
 from validate_gpu.measure.operator_work import OperatorWork
@@ -25,9 +26,6 @@ from validate_gpu.measure.points import (
 )
 from validate_gpu.measure.timing import Timer
 from validate_gpu.measure.work import Work, check
-
-# The live engine captures decode steps up to this batch; larger ones are prompts and run as they are launched.
-_CAPTURED_TOKENS = 512
 
 
 class NotRunError(Exception):
@@ -123,7 +121,7 @@ class TorchBench:
             case ElementwisePoint():
                 return operators.elementwise(point), timers.captured
             case LayersPoint():
-                timer = timers.captured if point.tokens <= _CAPTURED_TOKENS else timers.launched
+                timer = timers.captured if point.tokens <= CAPTURED_TOKENS else timers.launched
                 return operators.layers(point), timer
             case SampledPoint():
                 return operators.sampled(point), timers.captured

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import linear, rms_norm, silu
 
 from l4sim.specs.model import Model
+from validate_gpu.live.elementwise import elementwise_on
 from validate_gpu.live.inputs import PageTable
 from validate_gpu.live.kv import KvMemory, copy_kv
 from validate_gpu.live.model import Transformer
@@ -39,7 +40,7 @@ class NoAttention:
     def plan(self, table: PageTable) -> None:
         """Nothing to plan."""
 
-    def run(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def run(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
         """The queries as they are."""
         return queries
 
@@ -147,7 +148,12 @@ class OperatorWork:
         if key not in self._models:
             tokens = min(model.max_model_len, _LAYER_TOKENS)
             transformer = Transformer(
-                model, max_model_len=tokens, seed=self._seed, device=self._device, dtype=self._dtype
+                model,
+                max_model_len=tokens,
+                seed=self._seed,
+                device=self._device,
+                dtype=self._dtype,
+                elementwise=elementwise_on(self._device),
             )
             kv = KvMemory(model, -(-tokens // _PAGE_TOKENS), _PAGE_TOKENS, self._device, self._dtype)
             self._models[key] = transformer, kv

@@ -63,14 +63,15 @@ class _Wrapper:
         self.queries = int(table.query_indptr[-1])
         self._attention.plan(table)
 
-    def _attend(self, queries: Tensor, kv: tuple[Tensor, Tensor]) -> Tensor:
+    def _attend(self, queries: Tensor, kv: tuple[Tensor, Tensor], out: Tensor | None) -> Tensor:
         assert self.plans, "run before plan"
         heads, kv_heads, head_dim, page_tokens = self.heads
         assert queries.shape == (self.queries, heads, head_dim)
         assert (queries.dtype, kv[0].dtype) == self.dtypes
         for part in kv:
             assert part.shape[1:] == (page_tokens, kv_heads, head_dim)
-        return self._attention.run(queries, *kv)
+        assert out is None or out.shape == queries.shape
+        return self._attention.run(queries, *kv, out=out)
 
 
 class BatchDecodeWithPagedKVCacheWrapper(_Wrapper):
@@ -127,8 +128,8 @@ class BatchDecodeWithPagedKVCacheWrapper(_Wrapper):
         one_each = torch.arange(count + 1, dtype=torch.int32)
         self._planned(one_each, indptr, indices, contexts, heads, (q_data_type, kv_data_type or q_data_type))
 
-    def run(self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor]) -> Tensor:
-        return self._attend(q, paged_kv_cache)
+    def run(self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor], *, out: Tensor | None = None) -> Tensor:
+        return self._attend(q, paged_kv_cache, out)
 
 
 class BatchPrefillWithPagedKVCacheWrapper(_Wrapper):
@@ -187,8 +188,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_Wrapper):
         dtypes = (q_data_type, kv_data_type or q_data_type)
         self._planned(qo_indptr, paged_kv_indptr, paged_kv_indices, contexts, heads, dtypes)
 
-    def run(self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor]) -> Tensor:
-        return self._attend(q, paged_kv_cache)
+    def run(self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor], *, out: Tensor | None = None) -> Tensor:
+        return self._attend(q, paged_kv_cache, out)
 
 
 class BatchAttention(_Wrapper):
@@ -222,8 +223,8 @@ class BatchAttention(_Wrapper):
         heads = (num_qo_heads, num_kv_heads, head_dim_qk, page_size)
         self._planned(qo_indptr, kv_indptr, kv_indices, kv_len_arr, heads, (q_data_type, kv_data_type))
 
-    def run(self, q: Tensor, kv_cache: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return self._attend(q, kv_cache), torch.empty(q.shape[:2])
+    def run(self, q: Tensor, kv_cache: tuple[Tensor, Tensor], out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._attend(q, kv_cache, out), torch.empty(q.shape[:2])
 
 
 WRAPPERS = (BatchDecodeWithPagedKVCacheWrapper, BatchPrefillWithPagedKVCacheWrapper, BatchAttention)

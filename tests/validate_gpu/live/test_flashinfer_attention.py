@@ -66,8 +66,14 @@ def test_a_graphs_decode_takes_only_its_own_batch_size():
         by_size[4].plan(page_table(*DECODES, page_tokens=4))
 
 
-def test_batch_attention_is_never_captured():
-    assert kernels("batch-attention", graphs=True).by_size == {}
+def never(run):
+    raise AssertionError("nothing is captured here")
+
+
+def test_batch_attention_is_never_captured_itself():
+    captured = kernels("batch-attention", graphs=True, capture=never)
+    assert captured.by_size == {}
+    assert captured.capture is never
 
 
 def test_unknown_paths_and_heads_without_kernels_are_refused():

@@ -44,7 +44,8 @@ def test_long_requests_are_copied_in_pieces(monkeypatch):
 def test_written_keys_and_values_lie_in_their_slots():
     kv = filled(3)
     new_keys, new_values = torch.ones(2, 2, 64), torch.full((2, 2, 64), 2.0)
-    kv.write(1, torch.tensor([11, 4]), new_keys, new_values)
+    for part, new in zip(kv.layer(1), (new_keys, new_values), strict=True):
+        part[torch.tensor([11, 4])] = new
     assert (kv.keys[1, 2, 3] == 1).all()
     assert (kv.keys[1, 1, 0] == 1).all()
     assert (kv.values[1, 2, 3] == 2).all()

@@ -17,6 +17,7 @@ from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.model import Model, load_model
 from tests.validate_gpu.live.stub_flashinfer import stub_module
+from validate_gpu.live.graphs import CAPTURED_TOKENS
 from validate_gpu.measure.attention_work import AttentionWork
 from validate_gpu.measure.bench import DeviceLostError, NotRunError, Timers, TorchBench
 from validate_gpu.measure.campaign import measure_points
@@ -109,8 +110,8 @@ def test_everything_that_a_gpu_is_asked_for_runs_and_is_kept(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("point", "timed"),
     [
-        (LayersPoint(MODEL, 512, 1), "graph"),
-        (LayersPoint(MODEL, 513, 1), "stream"),
+        (LayersPoint(MODEL, CAPTURED_TOKENS, 1), "graph"),
+        (LayersPoint(replace(MODEL, max_model_len=2048), CAPTURED_TOKENS + 1, 1), "stream"),
         (IterationPoint(MODEL, (5,)), "served"),
         (ProductPoint(3, 8, 8), "graph"),
     ],
@@ -157,13 +158,12 @@ def test_a_device_that_computes_no_more_is_lost(monkeypatch: pytest.MonkeyPatch)
         broken.measure(ElementwisePoint("silu", 1, 8, 32))
 
 
-@pytest.mark.parametrize(("model", "kernels"), [("llama-3.1-8b", 5), ("llama-3.2-3b", 3)])
-def test_kernels_without_a_known_split_are_left_out_and_named(model: str, kernels: int) -> None:
-    # Three query heads per KV head: no blocks per SM are known for CUDA cores.
-    pairs, left_out = decode_kernels(load_model(model), GPU)
+@pytest.mark.parametrize(("group", "kernels"), [(3, 5), (4, 5), (5, 3)])
+def test_kernels_that_there_are_none_of_are_left_out_and_the_reason_is_told(group: int, kernels: int) -> None:
+    pairs, left_out = decode_kernels(replace(load_model("llama-3.1-8b"), heads=8 * group), GPU)
     assert len(pairs) == kernels
     assert pairs[0] == ("flashinfer-tensor", "graph")
-    assert [text.split(":")[0] for text in left_out] == (["flashinfer-cuda"] if kernels == 3 else [])
+    assert ["no kernel for 5 query heads" in text for text in left_out] == ([True] if group == 5 else [])
 
 
 def test_a_head_size_without_kernels_is_refused() -> None:
