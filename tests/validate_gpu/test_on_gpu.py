@@ -15,9 +15,14 @@ from validate_gpu.live.sequences import Sequences
 from validate_gpu.measure.iteration_work import iteration_inputs
 from validate_gpu.measure.points import IterationPoint
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or importlib.util.find_spec("flashinfer") is None, reason="needs a GPU and FlashInfer"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or importlib.util.find_spec("flashinfer") is None,
+        reason="needs a GPU and FlashInfer",
+    ),
+    # PyTorch's compiler imports parts of PyTorch that are deprecated.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 MODEL = dataclasses.replace(load_model("llama-3.2-3b"), layers=4)
 CONFIG = EngineConfig(

@@ -23,8 +23,9 @@ Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """Records what a function does: returns how to do it again, and the tensor that then holds its result."""
 
 
-CAPTURED_TOKENS = 1024
-"""The most tokens of a step that is captured in pieces. vLLM's is 512; this host launches slower."""
+CAPTURED_TOKENS = 2048
+"""The most tokens of a step that is captured in pieces: up to here, launching it from Python may take longer than
+running it. vLLM's is 512, with launches that cost less."""
 
 
 def bucket_sizes(max_num_seqs: int) -> tuple[int, ...]:
@@ -35,9 +36,9 @@ def bucket_sizes(max_num_seqs: int) -> tuple[int, ...]:
 
 
 def piece_sizes(max_tokens: int) -> tuple[int, ...]:
-    """Numbers of tokens worth capturing in pieces: multiples of 32 up to 512, of 64 up to `CAPTURED_TOKENS`."""
+    """Numbers of tokens worth capturing in pieces: multiples of 32 up to 512, of 64 up to 1,024, then of 128."""
     largest = min(max_tokens, CAPTURED_TOKENS)
-    sizes = [8, 16, *range(32, 513, 32), *range(576, CAPTURED_TOKENS, 64)]
+    sizes = [8, 16, *range(32, 513, 32), *range(576, 1025, 64), *range(1152, CAPTURED_TOKENS + 1, 128)]
     return (*(size for size in sizes if size < largest), largest)
 
 

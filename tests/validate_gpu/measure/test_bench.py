@@ -110,8 +110,8 @@ def test_everything_that_a_gpu_is_asked_for_runs_and_is_kept(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("point", "timed"),
     [
-        (LayersPoint(MODEL, CAPTURED_TOKENS, 1), "graph"),
-        (LayersPoint(replace(MODEL, max_model_len=2048), CAPTURED_TOKENS + 1, 1), "stream"),
+        (LayersPoint(replace(MODEL, max_model_len=4096), CAPTURED_TOKENS, 1), "graph"),
+        (LayersPoint(replace(MODEL, max_model_len=4096), CAPTURED_TOKENS + 1, 1), "stream"),
         (IterationPoint(MODEL, (5,)), "served"),
         (ProductPoint(3, 8, 8), "graph"),
     ],
