@@ -22,6 +22,7 @@ CUDA_CORE_BLOCKS_PER_SM = {1: 6, 2: 9, 3: 9, 4: 8, 8: 9}
 from the kernel's own plan there."""
 
 _MIN_CHUNK_TOKENS = 128
+_CUDA_CORE_THREADS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,39 @@ def plan_tensor_core(
     )
 
 
+def cuda_core_tile_tokens(group_size: int, head_dim: int) -> int:
+    """KV tokens that a block of the CUDA-core decode kernel works on at once, by its layout of threads."""
+    threads = head_dim // 8 * group_size
+    return group_size * max(_CUDA_CORE_THREADS // threads, 1) * (4 if group_size == 1 else 1)
+
+
+def kv_tile_tokens(tile_q: int) -> int:
+    """KV tokens of a tile of the FA2 template, at two blocks per SM and head_dim 128, by rows of its query tile."""
+    return 64 if tile_q == 128 else 128
+
+
+def query_tile_ends(context_tokens: int, query_tokens: int, tile_q: int, group_size: int) -> IntArray:
+    """KV tokens that each query tile of a causal request sees, first tile first; shape ``[tiles]``."""
+    last_rows = np.arange(tile_q, query_tokens * group_size + tile_q, tile_q)
+    return context_tokens - query_tokens + np.minimum(-(-last_rows // group_size), query_tokens)
+
+
+def tensor_core_blocks(
+    plan: TensorCorePlan, context_tokens: Sequence[int], query_tokens: Sequence[int], group_size: int
+) -> IntArray:
+    """KV tokens that each block of a causal batch visits, for one KV head and in order of issue.
+
+    Blocks are issued by request, query tile and chunk, then all of them for the next KV head. A chunk that lies beyond
+    what its query tile sees has a block that visits nothing.
+    """
+    blocks = []
+    for length, query in zip(context_tokens, query_tokens, strict=True):
+        ends = query_tile_ends(length, query, plan.tile_q, group_size)
+        starts = np.arange(0, length, plan.chunk_tokens)
+        blocks.append((ends[:, None] - starts).clip(0, plan.chunk_tokens).ravel())
+    return np.concatenate(blocks)
+
+
 def plan_batch_attention(
     context_tokens: Sequence[int] | IntArray,
     query_tokens: Sequence[int] | IntArray | None = None,
@@ -189,7 +223,7 @@ def plan_batch_attention(
         rows = query * group_size
         tile_q = 128 if rows > 16 else 16
         tiles = -(-rows // tile_q)
-        tasks[tile_q] += [_visible(length, query, tile, tile_q, group_size) for tile in reversed(range(tiles))]
+        tasks[tile_q] += [_visible(length, query, tile, tile_q, group_size) for tile in range(tiles)]
     limit = batch_attention_chunk_tokens(kv_heads * sum(map(sum, tasks.values())), clusters)
     limits = {128: limit // min(kv_heads, 2), 16: limit}
 

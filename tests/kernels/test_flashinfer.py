@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.kernels.flashinfer import plan_batch_attention, plan_cuda_core, plan_fa3_prefill, plan_tensor_core
+from l4sim.kernels.flashinfer import (
+    cuda_core_tile_tokens,
+    plan_batch_attention,
+    plan_cuda_core,
+    plan_fa3_prefill,
+    plan_tensor_core,
+    query_tile_ends,
+    tensor_core_blocks,
+)
 
 SHAPE = {"kv_heads": 8, "page_tokens": 16, "sms": 132}
 TENSOR = {**SHAPE, "group_size": 4, "head_dim": 128}
@@ -59,6 +67,33 @@ def test_under_cuda_graphs_every_batch_counts_as_split() -> None:
     assert plan_cuda_core([128] * 8, blocks_per_sm=8, cuda_graph=True, **SHAPE).split
     # Rows 1 + 40: the graph's tile is for (41 - 2 + 1) * 4 = 160 rows, the batch's own for a mean of 82.
     assert plan_tensor_core([512, 512], [1, 8], cuda_graph=True, **TENSOR).tile_q == 64
+
+
+@pytest.mark.parametrize(("group", "tokens"), [(1, 32), (2, 8), (3, 6), (4, 8), (8, 8)])
+def test_cuda_cores_work_on_few_tokens_at_once(group: int, tokens: int) -> None:
+    # 16 threads per row of 128 elements; 128 threads hold 8 rows, in whole groups: two groups of 3, 6 rows.
+    assert cuda_core_tile_tokens(group, 128) == tokens
+
+
+def test_a_query_tile_sees_up_to_its_last_query() -> None:
+    # 40 queries of groups of 4 after 60 cached tokens: 160 rows, of which the first tile's last is query 32.
+    assert query_tile_ends(100, 40, 128, 4).tolist() == [92, 100]
+    # Groups of 3 do not fill a tile evenly: row 127 belongs to query 42, the 43rd.
+    assert query_tile_ends(100, 100, 128, 3).tolist() == [43, 86, 100]
+
+
+def test_chunks_beyond_the_causal_mask_keep_their_blocks() -> None:
+    # 8 tiles of 32 queries and 2 chunks of 128 tokens: a tile of the first half sees nothing of the second chunk.
+    plan = plan_tensor_core([256], [256], **TENSOR)
+    assert (plan.split, plan.chunk_tokens, plan.chunks) == (True, 128, 16)
+    blocks = tensor_core_blocks(plan, [256], [256], 4)
+    assert blocks.tolist() == [32, 0, 64, 0, 96, 0, 128, 0, 128, 32, 128, 64, 128, 96, 128, 128]
+
+
+def test_blocks_without_a_split_are_query_tiles_by_request() -> None:
+    plan = plan_tensor_core([512, 40], [512, 40], **{**TENSOR, "kv_heads": 32})
+    assert (plan.split, plan.tile_q) == (False, 128)
+    assert tensor_core_blocks(plan, [512, 40], [512, 40], 4).tolist() == [*range(32, 513, 32), 32, 40]
 
 
 def test_batch_attention_tiles_a_prefill_by_128_rows() -> None:

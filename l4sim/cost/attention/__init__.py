@@ -172,6 +172,6 @@ def _values(kind: type, given: Fields, counts: tuple[str, ...] = ()) -> dict[str
     values: dict[str, Any] = {name: given.count(name) for name in counts}
     for name in names:
         if name not in counts:
-            divides = name.endswith(("per_s", "flops", "sharpness", "drift_waves", "drift_bytes"))
+            divides = name.endswith(("per_s", "flops", "alone", "sharpness", "drift_waves", "drift_bytes"))
             values[name] = given.positive(name) if divides else given.number(name)
     return values

@@ -11,7 +11,7 @@ import numpy as np
 from l4sim.cost.attention.batch_points import PREFILL_KERNEL, BatchPoint
 from l4sim.cost.attention.coarse import skew_alpha
 from l4sim.cost.attention.fit import held_out_fifth, least_squares
-from l4sim.cost.attention.flashinfer import BATCH, FlashInferCoefficients, assumed, flashinfer_attention
+from l4sim.cost.attention.flashinfer import BATCH, CUDA_CORE, FlashInferCoefficients, assumed, flashinfer_attention
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TORCH_CPU, TorchCpuAttention, TorchCpuCoefficients, work
 from l4sim.cost.fitting import BoolArray, Errors, FloatArray, beats_roofline, errors
@@ -119,26 +119,31 @@ def _fit_torch_cpu(points: Sequence[BatchPoint]) -> TorchCpuCoefficients:
 def _fit_flashinfer(
     kernel: str, points: Sequence[BatchPoint], kinds: np.ndarray[Any, Any], unseen: BoolArray, gpu: GPU
 ) -> FlashInferCoefficients:
-    """Uniform and uneven decodes together, since only the latter tell what a lone block streams; then prompts."""
+    """Decodes and prompts together: they share the memory."""
     peak = gpu.memory_bytes_per_s
-    decode_bounds = {
+    bounds = {
         "launch_s": (1e-6, 2e-5),
         "block_start_s": (2e-7, 1e-5),
         "block_bytes_per_s": (0.05 * peak / gpu.sms, 4 * peak / gpu.sms),
+        "cuda_core_flops": (1e-3 * gpu.bf16_flops, 0.1 * gpu.bf16_flops),
         "dram_bytes_per_s": (0.4 * peak, peak),
         "ramp_bytes_per_s": (0.2 * peak, peak),
         "exposed_start": (0.0, 1.0),
         "sharpness": (1.0, 12.0),
         "merge_s": (1e-7, 1e-5),
-        "merge_bytes_per_s": (0.1 * peak, 8 * peak),
+        "merge_row_s": (1e-11, 1e-8),
+        "prefill_launch_s": (1e-6, 2e-5),
+        "prefill_start_s": (2e-7, 2e-5),
+        "prefill_flops": (0.05 * gpu.bf16_flops, gpu.bf16_flops),
+        "prefill_alone": (0.5, 1.0),
+        "prefill_row_s": (1e-11, 1e-8),
     }
+    if kernel != CUDA_CORE:
+        del bounds["cuda_core_flops"]
     rows = np.flatnonzero(np.isin(kinds, ("uniform", "heterogeneous")) & ~unseen)
     sample = np.random.default_rng(0).permutation(rows)[:_MOST_DECODES]
-    decodes = [points[row] for row in sample.tolist()]
-    c = least_squares(assumed(gpu), decode_bounds, lambda c: _predict(kernel, c, decodes), _seconds(decodes))
-    prompts = _select(points, (kinds == "prefill") & ~unseen)
-    prefill_bounds = {"prefill_flops": (0.05 * gpu.bf16_flops, gpu.bf16_flops)}
-    return least_squares(c, prefill_bounds, lambda c: _predict(kernel, c, prompts), _seconds(prompts))
+    seen = [points[row] for row in (*sample.tolist(), *np.flatnonzero((kinds == "prefill") & ~unseen).tolist())]
+    return least_squares(assumed(gpu), bounds, lambda c: _predict(kernel, c, seen), _seconds(seen))
 
 
 def _predict(kernel: str, c: TorchCpuCoefficients | FlashInferCoefficients, points: Sequence[BatchPoint]) -> FloatArray:

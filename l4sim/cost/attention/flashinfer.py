@@ -1,17 +1,21 @@
 """Seconds of FlashInfer's three decode kernels, and of its prefill as a launch of its own beside them.
 
-No measurement stands behind the figures yet: ``assumed`` derives them from a datasheet, with the fractions of peak that
-FlashAttention-3 was measured to reach on H200. What one block streams alone is a guess at its bytes in flight:
-calibrate it first.
+Tensor-core decode and BatchAttention's wait for memory: their blocks share the GPU's bandwidth. CUDA-core decode and
+prefill wait for their SM's arithmetic: what counts is which blocks share an SM. ``assumed`` derives figures from a
+datasheet, with the fractions of peak that FlashAttention-3, or FlashInfer itself, was measured to reach on H200.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from math import gcd
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from l4sim.cost.attention.fluid import IntArray, issued_s
+from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.batch import Batch, Prefill
@@ -19,18 +23,26 @@ from l4sim.errors import InputError
 from l4sim.kernels.flashinfer import (
     CUDA_CORE_BLOCKS_PER_SM,
     batch_attention_chunk_tokens,
+    cuda_core_tile_tokens,
+    kv_tile_tokens,
     plan_cuda_core,
     plan_tensor_core,
+    query_tile_ends,
+    tensor_core_blocks,
 )
 from l4sim.specs.gpu import GPU
 
 CUDA_CORE, TENSOR_CORE, BATCH = "flashinfer-cuda", "flashinfer-tensor", "flashinfer-batch"
 
+T = TypeVar("T", bound=np.generic)
+
 _PAGE_TOKENS = 16
 _RAMP_BYTES = 128e6
 _TILE_TOKENS = 128
 _TENSOR_CORE_BLOCKS_PER_SM = 2
-_PARTIAL_BYTES = 4
+# The group that CUDA-core figures are told for: 8 tokens at once.
+_REFERENCE_TILE_TOKENS = 8
+_BATCH_TILE_Q = (128, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,10 @@ class FlashInferCoefficients:
     block_start_s: float
     """Start and end of a thread block, or of a work item of the persistent kernel."""
     block_bytes_per_s: float
-    """What one thread block streams when the others leave memory to it: what it keeps in flight over the latency."""
+    """What one thread block streams when the others leave memory to it: what it keeps in flight over the latency. On
+    CUDA cores of a block with 8 tokens in flight; other group sizes have more or fewer."""
+    cuda_core_flops: float
+    """Arithmetic rate of CUDA-core decode with all SMs at work, FLOP/s."""
     dram_bytes_per_s: float
     """Bandwidth after the first 128 MB."""
     ramp_bytes_per_s: float
@@ -52,11 +67,19 @@ class FlashInferCoefficients:
     sharpness: float
     """Order of the norm that joins latency and bandwidth."""
     merge_s: float
-    """The merge kernel, when anything is split."""
-    merge_bytes_per_s: float
-    """Rate at which partial results are written and read."""
+    """The merge kernel, when the plan counts as split."""
+    merge_row_s: float
+    """Merging, or only copying, the partial results of one token's query head."""
+    prefill_launch_s: float
+    """One launch of the prefill kernel."""
+    prefill_start_s: float
+    """Start and end of one of its thread blocks."""
     prefill_flops: float
-    """Arithmetic rate of the prefill kernel, masked half of the diagonal tiles included, FLOP/s."""
+    """Its arithmetic rate with two blocks on every SM, masked half of the diagonal tiles included, FLOP/s."""
+    prefill_alone: float
+    """Fraction of that rate that an SM with one block reaches."""
+    prefill_row_s: float
+    """Merging the partial results of one query token's head, where its keys and values are split."""
 
 
 def assumed(gpu: GPU) -> FlashInferCoefficients:
@@ -66,13 +89,18 @@ def assumed(gpu: GPU) -> FlashInferCoefficients:
         launch_s=5e-6,
         block_start_s=2e-6,
         block_bytes_per_s=0.8 * peak / gpu.sms,
+        cuda_core_flops=105e9 * gpu.sms,
         dram_bytes_per_s=0.92 * peak,
         ramp_bytes_per_s=0.78 * peak,
         exposed_start=0.7,
         sharpness=4.0,
         merge_s=2e-6,
-        merge_bytes_per_s=2 * peak,
+        merge_row_s=2.5e-9,
+        prefill_launch_s=4e-6,
+        prefill_start_s=4e-6,
         prefill_flops=0.65 * gpu.bf16_flops,
+        prefill_alone=0.75,
+        prefill_row_s=2.5e-9,
     )
 
 
@@ -98,7 +126,8 @@ class FlashInferAttention:
         return seconds + (self._cuda_s if self.kernel == CUDA_CORE else self._tensor_s)(contexts, memory_s)
 
     def _cuda_s(self, contexts: IntArray, memory_s: float) -> float:
-        shape = self.shape
+        """Blocks go to the SMs in turn. An SM is done when its longest block is, which the others hold up."""
+        c, shape = self.c, self.shape
         blocks_per_sm = CUDA_CORE_BLOCKS_PER_SM[shape.group_size]
         plan = plan_cuda_core(
             contexts,
@@ -108,8 +137,18 @@ class FlashInferAttention:
             blocks_per_sm=blocks_per_sm,
             cuda_graph=True,
         )
-        chunk = int(contexts.max()) if plan.chunk_tokens is None else plan.chunk_tokens
-        return self._chunked_s(contexts, chunk, 1, blocks_per_sm, memory_s) + self._merge_s(plan.split, plan.chunks)
+        blocks = contexts
+        if plan.chunk_tokens is not None:
+            blocks = _chunks(contexts, plan.chunk_tokens)
+            # A graph's grid is always the largest that is split: blocks without work take their turn too.
+            blocks = np.pad(blocks, (0, blocks_per_sm * shape.sms // shape.kv_heads - len(blocks)))
+        tokens = _in_turn(np.tile(blocks, shape.kv_heads), shape.sms)
+        latency_s = self._token_s * _REFERENCE_TILE_TOKENS / cuda_core_tile_tokens(shape.group_size, shape.head_dim)
+        arithmetic_s = 4 * shape.head_dim * shape.group_size * shape.sms / c.cuda_core_flops
+        exposed_s = c.exposed_start * c.block_start_s * (tokens > 0).sum(axis=0)
+        busy_s = tokens.max(axis=0) * latency_s + tokens.sum(axis=0) * arithmetic_s + exposed_s
+        seconds = c.launch_s + max(c.block_start_s + float(busy_s.max()), memory_s)
+        return seconds + self._merge_s(plan.split, len(contexts))
 
     def _tensor_s(self, contexts: IntArray, memory_s: float) -> float:
         shape = self.shape
@@ -123,7 +162,7 @@ class FlashInferAttention:
             cuda_graph=True,
         )
         seconds = self._chunked_s(contexts, plan.chunk_tokens, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
-        return seconds + self._merge_s(plan.split, plan.chunks)
+        return seconds + self._merge_s(plan.split, len(contexts))
 
     def _chunked_s(
         self, contexts: IntArray, chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
@@ -150,22 +189,29 @@ class FlashInferAttention:
         shape = self.shape
         slots = 2 * shape.sms if shape.head_dim < 256 else shape.sms
         chunk = batch_attention_chunk_tokens(shape.kv_heads * int(contexts.sum()), slots)
-        chunks = int((-(-contexts // chunk)).sum())
         seconds = self._chunked_s(contexts, chunk, 1, slots // shape.sms, memory_s)
-        return seconds + self._merge_s(chunks > len(contexts), chunks)
+        split = int((contexts > chunk).sum())
+        return seconds + self._merge_s(split > 0, split)
 
-    def _merge_s(self, split: bool, chunks: float) -> float:
-        """The second kernel that reads ``chunks`` partial results of one token, all heads each."""
-        if not split:
-            return 0.0
-        partial_bytes = 2 * _PARTIAL_BYTES * chunks * self.shape.heads * (self.shape.head_dim + 1)
-        return self.c.merge_s + partial_bytes / self.c.merge_bytes_per_s
+    def _merge_s(self, split: bool, tokens: int) -> float:
+        """The second kernel, which reads the partial results of so many query tokens, all heads each."""
+        return self.c.merge_s + self.c.merge_row_s * tokens * self.shape.heads if split else 0.0
 
     def _prefill_s(self, prefills: tuple[Prefill, ...]) -> float:
-        """Query tiles on whole KV tiles, long contexts in chunks, spread evenly over SMs but for the longest block."""
-        c, shape = self.c, self.shape
-        queries = np.array([chunk.chunk_tokens for chunk in prefills], np.int64)
-        contexts = queries + np.array([chunk.cached_tokens for chunk in prefills], np.int64)
+        queries = [chunk.chunk_tokens for chunk in prefills]
+        contexts = [chunk.chunk_tokens + chunk.cached_tokens for chunk in prefills]
+        shape = self.shape
+        size_bytes = shape.kv_bytes_per_token * sum(contexts) + shape.query_bytes_per_token * sum(queries)
+        parts = self._balanced_prefill_s if self.kernel == BATCH else self._tiled_prefill_s
+        body_s, merged_tokens = parts(queries, contexts)
+        merge_s = self.c.prefill_row_s * merged_tokens * shape.heads
+        order = self.c.sharpness
+        joined_s = (body_s**order + self.memory.at(size_bytes) ** order) ** (1 / order)
+        return float(self.c.prefill_launch_s + joined_s + merge_s)
+
+    def _tiled_prefill_s(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
+        """The FA2 template: a block per query tile and chunk, to the SMs in turn; and the tokens merged."""
+        shape = self.shape
         plan = plan_tensor_core(
             contexts,
             queries,
@@ -175,27 +221,76 @@ class FlashInferAttention:
             page_tokens=_PAGE_TOKENS,
             sms=shape.sms,
         )
-        tile_s = 4 * plan.tile_q * _TILE_TOKENS * shape.head_dim * shape.sms / c.prefill_flops
-        longest = total = partials = 0.0
-        for chunk_tokens, cached_tokens, _ in prefills:
-            rows = chunk_tokens * shape.group_size
-            ends = np.minimum(
-                -(-np.arange(plan.tile_q, rows + plan.tile_q, plan.tile_q) // shape.group_size), chunk_tokens
-            )
-            visible = cached_tokens + ends
-            splits = -(-visible // plan.chunk_tokens)
-            longest_tokens = min(int(visible[-1]), plan.chunk_tokens)
-            longest = max(longest, c.block_start_s + tile_s * -(-longest_tokens // _TILE_TOKENS))
-            total += shape.kv_heads * float((c.block_start_s * splits + tile_s * -(-visible // _TILE_TOKENS)).sum())
-            partials += chunk_tokens * float(splits.mean())
-        size_bytes = shape.kv_bytes_per_token * int(contexts.sum()) + shape.query_bytes_per_token * int(queries.sum())
-        body_s = max(longest, total / shape.sms, self.memory.at(size_bytes))
-        return c.launch_s + body_s + self._merge_s(plan.split, partials)
+        tokens = tensor_core_blocks(plan, contexts, queries, shape.group_size)
+        loads = np.tile(self._block_s(tokens, plan.tile_q), shape.kv_heads)
+        return self._paired_s(loads), sum(queries) * plan.split
+
+    def _balanced_prefill_s(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
+        """BatchAttention: chunks to the least loaded cluster, two clusters per SM; and the tokens merged."""
+        shape = self.shape
+        clusters = 2 * shape.sms if shape.head_dim < 256 else shape.sms
+        tile_qs = [_BATCH_TILE_Q[query * shape.group_size <= _BATCH_TILE_Q[1]] for query in queries]
+        ends = [
+            query_tile_ends(context, query, tile_q, shape.group_size)
+            for context, query, tile_q in zip(contexts, queries, tile_qs, strict=True)
+        ]
+        limit = batch_attention_chunk_tokens(shape.kv_heads * sum(int(tiles.sum()) for tiles in ends), clusters)
+        # Clusters in groups: the KV heads of a chunk go to as many equally loaded ones.
+        group = gcd(shape.kv_heads, clusters)
+        costs = [(0, index) for index in range(clusters // group)]
+        heapify(costs)
+        loads = np.zeros(clusters // group)
+        merged_rows = 0
+        for tile_q in _BATCH_TILE_Q:
+            longest = limit // min(shape.kv_heads, 2) if tile_q == _BATCH_TILE_Q[0] else limit
+            for tiles, own in zip(ends, tile_qs, strict=True):
+                if own != tile_q:
+                    continue
+                chunks = np.repeat(_chunks(tiles, longest), shape.kv_heads // group)
+                merged_rows += tile_q * int((tiles > longest).sum())
+                for tokens, seconds in zip(chunks.tolist(), self._block_s(chunks, tile_q).tolist(), strict=True):
+                    cost, index = costs[0]
+                    heapreplace(costs, (cost + 2 * tile_q + tokens, index))
+                    loads[index] += seconds
+        return self._paired_s(np.repeat(loads, group)), min(merged_rows / shape.group_size, sum(queries))
+
+    def _block_s(self, tokens: IntArray, tile_q: int) -> FloatArray:
+        """Seconds of prefill blocks that visit so many KV tokens, each alone on an SM."""
+        c, shape = self.c, self.shape
+        tile_tokens = kv_tile_tokens(tile_q)
+        tile_s = 4 * tile_q * tile_tokens * shape.head_dim * shape.sms / (c.prefill_flops * c.prefill_alone)
+        return np.asarray(c.prefill_start_s + -(-tokens // tile_tokens) * tile_s)
+
+    def _paired_s(self, loads: FloatArray) -> float:
+        """Seconds until all SMs are done with blocks that take ``loads`` alone: two on an SM do more than one.
+
+        Blocks go to the SMs in turn; but none waits when the average SM is free for it.
+        """
+        share = self.c.prefill_alone
+        rounds = _in_turn(loads, self.shape.sms)
+        longest, total = rounds.max(axis=0), rounds.sum(axis=0)
+        shared = np.minimum(total, total.mean() + longest.max())
+        return float((share * shared + (1 - share) * np.maximum(0.0, 2 * longest - total)).max())
 
     @property
     def _token_s(self) -> float:
         """One token of one KV head in a block that memory does not hold up."""
         return 4 * self.shape.head_dim / self.c.block_bytes_per_s
+
+
+def _chunks(tokens: IntArray, longest: int) -> IntArray:
+    """Lengths of the chunks of at most ``longest`` tokens that contexts are cut into, in their order."""
+    counts = -(-tokens // longest)
+    chunks = np.full(int(counts.sum()), longest, np.int64)
+    chunks[np.cumsum(counts) - 1] = tokens - (counts - 1) * longest
+    return chunks
+
+
+def _in_turn(loads: NDArray[T], sms: int) -> NDArray[T]:
+    """Loads of blocks that go to the SMs in turn, shape ``[rounds, sms]``."""
+    rounds = np.zeros((-(-len(loads) // sms), sms), loads.dtype)
+    rounds.ravel()[: len(loads)] = loads
+    return rounds
 
 
 def flashinfer_attention(kernel: str, shape: Shape, c: FlashInferCoefficients) -> FlashInferAttention:

@@ -65,7 +65,9 @@ def test_no_prefill_beats_the_roofline(kernel: str, attention: Build, batch: Mak
 def test_a_longer_request_takes_longer(kernel: str, others: int, attention: Build, batch: MakeBatch) -> None:
     model = attention(kernel)
     seconds = [model.attention_s(batch([1000] * others + [length])) for length in (1000, 8000, 64000, 256000)]
-    assert seconds == sorted(set(seconds))
+    # A kernel may have idle SMs for the second's blocks.
+    assert seconds == sorted(seconds)
+    assert len(set(seconds)) >= 3
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -103,8 +105,8 @@ def test_unknown_names_are_refused_with_what_is_accepted(attention: Build, coeff
         attention("fa3", model="max")
     with pytest.raises(InputError, match="30 query heads are not a multiple of 8 KV heads"):
         attention("fa3", heads=30)
-    with pytest.raises(InputError, match="group size 3, accepted are 1, 2, 4, 8"):
-        attention("flashinfer-cuda", heads=24)
+    with pytest.raises(InputError, match="group size 5, accepted are 1, 2, 3, 4, 8"):
+        attention("flashinfer-cuda", heads=40)
     with pytest.raises(InputError, match=r"'fa3': accepted are flashinfer-cuda"):
         assumed_attention("fa3", h200)
 
