@@ -25,7 +25,11 @@ _TILES = (
     (128, 256),
     (256, 128),
 )
+# cuBLAS 13's further tiles on Hopper: apart, since older coefficients were fitted without them.
+_WIDE_TILES = ((64, 192), (192, 64), (128, 192), (192, 128), (192, 192), (256, 192))
 _K_SPLITS = (1, 2, 4, 8)
+# Octaves in m, n and k over which cuBLAS's choices of kernel resemble one another; ours, by cross-validation on H200.
+_REACH_OCTAVES = (4.0, 1.0, 1.0)
 _ELEMENT_BYTES = 2
 _PARTIAL_BYTES = 4
 
@@ -43,6 +47,21 @@ class Correction:
         """The correction at points ``(x, y)``, both of shape ``[points]``."""
         weighted: FloatArray = hat(x, self.x_knots) @ np.array(self.values) * hat(y, self.y_knots)
         return np.asarray(weighted.sum(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Logarithms of measured over modelled time where few shapes were measured: of a kind with the nearest ones."""
+
+    m: tuple[float, ...]
+    n: tuple[float, ...]
+    k: tuple[float, ...]
+    weights: tuple[float, ...]
+    """Of each measured product, fitted with ``nearness``."""
+
+    def log_factor(self, m: FloatArray, n: FloatArray, k: FloatArray) -> FloatArray:
+        """The correction of products, of shape ``[points]``; 0 far from all that was measured."""
+        return np.asarray(nearness((m, n, k), (self.m, self.n, self.k)) @ np.array(self.weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +86,23 @@ class GemmCoefficients:
     """Over (log2 of m x n, log2 of k): how cuBLAS's choice of split depends on work and depth."""
     by_shape: Correction | None = None
     """Over (log2 of m, log2 of n): how its choice of tile depends on the output's shape."""
+    by_neighbours: Neighbours | None = None
+    """How its choices of kernel depend on a model's own shapes."""
+    wide_tiles: bool = False
+    """Whether cuBLAS has tiles of 192 rows or columns, as its version 13 does."""
 
 
 def hat(x: FloatArray, knots: tuple[float, ...]) -> FloatArray:
     """Weights of linear interpolation between knots, shape ``[points, knots]``; clamped at both ends."""
     return np.stack([np.interp(x, knots, unit) for unit in np.eye(len(knots))], axis=-1)
+
+
+def nearness(ones: tuple[ArrayLike, ...], others: tuple[ArrayLike, ...]) -> FloatArray:
+    """How alike products (m, n, k) are, from 1 for the same down to 0, shape ``[ones, others]``."""
+    octaves: FloatArray = np.zeros((np.size(ones[0]), np.size(others[0])))
+    for one, other, reach in zip(ones, others, _REACH_OCTAVES, strict=True):
+        octaves += np.abs(np.log2(one)[:, None] - np.log2(other)) / reach
+    return np.asarray(np.exp(-octaves))
 
 
 def gemm_bytes(m: ArrayLike, n: ArrayLike, k: ArrayLike) -> FloatArray:
@@ -95,6 +126,8 @@ def gemm_s(m: ArrayLike, n: ArrayLike, k: ArrayLike, gpu: GPU, coefficients: Gem
         seconds = seconds * np.exp(coefficients.by_output_and_depth.log_factor(np.log2(m * n), np.log2(k)))
     if coefficients.by_shape is not None:
         seconds = seconds * np.exp(coefficients.by_shape.log_factor(np.log2(m), np.log2(n)))
+    if coefficients.by_neighbours is not None:
+        seconds = seconds * np.exp(coefficients.by_neighbours.log_factor(m, n, k))
     return np.asarray(seconds)
 
 
@@ -102,7 +135,7 @@ def _blocks_s(m: FloatArray, n: FloatArray, k: FloatArray, gpu: GPU, coefficient
     """Seconds of the fastest tiling, were memory infinitely fast."""
     sm_flops = gpu.bf16_flops * coefficients.tensor_core_fraction / gpu.sms
     best = np.full(m.shape, np.inf)
-    for rows, columns in _TILES:
+    for rows, columns in _TILES + _WIDE_TILES * coefficients.wide_tiles:
         # Per unit of depth, a tile computes rows x columns products and reads rows + columns operands.
         depth_s = max(
             2 * rows * columns / sm_flops, _ELEMENT_BYTES * (rows + columns) / coefficients.sm_stream_bytes_per_s

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.cost.aiconfigurator import BF16
+from l4sim.cost.attention.fit import held_out_fifth
 from l4sim.cost.fitting import BoolArray, Errors, FloatArray, beats_roofline, errors, held_out
-from l4sim.cost.gemm import Correction, GemmCoefficients, gemm_bytes, gemm_s, hat
+from l4sim.cost.gemm import Correction, GemmCoefficients, Neighbours, gemm_bytes, gemm_s, hat, nearness
 from l4sim.cost.points import read_points
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
@@ -37,6 +38,8 @@ _UPPER = (10e-6, 1.0, 1.0, 10e-6, 1e12, 20e-6, 20.0)
 _PHYSICS_POINTS = 3000
 # Below this relative error a point counts as fitted: repeats of one product differ by as much.
 _NOISE = 0.03
+# What is noise in a residual over what its neighbours share, as variances; 0.1 does equally well.
+_NOISE_RATIO = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,34 @@ def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0, *, corrected: bool = T
     Raises:
         InputError: most points beat the roofline.
     """
+    kept, flagged = _possible(points, gpu)
+    shapes, shape_of_point = np.unique(np.stack([kept.n, kept.k]), axis=1, return_inverse=True)
+    test = held_out(shapes.shape[1], seed)[shape_of_point]
+    train = _select(kept, ~test)
+    coefficients = _fit_physics(train, gpu, seed)
+    if corrected:
+        coefficients = _fit_correction(train, gpu, coefficients)
+    return coefficients, _errors(_select(kept, test), gpu, coefficients, flagged)
+
+
+def fit_few_gemm(points: GemmPoints, gpu: GPU, seed: int = 0) -> tuple[GemmCoefficients, Errors]:
+    """The same for some hundred products of a few models' shapes, with cuBLAS 13's tiles and what neighbours tell.
+
+    Errors are on a fifth of the points, one of each five neighbours in n, k and m: most of their shapes are known at
+    other m. Of shapes never measured they say nothing.
+
+    Raises:
+        InputError: most points beat the roofline.
+    """
+    kept, flagged = _possible(points, gpu)
+    test = held_out_fifth((kept.n, kept.k, kept.m), seed)
+    train = _select(kept, ~test)
+    coefficients = _fit_neighbours(train, gpu, _fit_physics(train, gpu, seed, wide_tiles=True))
+    return coefficients, _errors(_select(kept, test), gpu, coefficients, flagged)
+
+
+def _possible(points: GemmPoints, gpu: GPU) -> tuple[GemmPoints, int]:
+    """The points that the GPU's roofline allows, and how many it does not."""
     flops = 2.0 * points.m * points.n * points.k
     impossible = beats_roofline(points.seconds, gemm_bytes(points.m, points.n, points.k), flops, gpu)
     kept = _select(points, ~impossible)
@@ -80,27 +111,25 @@ def fit_gemm(points: GemmPoints, gpu: GPU, seed: int = 0, *, corrected: bool = T
             f"{len(points) - len(kept)} of {len(points)} matrix products are faster than {gpu.name} can be: "
             "they were measured on another GPU, or with another model or tensor-parallel size"
         )
-    shapes, shape_of_point = np.unique(np.stack([kept.n, kept.k]), axis=1, return_inverse=True)
-    test = held_out(shapes.shape[1], seed)[shape_of_point]
-    train = _select(kept, ~test)
-    coefficients = _fit_physics(train, gpu, seed)
-    if corrected:
-        coefficients = _fit_correction(train, gpu, coefficients)
-    unseen = _select(kept, test)
-    predicted_s = gemm_s(unseen.m, unseen.n, unseen.k, gpu, coefficients)
-    return coefficients, errors(predicted_s, unseen.seconds, flagged=int(impossible.sum()))
+    return kept, int(impossible.sum())
 
 
-def _fit_physics(points: GemmPoints, gpu: GPU, seed: int) -> GemmCoefficients:
+def _errors(unseen: GemmPoints, gpu: GPU, coefficients: GemmCoefficients, flagged: int) -> Errors:
+    return errors(gemm_s(unseen.m, unseen.n, unseen.k, gpu, coefficients), unseen.seconds, flagged)
+
+
+def _fit_physics(points: GemmPoints, gpu: GPU, seed: int, *, wide_tiles: bool = False) -> GemmCoefficients:
     from scipy.optimize import least_squares
 
     # Seven coefficients need no more points, and the fit takes a tenth of the time.
     points = _select(points, np.random.default_rng(seed).random(len(points)) < _PHYSICS_POINTS / len(points))
     scale = np.array(_START)
 
+    def coefficients(scaled: FloatArray) -> GemmCoefficients:
+        return GemmCoefficients(**dict(zip(_NAMES, (scaled * scale).tolist(), strict=True)), wide_tiles=wide_tiles)
+
     def residuals(scaled: FloatArray) -> FloatArray:
-        coefficients = GemmCoefficients(**dict(zip(_NAMES, (scaled * scale).tolist(), strict=True)))
-        return np.log(gemm_s(points.m, points.n, points.k, gpu, coefficients) / points.seconds)
+        return np.log(gemm_s(points.m, points.n, points.k, gpu, coefficients(scaled)) / points.seconds)
 
     fit = least_squares(
         residuals,
@@ -109,7 +138,7 @@ def _fit_physics(points: GemmPoints, gpu: GPU, seed: int) -> GemmCoefficients:
         loss="soft_l1",
         f_scale=0.05,
     )
-    return GemmCoefficients(**dict(zip(_NAMES, (fit.x * scale).tolist(), strict=True)))
+    return coefficients(fit.x)
 
 
 def _fit_correction(points: GemmPoints, gpu: GPU, physics: GemmCoefficients) -> GemmCoefficients:
@@ -133,6 +162,15 @@ def _fit_correction(points: GemmPoints, gpu: GPU, physics: GemmCoefficients) -> 
         by_output_and_depth=_table(_OUTPUT_KNOTS, _DEPTH_KNOTS, values[:split]),
         by_shape=_table(_ROWS_KNOTS, _COLUMNS_KNOTS, values[split:]),
     )
+
+
+def _fit_neighbours(points: GemmPoints, gpu: GPU, physics: GemmCoefficients) -> GemmCoefficients:
+    """Kriging of the residual's logarithm: nearness as covariance, plus noise."""
+    target = np.log(points.seconds / gemm_s(points.m, points.n, points.k, gpu, physics))
+    sizes = (points.m, points.n, points.k)
+    weights = np.linalg.solve(nearness(sizes, sizes) + _NOISE_RATIO * np.eye(len(points)), target)
+    columns = (tuple(column.tolist()) for column in (*sizes, weights.round(4)))
+    return replace(physics, by_neighbours=Neighbours(*columns))
 
 
 def _products(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ from typing import Any
 from l4sim.bundled import folder
 from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
-from l4sim.cost.gemm import Correction, GemmCoefficients
+from l4sim.cost.gemm import Correction, GemmCoefficients, Neighbours
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.errors import InputError
 from l4sim.specs.fields import Fields, read_fields
@@ -211,6 +211,8 @@ def _gemm(section: Fields) -> GemmCoefficients:
         overlap_exponent=section.positive("overlap_exponent"),
         by_output_and_depth=_correction(section, "by_output_and_depth"),
         by_shape=_correction(section, "by_shape"),
+        by_neighbours=_neighbours(section),
+        wide_tiles=section.flag("wide_tiles", default=False),
     )
 
 
@@ -220,6 +222,18 @@ def _correction(section: Fields, name: str) -> Correction | None:
     table = section.object(name).only("x_knots", "y_knots", "values")
     x_knots, y_knots = table.ascending("x_knots"), table.ascending("y_knots")
     return Correction(x_knots, y_knots, table.grid("values", len(x_knots), len(y_knots)))
+
+
+def _neighbours(section: Fields) -> Neighbours | None:
+    if section.values.get("by_neighbours") is None:
+        return None
+    names = [field.name for field in fields(Neighbours)]
+    table = section.object("by_neighbours").only(*names)
+    columns = [table.numbers(name, signed=name == "weights") for name in names]
+    if len({len(column) for column in columns}) != 1:
+        lengths = ", ".join(str(len(column)) for column in columns)
+        raise InputError(f"{table.where}: lists of {lengths} numbers, accepted are as many in each")
+    return Neighbours(*columns)
 
 
 def _operators(section: Fields) -> MeasuredOperators:

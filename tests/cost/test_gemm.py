@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4sim.cost.gemm import Correction, GemmCoefficients, gemm_bytes, gemm_s, hat
+from l4sim.cost.gemm import Correction, GemmCoefficients, Neighbours, gemm_bytes, gemm_s, hat, nearness
 from l4sim.specs.gpu import GPUS
 
 H200 = GPUS["h200-sxm"]
@@ -70,3 +70,24 @@ def test_hat_weights_sum_to_one() -> None:
     weights = hat(np.array([-1.0, 0.3, 2.0, 9.0]), (0.0, 1.0, 4.0))
     assert weights.sum(axis=1).tolist() == pytest.approx([1, 1, 1, 1])
     assert weights[1].tolist() == pytest.approx([0.7, 0.3, 0.0])
+
+
+def test_nearness_falls_by_octaves() -> None:
+    # e^-1 for one octave in n or k, and for four in m.
+    near = nearness(([64, 64, 64, 1024], [4096, 2048, 4096, 4096], [4096, 4096, 8192, 4096]), ([64], [4096], [4096]))
+    assert near[:, 0].tolist() == pytest.approx([1.0, np.exp(-1), np.exp(-1), np.exp(-1)])
+
+
+def test_a_product_like_a_measured_one_takes_its_correction() -> None:
+    measured = Neighbours((64.0,), (4096.0,), (4096.0,), (float(np.log(2)),))
+    corrected = replace(IDEAL, by_neighbours=measured)
+    same, far = (gemm_s(64, n, 4096, H200, corrected) / gemm_s(64, n, 4096, H200, IDEAL) for n in (4096, 4096 * 2**12))
+    assert same[0] == pytest.approx(2)
+    assert far[0] == pytest.approx(1, abs=1e-4)
+
+
+def test_wide_tiles_fill_a_wave_that_others_split_in_two() -> None:
+    # 8 x 16 tiles of 192 x 192 fit on 132 SMs at once; tiles of 128 x 256 need two waves.
+    fed = replace(IDEAL, sm_stream_bytes_per_s=120e9, split_k_s=1.0)
+    narrow, wide = (gemm_s(1536, 3072, 8192, H200, replace(fed, wide_tiles=wide))[0] for wide in (False, True))
+    assert wide < 0.85 * narrow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from l4sim.cost.gemm import GemmCoefficients, gemm_s
-from l4sim.cost.gemm_fit import GemmPoints, fit_gemm, read_gemm_points
+from l4sim.cost.gemm_fit import GemmPoints, fit_few_gemm, fit_gemm, read_gemm_points
 from l4sim.cost.profile import load_profile
 from l4sim.specs.gpu import GPUS
 
@@ -39,6 +39,17 @@ def test_points_of_the_model_itself_are_fitted_to_a_percent() -> None:
     assert errors.mape_pct < 1
     assert fitted.bandwidth_fraction == pytest.approx(0.8, rel=0.05)
     assert fitted.launch_s == pytest.approx(3e-6, rel=0.1)
+
+
+def test_few_points_hold_out_points_and_learn_what_their_shapes_have_in_common() -> None:
+    # One shape of a model takes 1.2 times as long as the law says, at all m.
+    points = points_of(replace(TRUE, wide_tiles=True))
+    odd = (points.n == 4096) & (points.k == 16384)
+    fitted, errors = fit_few_gemm(replace(points, seconds=np.where(odd, 1.2, 1.0) * points.seconds), H200)
+    assert errors.points == 19  # 96 points; the last, lone neighbour is not drawn.
+    assert errors.mape_pct < 2.5
+    law, own = (gemm_s([100, 700], 4096, 16384, H200, c) for c in (replace(TRUE, wide_tiles=True), fitted))
+    assert own / law == pytest.approx([1.2, 1.2], rel=0.08)
 
 
 def test_a_row_that_beats_the_roofline_is_flagged_and_left_out() -> None:

@@ -126,6 +126,7 @@ def _fit_flashinfer(
         "block_start_s": (2e-7, 1e-5),
         "block_bytes_per_s": (0.05 * peak / gpu.sms, 4 * peak / gpu.sms),
         "cuda_core_flops": (1e-3 * gpu.bf16_flops, 0.1 * gpu.bf16_flops),
+        "cuda_core_shared": (0.0, 1.0),
         "dram_bytes_per_s": (0.4 * peak, peak),
         "ramp_bytes_per_s": (0.2 * peak, peak),
         "exposed_start": (0.0, 1.0),
@@ -139,11 +140,11 @@ def _fit_flashinfer(
         "prefill_row_s": (1e-11, 1e-8),
     }
     if kernel != CUDA_CORE:
-        del bounds["cuda_core_flops"]
+        del bounds["cuda_core_flops"], bounds["cuda_core_shared"]
     rows = np.flatnonzero(np.isin(kinds, ("uniform", "heterogeneous")) & ~unseen)
     sample = np.random.default_rng(0).permutation(rows)[:_MOST_DECODES]
     seen = [points[row] for row in (*sample.tolist(), *np.flatnonzero((kinds == "prefill") & ~unseen).tolist())]
-    return least_squares(assumed(gpu), bounds, lambda c: _predict(kernel, c, seen), _seconds(seen))
+    return least_squares(assumed(gpu), bounds, lambda c: _predict(kernel, c, seen), _seconds(seen), 1e-4)
 
 
 def _predict(kernel: str, c: TorchCpuCoefficients | FlashInferCoefficients, points: Sequence[BatchPoint]) -> FloatArray:

@@ -43,6 +43,8 @@ _TENSOR_CORE_BLOCKS_PER_SM = 2
 # The group that CUDA-core figures are told for: 8 tokens at once.
 _REFERENCE_TILE_TOKENS = 8
 _BATCH_TILE_Q = (128, 16)
+# How far blocks that wait on CUDA cores leave an SM's load above the mean, in longest blocks; ours, fits best.
+_LONGEST_ABOVE_MEAN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class FlashInferCoefficients:
     CUDA cores of a block with 8 tokens in flight; other group sizes have more or fewer."""
     cuda_core_flops: float
     """Arithmetic rate of CUDA-core decode with all SMs at work, FLOP/s."""
+    cuda_core_shared: float
+    """Fraction of the arithmetic's time that an SM waits by the load of all SMs, the rest by its own."""
     dram_bytes_per_s: float
     """Bandwidth after the first 128 MB."""
     ramp_bytes_per_s: float
@@ -90,6 +94,7 @@ def assumed(gpu: GPU) -> FlashInferCoefficients:
         block_start_s=2e-6,
         block_bytes_per_s=0.8 * peak / gpu.sms,
         cuda_core_flops=105e9 * gpu.sms,
+        cuda_core_shared=0.3,
         dram_bytes_per_s=0.92 * peak,
         ramp_bytes_per_s=0.78 * peak,
         exposed_start=0.7,
@@ -126,9 +131,13 @@ class FlashInferAttention:
         return seconds + (self._cuda_s if self.kernel == CUDA_CORE else self._tensor_s)(contexts, memory_s)
 
     def _cuda_s(self, contexts: IntArray, memory_s: float) -> float:
-        """Blocks go to the SMs in turn. An SM is done when its longest block is, which the others hold up."""
+        """Blocks go to the SMs in turn. An SM is done when its longest block is, which the others hold up.
+
+        Where the grid is larger than the GPU, blocks that wait go to SMs with less to do.
+        """
         c, shape = self.c, self.shape
         blocks_per_sm = CUDA_CORE_BLOCKS_PER_SM[shape.group_size]
+        grid = blocks_per_sm * shape.sms
         plan = plan_cuda_core(
             contexts,
             kv_heads=shape.kv_heads,
@@ -141,12 +150,16 @@ class FlashInferAttention:
         if plan.chunk_tokens is not None:
             blocks = _chunks(contexts, plan.chunk_tokens)
             # A graph's grid is always the largest that is split: blocks without work take their turn too.
-            blocks = np.pad(blocks, (0, blocks_per_sm * shape.sms // shape.kv_heads - len(blocks)))
+            blocks = np.concatenate((blocks, np.zeros(grid // shape.kv_heads - len(blocks), np.int64)))
         tokens = _in_turn(np.tile(blocks, shape.kv_heads), shape.sms)
         latency_s = self._token_s * _REFERENCE_TILE_TOKENS / cuda_core_tile_tokens(shape.group_size, shape.head_dim)
         arithmetic_s = 4 * shape.head_dim * shape.group_size * shape.sms / c.cuda_core_flops
+        longest, total, mean = tokens.max(axis=0), tokens.sum(axis=0), tokens.sum() / shape.sms
+        if len(contexts) * shape.kv_heads > grid:
+            total = np.minimum(total, mean + _LONGEST_ABOVE_MEAN * longest.max())
+        work = (1 - c.cuda_core_shared) * total + c.cuda_core_shared * mean
         exposed_s = c.exposed_start * c.block_start_s * (tokens > 0).sum(axis=0)
-        busy_s = tokens.max(axis=0) * latency_s + tokens.sum(axis=0) * arithmetic_s + exposed_s
+        busy_s = longest * latency_s + work * arithmetic_s + exposed_s
         seconds = c.launch_s + max(c.block_start_s + float(busy_s.max()), memory_s)
         return seconds + self._merge_s(plan.split, len(contexts))
 
