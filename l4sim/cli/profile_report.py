@@ -62,7 +62,7 @@ def describe_profile(
             **{f"attention, {name}": fit.source for name, fit in shown.kernels.items()},
         },
         "errors": errors_by_operator(shown),
-        "host_overhead_s": shown.host_overhead_s,
+        "host_overhead": asdict(shown.host),
         "content_hash": shown.content_hash,
         "model": model.name,
         "tensor_parallel": tensor_parallel,

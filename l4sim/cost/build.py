@@ -6,8 +6,10 @@ import numpy as np
 
 from l4sim.cost.affine import fit_affine
 from l4sim.cost.attention import MODELS, build_attention
+from l4sim.cost.captured import Captured
 from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
+from l4sim.cost.fitting import FloatArray
 from l4sim.cost.iteration import IterationCost
 from l4sim.cost.linear import layer_linear_s, lm_head_s
 from l4sim.cost.model import CostModel
@@ -45,6 +47,15 @@ def build_cost(
     if cost_model not in COST_MODELS:
         raise InputError(f"no cost model '{cost_model}': accepted are {', '.join(COST_MODELS)}")
     check_tensor_parallel(model, tensor_parallel)
+    captured, host = profile.captured, profile.host
+    tokens_s = _tokens_s(
+        profile, model, tensor_parallel, _most(max_num_batched_tokens, max_num_seqs, captured=captured)
+    )
+    sampled_s = _sampled_s(profile, model, tensor_parallel, _most(max_num_seqs, captured=captured))
+    # The rows that pad a captured decode batch are computed and sampled as the others are.
+    decodes = np.arange(max_num_seqs + 1)
+    rows = captured.decoding_rows(decodes)
+    steps = captured.step_tokens(np.arange(max(max_num_batched_tokens, max_num_seqs) + 1))
     cost = IterationCost(
         attention=build_attention(
             kernel,
@@ -56,9 +67,9 @@ def build_cost(
             model="tile" if cost_model == "affine" else cost_model,
         ),
         layers=model.layers,
-        tokens_s=_tokens_s(profile, model, tensor_parallel, max(max_num_batched_tokens, max_num_seqs)),
-        sampled_s=_sampled_s(profile, model, tensor_parallel, max_num_seqs),
-        host_overhead_s=profile.host_overhead_s,
+        decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[rows]).tolist(),
+        tokens_s=(host.prompt_s + tokens_s[steps]).tolist(),
+        sampled_s=(sampled_s[: max_num_seqs + 1] + host.sequence_s * decodes).tolist(),
     )
     if cost_model != "affine":
         return cost
@@ -70,8 +81,13 @@ def build_cost(
     )
 
 
-def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: int) -> list[float]:
-    """Seconds by tokens in the batch, attention left out."""
+def _most(*counts: int, captured: Captured) -> int:
+    """The largest size that is looked up: a batch may be padded to more than it may have."""
+    return max((*counts, *captured.decodes, *captured.steps))
+
+
+def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: int) -> FloatArray:
+    """Seconds by tokens in the batch, attention left out; shape ``[max_tokens + 1]``."""
     measured = _measured(profile, model, tensor_parallel)
     tokens = np.arange(1, max_tokens + 1)
     if measured is not None:
@@ -85,11 +101,11 @@ def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: 
         all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
         # After attention and after the MLP of each layer, and once for the embedding, whose rows are split too.
         seconds += (2 * model.layers + 1) * all_reduce.at(tokens * (model.hidden * model.dtype_bytes))
-    return [0.0, *seconds.tolist()]
+    return np.concatenate([[0.0], seconds])
 
 
-def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequences: int) -> list[float]:
-    """Seconds by sampled sequences."""
+def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequences: int) -> FloatArray:
+    """Seconds by sampled sequences; shape ``[max_sequences + 1]``."""
     measured = _measured(profile, model, tensor_parallel)
     sequences = np.arange(1, max_sequences + 1)
     if measured is not None:
@@ -100,7 +116,7 @@ def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequenc
         all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
         # Gathering the logits moves half of what an all-reduce of their size does.
         seconds += all_reduce.at(sequences * (model.vocab * model.dtype_bytes / 2))
-    return [0.0, *seconds.tolist()]
+    return np.concatenate([[0.0], seconds])
 
 
 def _measured(profile: Profile, model: Model, tensor_parallel: int) -> MeasuredOperators | None:

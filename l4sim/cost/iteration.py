@@ -19,28 +19,30 @@ class IterationCost:
 
     attention: AttentionModel
     layers: int
+    decodes_s: Sequence[float]
+    """By requests of a batch that decodes only: everything but attention, the host's part included. A list, for fast
+    lookup, as the others are."""
     tokens_s: Sequence[float]
-    """By tokens in the batch: all layers without attention, all-reduces, embedding. A list, for fast lookup."""
+    """By tokens of a batch with prompts: all layers without attention, all-reduces, embedding, the host's part."""
     sampled_s: Sequence[float]
-    """By sampled sequences: lm_head and what gathers its logits. A list, for fast lookup."""
-    host_overhead_s: float
+    """By sampled sequences of a batch with prompts: lm_head, what gathers its logits, the host's part."""
 
     def iteration_s(self, batch: Batch) -> float:
         """Seconds of one iteration, host overhead included."""
-        return self._affine_s(batch.tokens, batch.sampled) + self.layers * self.attention.attention_s(batch)
+        attention_s = self.layers * self.attention.attention_s(batch)
+        if not batch.prefills:
+            return self.decodes_s[len(batch.decode_context_tokens)] + attention_s
+        return self.tokens_s[batch.tokens] + self.sampled_s[batch.sampled] + attention_s
 
     def decode_segment_s(self, batch: Batch, iterations: int) -> tuple[float, float]:
         """Seconds of the first and the last of ``iterations`` decode iterations in a row."""
         rows = len(batch.decode_context_tokens)
-        fixed_s = self._affine_s(rows, rows)
+        fixed_s = self.decodes_s[rows]
         if (iterations - 1) * rows <= STEADY_GROWTH * batch.decode_context_sum:
             middle_s = fixed_s + self.layers * self.attention.attention_s(grown(batch, (iterations - 1) // 2))
             return middle_s, middle_s
         first_s = fixed_s + self.layers * self.attention.attention_s(batch)
         return first_s, fixed_s + self.layers * self.attention.attention_s(grown(batch, iterations - 1))
-
-    def _affine_s(self, tokens: int, sampled: int) -> float:
-        return self.host_overhead_s + self.tokens_s[tokens] + self.sampled_s[sampled]
 
 
 def grown(batch: Batch, tokens: int) -> Batch:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from l4sim.cost.attention.batch_points import BatchPoint, read_batch_points, read_chunks, read_contexts
 from l4sim.cost.batch import Batch, Prefill
+from l4sim.cost.captured import NONE_CAPTURED, Captured
 from l4sim.cost.fitting import FloatArray
 from l4sim.cost.points import number, read_points, read_rows
-from l4sim.cost.profile import Provenance, read_gpu, read_provenance
+from l4sim.cost.profile import Provenance, read_captured, read_gpu, read_provenance
 from l4sim.errors import InputError
 from l4sim.specs.fields import read_fields
 from l4sim.specs.gpu import GPU
@@ -38,6 +39,8 @@ class Measured:
     provenance: Provenance
     served_kernel: str
     """The attention kernel of whole iterations, the profile's default."""
+    captured: Captured = NONE_CAPTURED
+    """What the engine of the iterations runs as CUDA graphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,13 @@ def read_measured(folder: Path) -> Measured:
     Raises:
         InputError: no ``measured.json``, or a field in it that is missing, unknown or invalid.
     """
-    root = read_fields(folder / MEASURED).only("name", "gpu", "provenance", "served_kernel")
+    root = read_fields(folder / MEASURED).only("name", "gpu", "provenance", "served_kernel", "captured")
     return Measured(
         root.text("name"),
         read_gpu(root.object("gpu")),
         read_provenance(root.object("provenance")),
         root.text("served_kernel"),
+        read_captured(root.object("captured")) if "captured" in root.values else NONE_CAPTURED,
     )
 
 

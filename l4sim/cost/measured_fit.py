@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ from l4sim.cost.attention import FLASHINFER_KERNELS, build_attention, fit_batch_
 from l4sim.cost.attention.batch_points import PREFILL_KERNEL, BatchPoint
 from l4sim.cost.communication import roofline_all_reduce
 from l4sim.cost.curve import thinned_curve
+from l4sim.cost.elementwise import ElementwiseCoefficients, layer_elementwise_s
+from l4sim.cost.fitting import FloatArray
+from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.gemm_fit import GemmPoints, fit_few_gemm
+from l4sim.cost.host import HostOverhead
+from l4sim.cost.linear import layer_linear_s
 from l4sim.cost.measured import Measured, ModelKey, read_attention, read_columns, read_iterations, read_measured
-from l4sim.cost.measured_operators import fit_elementwise, fit_host_overhead, fit_operators, left_out_errors
+from l4sim.cost.measured_operators import Iterations, fit_elementwise, fit_host_overhead, fit_operators, left_out_errors
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile_fit import curve_json, operators_json
 from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
+from l4sim.specs.model import Model
 
 _TABLES = ("attention", "linear", "elementwise", "layers", "sampled")
 _ALL_REDUCE_TOLERANCE = 0.03
@@ -42,8 +49,11 @@ def fit_measured(folder: Path) -> dict[str, Any]:
     gpu = measured.gpu
     kernels = _kernels(measured, read_attention(folder, gpu))
     linear, linear_errors = _linear(folder, gpu)
-    operators = fit_operators(folder)
-    host_s, host_errors, host_source = _host(folder, measured, kernels, {k: v for k, (v, _) in operators.items()})
+    elementwise = fit_elementwise(folder, gpu)
+    # Where nothing is captured, steps have any number of tokens, and a curve's own points are the best guess between.
+    stairs = partial(_layer_s, gpu, linear, elementwise) if measured.captured.steps else None
+    operators = fit_operators(folder, stairs, measured.captured)
+    host, host_errors, host_source = _host(folder, measured, kernels, {k: v for k, (v, _) in operators.items()})
     return {
         "name": measured.name,
         "measured": True,
@@ -52,12 +62,12 @@ def fit_measured(folder: Path) -> dict[str, Any]:
         "default_kernel": measured.served_kernel,
         "kernels": kernels,
         "linear": {
-            "coefficients": linear,
+            "coefficients": asdict(linear),
             "errors": linear_errors,
             "source": "ours: torch.nn.functional.linear, a fifth of the points held out, most shapes known at other m",
         },
         "elementwise": {
-            "coefficients": asdict(fit_elementwise(folder, gpu)),
+            "coefficients": asdict(elementwise),
             "source": "ours: PyTorch's additions, norms, activations and copies",
         },
         "operators": {
@@ -67,7 +77,14 @@ def fit_measured(folder: Path) -> dict[str, Any]:
             f"errors of {next(iter(operators)).model} between measured points",
         },
         "all_reduce": _all_reduce(folder, gpu),
-        "host_overhead": {"seconds": host_s, "errors": host_errors, "source": host_source},
+        "captured": asdict(measured.captured),
+        "host_overhead": {
+            "seconds": host.decode_s,
+            "prompt_s": host.prompt_s,
+            "sequence_s": host.sequence_s,
+            "errors": host_errors,
+            "source": host_source,
+        },
     }
 
 
@@ -96,7 +113,7 @@ def _counts(kernel: str, points: list[BatchPoint]) -> str:
     return f"{len(own)} batches, {uneven} of {len(decodes)} decodes of unequal lengths"
 
 
-def _linear(folder: Path, gpu: GPU) -> tuple[dict[str, Any], dict[str, float]]:
+def _linear(folder: Path, gpu: GPU) -> tuple[GemmCoefficients, dict[str, float]]:
     table = read_columns(folder, "linear", ("m", "n", "k"))
     m, n, k = (table[name].astype(np.int64) for name in ("m", "n", "k"))
     shapes = len(np.unique(np.stack([n, k]), axis=1).T)
@@ -105,13 +122,23 @@ def _linear(folder: Path, gpu: GPU) -> tuple[dict[str, Any], dict[str, float]]:
             f"{folder / 'linear.csv'}: {shapes} shapes (n, k), accepted are {_LEAST_SHAPES} or more: measure for longer"
         )
     fitted, report = fit_few_gemm(GemmPoints(m, n, k, table["median_s"]), gpu)
-    return asdict(fitted), report.to_json()
+    return fitted, report.to_json()
+
+
+def _layer_s(
+    gpu: GPU, linear: GemmCoefficients, elementwise: ElementwiseCoefficients, key: ModelKey, tokens: FloatArray
+) -> FloatArray:
+    """A layer's seconds by the fits of its products and element-wise operators."""
+    sizes = {name: value for name, value in asdict(key).items() if name != "model"}
+    model, rows = Model(name=key.model, layers=1, max_model_len=1, **sizes), tokens.astype(np.int64)
+    return layer_linear_s(model, 1, gpu, linear, rows) + layer_elementwise_s(model, 1, gpu, elementwise, rows)
 
 
 def _host(
     folder: Path, measured: Measured, kernels: dict[str, Any], operators: dict[ModelKey, MeasuredOperators]
-) -> tuple[float, dict[str, float], str]:
-    """Seconds per iteration beyond its operators, of the first model with enough whole iterations."""
+) -> tuple[HostOverhead, dict[str, float], str]:
+    """What iterations take beyond their operators, of all models with enough whole ones."""
+    models = []
     for key, points in read_iterations(folder).items():
         if key in operators and len(points) >= _LEAST_ITERATIONS:
             attention = build_attention(
@@ -122,9 +149,12 @@ def _host(
                 head_dim=key.head_dim,
                 sms=measured.gpu.sms,
             )
-            host_s, report = fit_host_overhead(points, operators[key], attention)
-            return host_s, report.to_json(), f"ours: whole iterations of the live engine, {key.model}"
-    return 0.0, {}, f"too few whole iterations in {folder.name}; not measured"
+            models.append((key.model, Iterations(points, operators[key], attention)))
+    if not models:
+        return HostOverhead(0.0, 0.0), {}, f"too few whole iterations in {folder.name}; not measured"
+    host, report = fit_host_overhead([iterations for _, iterations in models], measured.captured)
+    names = ", ".join(name for name, _ in models)
+    return host, report.to_json(), f"ours: whole iterations of the live engine, {names}"
 
 
 def _all_reduce(folder: Path, gpu: GPU) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from l4sim.cost.captured import NONE_CAPTURED, Captured
 from l4sim.cost.curve import thinned_curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
-from l4sim.cost.fitting import Errors, FloatArray, errors
+from l4sim.cost.fitting import BoolArray, Errors, FloatArray, errors
+from l4sim.cost.host import HostOverhead
 from l4sim.cost.measured import IterationPoint, ModelKey, read_by_model, read_columns
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.operators import MeasuredOperators
@@ -21,6 +25,9 @@ from l4sim.specs.gpu import GPU
 _TOLERANCE = 0.01
 # Differences of two measured times may be noise: a curve stays above 0.
 _LEAST_S = 1e-9
+_LEAST_BATCHES = 3
+
+Scale = Callable[[FloatArray], FloatArray]
 
 
 def fit_elementwise(folder: Path, gpu: GPU) -> ElementwiseCoefficients:
@@ -40,12 +47,21 @@ def fit_elementwise(folder: Path, gpu: GPU) -> ElementwiseCoefficients:
     return ElementwiseCoefficients(float(kernel_s), float(bandwidth / gpu.memory_bytes_per_s))
 
 
-def fit_operators(folder: Path) -> dict[ModelKey, tuple[MeasuredOperators, Errors]]:
+Stairs = Callable[[ModelKey, FloatArray], FloatArray]
+"""About the seconds of a model's layer at each of many numbers of tokens: what of their steps lies between points."""
+
+
+def fit_operators(
+    folder: Path, stairs: Stairs | None = None, captured: Captured = NONE_CAPTURED
+) -> dict[ModelKey, tuple[MeasuredOperators, Errors]]:
     """Curves of each model measured in a folder, and the errors of their layers between measured points.
 
     ``layers.csv`` holds passes through two numbers of layers (one of them may be 0) without attention, with one sampled
     token: their difference is a layer's time, the rest embedding, final norm and the head's smallest product.
     ``sampled.csv`` holds the head by sequences. An error is what a curve without one point predicts for it.
+
+    A curve also gets the captured numbers of tokens between the measured ones, by the ratio of what was measured to
+    the ``stairs`` (products go by tiles): an engine with captured steps runs no others in between.
 
     Raises:
         InputError: a table or a model is missing, or a value is not a number above 0.
@@ -61,32 +77,74 @@ def fit_operators(folder: Path) -> dict[ModelKey, tuple[MeasuredOperators, Error
         tokens, layer_s, rest_s = _layer_s(folder, key, sizes, seconds)
         sequences, sampled_s = _sorted(heads[key][0][:, 0].astype(np.float64), heads[key][1])
         once_s = np.maximum(rest_s - sampled_s[0], _LEAST_S)
+        scale = None if stairs is None else partial(stairs, key)
+        between = np.array([size for size in captured.steps if tokens[0] < size < tokens[-1]], dtype=np.float64)
+        knots = np.union1d(tokens, between)
         sizes_of = asdict(key)
         del sizes_of["model"]
         fitted[key] = (
             MeasuredOperators(
                 **sizes_of,
                 tensor_parallel=1,
-                layer=thinned_curve(tokens, layer_s, _TOLERANCE),
+                layer=thinned_curve(knots, _between(knots, tokens, layer_s, scale), _TOLERANCE),
                 once=thinned_curve(tokens, once_s, _TOLERANCE),
                 sampled=thinned_curve(sequences, sampled_s, _TOLERANCE),
             ),
-            left_out_errors([(tokens, layer_s)]),
+            left_out_errors([(tokens, layer_s)], scale),
         )
     return fitted
 
 
-def fit_host_overhead(
-    points: Sequence[IterationPoint], operators: MeasuredOperators, attention: AttentionModel
-) -> tuple[float, Errors]:
+def _between(sizes: FloatArray, known: FloatArray, seconds: FloatArray, stairs: Scale | None) -> FloatArray:
+    """Seconds at sizes between known ones: linear, or by the ratio to the stairs."""
+    if stairs is None:
+        return np.interp(sizes, known, seconds)
+    return stairs(sizes) * np.interp(sizes, known, seconds / stairs(known))
+
+
+class Iterations(NamedTuple):
+    """One model's whole iterations, and what predicts their device's part."""
+
+    points: Sequence[IterationPoint]
+    operators: MeasuredOperators
+    attention: AttentionModel
+
+
+def fit_host_overhead(models: Sequence[Iterations], captured: Captured = NONE_CAPTURED) -> tuple[HostOverhead, Errors]:
     """What iterations take beyond their operators, by every other point; errors on those between.
 
     The least sum of relative errors: a long iteration's error in its operators must not pass for the host's.
     """
-    device_s = np.array([_device_s(point, operators, attention) for point in points])
+    points = [point for model in models for point in model.points]
+    device_s = np.array([_device_s(point, model, captured) for model in models for point in model.points])
     seconds = np.array([point.seconds for point in points])
-    host_s = max(0.0, _weighted_median((seconds - device_s)[::2], 1 / seconds[::2]))
-    return host_s, errors(device_s[1::2] + host_s, seconds[1::2], flagged=0)
+    sequences = np.array([point.batch.sampled for point in points])
+    prompts = np.array([bool(point.batch.prefills) for point in points])
+    rest_s = seconds - device_s
+    fitted = np.arange(len(points)) % 2 == 0
+    sequence_s = _slope(*(values[fitted & ~prompts] for values in (sequences, rest_s, seconds)))
+
+    def base_s(kind: BoolArray) -> float:
+        return max(0.0, _weighted_median((rest_s - sequence_s * sequences)[kind], 1 / seconds[kind]))
+
+    of_decodes, of_prompts = fitted & ~prompts, fitted & prompts
+    # With points of one kind alone, what is known of it must do for the other.
+    decode_s = base_s(of_decodes if of_decodes.any() else fitted)
+    host = HostOverhead(decode_s, base_s(of_prompts) if of_prompts.any() else decode_s, sequence_s)
+    host_s = np.where(prompts, host.prompt_s, host.decode_s) + sequence_s * sequences
+    return host, errors((device_s + host_s)[~fitted], seconds[~fitted], flagged=0)
+
+
+def _slope(sequences: NDArray[np.int64], rest_s: FloatArray, seconds: FloatArray) -> float:
+    """Seconds per sequence, by least squares of relative errors; 0 where too few sizes tell it from a constant."""
+    from scipy.optimize import nnls
+
+    if len(np.unique(sequences)) < _LEAST_BATCHES:
+        return 0.0
+    scale = sequences.max()
+    terms = np.stack([np.ones(len(sequences)), sequences / scale], axis=1)
+    (_, slope), _ = nnls(terms / seconds[:, None], rest_s / seconds)
+    return float(slope / scale)
 
 
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
@@ -96,21 +154,26 @@ def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
     return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
-def left_out_errors(curves: Sequence[tuple[FloatArray, FloatArray]]) -> Errors:
-    """What each point but the ends would be by its neighbours, over curves ``(sizes, seconds)`` of 3 points or more."""
+def left_out_errors(curves: Sequence[tuple[FloatArray, FloatArray]], stairs: Scale | None = None) -> Errors:
+    """What each point but the ends would be by its neighbours, over curves ``(sizes, seconds)`` of 3 points or more.
+
+    ``stairs``: see `fit_operators`.
+    """
     predicted, measured = [], []
     for sizes, seconds in curves:
         for row in range(1, len(sizes) - 1):
             ends = [row - 1, row + 1]
-            predicted.append(np.interp(sizes[row], sizes[ends], seconds[ends]))
+            predicted.append(_between(sizes[[row]], sizes[ends], seconds[ends], stairs)[0])
             measured.append(seconds[row])
     return errors(np.array(predicted), np.array(measured), flagged=0)
 
 
-def _device_s(point: IterationPoint, operators: MeasuredOperators, attention: AttentionModel) -> float:
-    batch = point.batch
-    layer_s = float(operators.layer.at(batch.tokens)) + attention.attention_s(batch)
-    return point.layers * layer_s + float(operators.once.at(batch.tokens)) + float(operators.sampled.at(batch.sampled))
+def _device_s(point: IterationPoint, model: Iterations, captured: Captured) -> float:
+    batch, operators = point.batch, model.operators
+    rows = int(captured.step_tokens(batch.tokens) if batch.prefills else captured.decoding_rows(batch.tokens))
+    sampled = batch.sampled if batch.prefills else rows
+    layer_s = float(operators.layer.at(rows)) + model.attention.attention_s(batch)
+    return point.layers * layer_s + float(operators.once.at(rows)) + float(operators.sampled.at(sampled))
 
 
 def _layer_s(folder: Path, key: ModelKey, sizes: Any, seconds: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from l4sim.bundled import folder
+from l4sim.cost.captured import NONE_CAPTURED, Captured
 from l4sim.cost.curve import Curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import Correction, GemmCoefficients, Neighbours
+from l4sim.cost.host import HostOverhead
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.errors import InputError
 from l4sim.specs.fields import Fields, read_fields
@@ -64,8 +66,9 @@ class Profile:
     """Seconds over bytes, by number of GPUs."""
     operators: tuple[MeasuredOperators, ...]
     """Models whose operators were measured themselves; ``linear`` and ``elementwise`` serve all others."""
-    host_overhead_s: float
-    """Seconds per iteration that the host adds and asynchronous scheduling does not hide."""
+    captured: Captured
+    """What the engine runs as CUDA graphs, and so pads."""
+    host: HostOverhead
     errors: Mapping[str, Mapping[str, Any]]
     """Held-out errors of ``linear``, ``all_reduce``, ``operators`` and ``iteration``; empty if nothing was measured."""
     sources: Mapping[str, str]
@@ -118,7 +121,7 @@ def load_profile(name_or_dir: str) -> Profile:
 
 def _profile(root: Fields, content_hash: str) -> Profile:
     sections = ("gpu", "provenance", "kernels", "linear", "elementwise", "operators", "all_reduce", "host_overhead")
-    root.only("name", "measured", "default_kernel", *sections)
+    root.only("name", "measured", "default_kernel", "captured", *sections)
     kernels = {name: _kernel(root.object("kernels").object(name)) for name in root.object("kernels").values}
     default_kernel = root.text("default_kernel")
     if default_kernel not in kernels:
@@ -127,7 +130,7 @@ def _profile(root: Fields, content_hash: str) -> Profile:
     elementwise = root.object("elementwise").only("coefficients", "source")
     all_reduce = root.object("all_reduce").only("gpus", "errors", "source")
     operators = root.object("operators").only("models", "errors", "source")
-    host = root.object("host_overhead").only("seconds", "errors", "source")
+    host = root.object("host_overhead").only("seconds", "prompt_s", "sequence_s", "errors", "source")
     return Profile(
         name=root.text("name"),
         measured=root.flag("measured"),
@@ -139,7 +142,12 @@ def _profile(root: Fields, content_hash: str) -> Profile:
         elementwise=_elementwise(elementwise.object("coefficients")),
         all_reduce=_all_reduce(all_reduce.object("gpus")),
         operators=tuple(_operators(entry) for entry in operators.objects("models")),
-        host_overhead_s=host.number("seconds"),
+        captured=read_captured(root.object("captured")) if "captured" in root.values else NONE_CAPTURED,
+        host=HostOverhead(
+            host.number("seconds"),
+            host.number("prompt_s" if "prompt_s" in host.values else "seconds"),
+            host.number("sequence_s") if "sequence_s" in host.values else 0.0,
+        ),
         errors={
             "linear": linear.object("errors").values,
             "all_reduce": all_reduce.object("errors").values,
@@ -192,6 +200,18 @@ def read_provenance(section: Fields) -> Provenance:
         torch=section.optional_text("torch"),
         kernels=section.optional_text("kernels"),
     )
+
+
+def read_captured(section: Fields) -> Captured:
+    """What is captured, as ``profile.json`` and ``measured.json`` hold it.
+
+    Raises:
+        InputError: a field that is missing, unknown or invalid.
+    """
+    section.only("decodes", "steps")
+    # An empty list is no ascending one.
+    sizes = {name: section.ascending(name) if section.get(name) else () for name in ("decodes", "steps")}
+    return Captured(**{name: tuple(map(int, values)) for name, values in sizes.items()})
 
 
 def _kernel(section: Fields) -> Kernel:

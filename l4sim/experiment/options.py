@@ -77,7 +77,7 @@ class Setup:
                 "basis": self.profile.basis,
                 "sha256": self.profile.content_hash,
                 "kernel": self.options.kernel or self.profile.default_kernel,
-                "host_overhead_s": self.profile.host_overhead_s,
+                "host_overhead": self.profile.host,
             },
             "cluster": self.cluster,
             "engine": self.engine,

@@ -129,7 +129,7 @@ def test_import_writes_a_profile_of_a_vllm_run(
     assert json.loads(out)["linear"]["mape_pct"] <= 10
     report = json.loads(run(capsys, "show", str(tmp_path), "--json")[1])
     assert report["provenance"]["kernels"] == "vLLM 0.19.0"
-    assert report["host_overhead_s"] == 0.002
+    assert report["host_overhead"] == {"decode_s": 0.002, "prompt_s": 0.002, "sequence_s": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One iteration: tables, attention per layer, host overhead; the first and the last of a segment."""
+"""One iteration: tables and attention per layer; the first and the last of a segment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +20,19 @@ class SquaredLengths:
 COST = IterationCost(
     attention=SquaredLengths(),
     layers=2,
+    decodes_s=[0.25, 5.0, 6.0, 7.0],
     tokens_s=[0.0, 10.0, 20.0, 30.0, 40.0, 50.0],
     sampled_s=[0.0, 1.0, 2.0, 3.0],
-    host_overhead_s=0.5,
 )
 
 
-def test_an_iteration_is_the_sum_of_its_parts(batch: Callable[..., Batch]) -> None:
+def test_an_iteration_with_prompts_is_the_sum_of_its_parts(batch: Callable[..., Batch]) -> None:
     # 2 decoding and 3 prompt tokens, 3 sampled; attention 2 x (9 + 16 + 3,000).
-    assert COST.iteration_s(batch([3, 4], [(3, 0)])) == 0.5 + 50 + 3 + 2 * (9 + 16 + 3000)
+    assert COST.iteration_s(batch([3, 4], [(3, 0)])) == 50 + 3 + 2 * (9 + 16 + 3000)
+
+
+def test_decodes_alone_have_a_table_of_their_own(batch: Callable[..., Batch]) -> None:
+    assert COST.iteration_s(batch([3, 4])) == 6 + 2 * (9 + 16)
 
 
 def test_a_chunk_that_does_not_end_its_prompt_needs_no_lm_head(batch: Callable[..., Batch]) -> None:

@@ -8,14 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TorchCpuAttention, TorchCpuCoefficients
 from l4sim.cost.batch import Batch, Prefill
+from l4sim.cost.captured import Captured
 from l4sim.cost.curve import Curve
-from l4sim.cost.measured import IterationPoint, Measured, is_measured, read_by_model, read_iterations, read_measured
+from l4sim.cost.measured import (
+    IterationPoint,
+    Measured,
+    ModelKey,
+    is_measured,
+    read_by_model,
+    read_iterations,
+    read_measured,
+)
 from l4sim.cost.measured_fit import fit_measured
-from l4sim.cost.measured_operators import fit_elementwise, fit_host_overhead, fit_operators, left_out_errors
+from l4sim.cost.measured_operators import Iterations, fit_elementwise, fit_host_overhead, fit_operators, left_out_errors
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile import Provenance
 from l4sim.errors import InputError
@@ -109,11 +119,51 @@ def test_the_host_is_what_operators_do_not_explain() -> None:
     # One token, 3 layers: 3 x (1 + 0.1) + 0.5 + 1 ms.
     batch = Batch(np.array([7]), 7)
     points = [IterationPoint(3, batch, 4.8e-3 + host_s) for host_s in (2e-3, 9e-3, 3e-3, 3e-3, 4e-3, 3e-3)]
-    host_s, report = fit_host_overhead(points, operators, attention)
-    assert host_s == pytest.approx(3e-3)
+    host, report = fit_host_overhead([Iterations(points, operators, attention)])
+    # Without any prompts, what decodes take is all that is known of them.
+    assert asdict(host) == pytest.approx({"decode_s": 3e-3, "prompt_s": 3e-3, "sequence_s": 0.0})
     # Held out: 9, 3 and 3 ms of host.
     assert report.points == 3
     assert report.worst_pct == pytest.approx(100 * (1 - 7.8 / 13.8))
+
+
+def test_the_hosts_part_differs_with_prompts_and_grows_with_sequences() -> None:
+    level = Curve((1.0, 64.0), (1e-3, 1e-3))
+    operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=level, once=level, sampled=level)
+    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
+    curves_s = 3e-3
+
+    def decodes(requests: int) -> IterationPoint:
+        contexts = np.full(requests, 7)
+        return IterationPoint(1, Batch(contexts, int(contexts.sum())), curves_s + 2e-3 + 1e-5 * requests)
+
+    prompt = IterationPoint(1, Batch(np.empty(0, np.int64), 0, (Prefill(4, 0),)), curves_s + 5e-3 + 1e-5)
+    points = [point for requests in (1, 8, 64) for point in (decodes(requests), decodes(requests))] + [prompt]
+    host, report = fit_host_overhead([Iterations(points, operators, attention)])
+    assert asdict(host) == pytest.approx({"decode_s": 2e-3, "prompt_s": 5e-3, "sequence_s": 1e-5})
+    assert report.worst_pct == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
+    line, none = Curve((1.0, 101.0), (1e-3, 101e-3)), Curve((1.0,), (0.0,))
+    operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=line, once=none, sampled=none)
+    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
+    three, five = Batch(np.full(3, 7), 21), Batch(np.empty(0, np.int64), 0, (Prefill(5, 0),))
+    # Decodes run as 4 rows, the prompt as 8.
+    points = [IterationPoint(1, batch, seconds) for batch, seconds in ((three, 5e-3), (three, 5e-3), (five, 10e-3))]
+    host, _ = fit_host_overhead([Iterations(points, operators, attention)], Captured((2, 4), (8,)))
+    assert (host.decode_s, host.prompt_s) == pytest.approx((1e-3, 2e-3))
+
+
+def test_captured_sizes_between_points_follow_the_stairs(tmp_path: Path) -> None:
+    layers_table(tmp_path, [1, 16, 64])
+
+    def stairs(_: ModelKey, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(tokens > 32, 4.0, 1.0)
+
+    ((operators, _),) = fit_operators(tmp_path, stairs, Captured(steps=(8, 32, 48, 96))).values()
+    # Measured: 26 us at 16 tokens and 74 at 64, ratios to the stairs of 26 and 18.5.
+    assert operators.layer.at([16, 32, 48, 64]) == pytest.approx([26e-6, 23.5e-6, 4 * 21e-6, 74e-6])
 
 
 def test_a_point_is_predicted_by_its_neighbours() -> None:

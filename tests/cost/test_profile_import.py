@@ -81,7 +81,7 @@ def test_the_measured_model_uses_its_own_operators_and_others_the_fit(
     profile = replace(load_profile("rtx-pro-6000"), operators=(operators,))
     cost = build_cost(profile, LLAMA_8B)
     attention_s = cost.attention.attention_s(batch([1]))  # type: ignore[attr-defined]
-    expected_s = 32 * (317e-6 + attention_s) + 5e-6 + 725e-6 + profile.host_overhead_s
+    expected_s = 32 * (317e-6 + attention_s) + 5e-6 + 725e-6 + profile.host.decode_s
     assert cost.iteration_s(batch([1])) == pytest.approx(expected_s)
     other = load_model("qwen3-32b")
     floor_s = (other.weight_bytes - other.vocab * other.hidden * 2) / RTX.memory_bytes_per_s
@@ -138,7 +138,7 @@ def test_a_folder_without_skewed_batches_of_another_gpu_and_model_is_imported(tm
     # 64 layers of 966 µs, the head of 900 µs and the host are the least that a token takes.
     cost = build_cost(imported, model, tensor_parallel=2)
     one = Batch(np.array([1]), 1)
-    assert cost.iteration_s(one) > 64 * 966e-6 + 900e-6 + imported.host_overhead_s
+    assert cost.iteration_s(one) > 64 * 966e-6 + 900e-6 + imported.host.decode_s
 
 
 def test_times_that_the_gpu_cannot_reach_are_refused(tmp_path: Path) -> None:

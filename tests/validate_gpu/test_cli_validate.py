@@ -87,21 +87,24 @@ def test_every_decision_is_the_same_when_replayed(validate, tmp_path):
     assert decisions["llumnix"]["stimuli"] > 0
     assert decisions["l4"]["instructions"] > 0
     assert [found["differing"] for found in decisions.values()] == [0, 0, 0]
-    with gzip.open(out / "decisions.jsonl.gz", "rt") as file:
-        calls = [json.loads(line) for line in file]
-    routed = [call for call in calls if call["call"] == "Routed"]
-    runs = [(policy, run) for run in (1, 2) for policy in ("round-robin", "llumnix", "l4")]
-    assert sorted((call["policy"], call["run"]) for call in routed[::6]) == sorted(runs)
-    assert any("running" in call["read"] for call in calls if call["call"] == "Asked")
+    for policy in ("round-robin", "llumnix", "l4"):
+        for run in (1, 2):
+            with gzip.open(out / "live" / f"{policy}-{run}" / "decisions.jsonl.gz", "rt") as file:
+                calls = [json.loads(line) for line in file]
+            assert [call["call"] for call in calls].count("Routed") == 6
+            if policy == "llumnix":
+                assert any("running" in call["read"] for call in calls if call["call"] == "Asked")
 
 
 def test_both_sides_tables_and_all_iterations_are_kept(validate, tmp_path):
     out = tmp_path / "out"
     told = json.loads(validate("--repeats=2", "--tolerance=1e9", "--out", str(out), "--json").stdout)
     assert told["schedules_equal"] == {"round-robin": True, "llumnix": True, "l4": True}
-    for side in ("live-1", "live-2", "simulated"):
-        requests = pd.read_parquet(out / side / "requests.parquet")
-        assert (requests.groupby("policy").size() == 6).all()
+    simulated = pd.read_parquet(out / "simulated" / "requests.parquet")
+    assert (simulated.groupby("policy").size() == 6).all()
+    for run in ("round-robin-1", "llumnix-1", "l4-2"):
+        requests = pd.read_parquet(out / "live" / run / "requests.parquet")
+        assert len(requests) == 6
         assert (requests["status"] == "finished").all()
     iterations = pd.read_parquet(out / "iterations.parquet")
     # Five further tokens of twelve come from decodes, for six requests, in two runs of three policies.
@@ -116,6 +119,77 @@ def test_beyond_the_tolerance_the_exit_code_is_1_and_the_report_is_written(valid
     assert result.exit_code == 1
     assert "Beyond the tolerance of 0.001 %: round-robin, llumnix, l4." in (out / "report.md").read_text()
     assert "it was not repeated" in result.stdout
+
+
+@pytest.fixture
+def recorded(validate, tmp_path):
+    """A recording that was not compared when it was made."""
+    out = tmp_path / "recorded"
+    result = validate("--repeats=2", "--no-compare", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in out.iterdir()] == ["live"]
+    return out
+
+
+def told_of(folder, *arguments):
+    result = CliRunner().invoke(cli, ["validate", "recorded", str(folder), "--tolerance=1e9", "--json", *arguments])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_recording_is_compared_without_the_device_and_is_what_was_live(recorded, tmp_path):
+    out = tmp_path / "compared"
+    told = told_of(recorded, "--out", str(out))
+    assert told["schedules_equal"] == {"round-robin": True, "llumnix": True, "l4": True}
+    assert [found["differing"] for found in told["decisions"].values()] == [0, 0, 0]
+    live = pd.read_parquet(recorded / "live" / "l4-2" / "requests.parquet")
+    measured = {(f["metric"], f["statistic"]): f["measured"] for f in told["figures"]["l4"]}
+    assert measured["e2e_s", "mean"][1] == pytest.approx(live["e2e_s"].mean())
+    assert (out / "report.md").is_file()
+    # The folder itself will do, and the second time is no other.
+    assert told_of(recorded / "live") == told
+
+
+def test_another_profile_predicts_and_the_policies_stay_as_they_were(recorded, law_profile, tmp_path):
+    slower = tmp_path / "slower"
+    slower.mkdir()
+    profile = json.loads((law_profile / "profile.json").read_text())
+    profile["host_overhead"]["seconds"] += 1.0
+    profile["host_overhead"]["prompt_s"] += 1.0
+    (slower / "profile.json").write_text(json.dumps(profile))
+    own, other = told_of(recorded), told_of(recorded, "--profile", str(slower))
+    for policy, figures in own["figures"].items():
+        for here, there in zip(figures, other["figures"][policy], strict=True):
+            assert here["measured"] == there["measured"]
+    assert other["figures"]["l4"][-1]["predicted"] > 10 * own["figures"]["l4"][-1]["predicted"]
+    assert other["schedules_equal"]["l4"]
+    assert other["decisions"] == own["decisions"]
+
+
+def test_decisions_that_are_no_longer_the_same_are_counted(recorded):
+    path = recorded / "live" / "round-robin-2" / "decisions.jsonl.gz"
+    with gzip.open(path, "rt") as file:
+        lines = file.read().splitlines()
+    with gzip.open(path, "wt") as file:
+        file.write("\n".join([lines[0].replace('"position": 0', '"position": 1'), *lines[1:]]))
+    decisions = told_of(recorded)["decisions"]
+    assert {policy: found["differing"] for policy, found in decisions.items()} == {
+        "round-robin": 1,
+        "llumnix": 0,
+        "l4": 0,
+    }
+    assert '"position": 1' in decisions["round-robin"]["first_difference"]
+
+
+def test_what_is_no_recording_is_refused(recorded, tmp_path, capsys):
+    assert "no live.json; accepted is the folder live of what" in refusal(capsys, "recorded", str(tmp_path))
+    (recorded / "live" / "l4-1" / "batches.parquet").write_bytes(b"no table")
+    assert "l4-1: cannot be read as a recorded run" in refusal(capsys, "recorded", str(recorded))
+
+
+def test_a_run_that_is_neither_compared_nor_kept_is_refused(trace, law_profile, capsys):
+    told = refusal(capsys, str(trace), *ARGUMENTS, f"--profile={law_profile}", "--no-compare")
+    assert "--no-compare without --out" in told
 
 
 def test_a_missing_gpu_is_one_line_and_exit_code_2(trace, capsys):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l4sim.cost.captured import NONE_CAPTURED, Captured
 from validate_gpu.live.attention import Attention
 from validate_gpu.live.inputs import PageTable, StepInputs, pad_decodes
 from validate_gpu.live.kv import KvMemory
@@ -27,11 +28,13 @@ CAPTURED_TOKENS = 2048
 """The most tokens of a step that is captured in pieces: up to here, launching it from Python may take longer than
 running it. vLLM's is 512, with launches that cost less."""
 
+_MOST_DECODES = 512
+
 
 def bucket_sizes(max_num_seqs: int) -> tuple[int, ...]:
     """Batch sizes worth a graph, as vLLM's default: 1, 2, 4, multiples of 8 up to 256, of 16 up to 512, no larger."""
-    largest = min(max_num_seqs, 512)
-    sizes = [1, 2, 4, *range(8, 257, 8), *range(272, 512, 16)]
+    largest = min(max_num_seqs, _MOST_DECODES)
+    sizes = [1, 2, 4, *range(8, 257, 8), *range(272, _MOST_DECODES, 16)]
     return (*(size for size in sizes if size < largest), largest)
 
 
@@ -40,6 +43,13 @@ def piece_sizes(max_tokens: int) -> tuple[int, ...]:
     largest = min(max_tokens, CAPTURED_TOKENS)
     sizes = [8, 16, *range(32, 513, 32), *range(576, 1025, 64), *range(1152, CAPTURED_TOKENS + 1, 128)]
     return (*(size for size in sizes if size < largest), largest)
+
+
+def captured_on(device: torch.device) -> Captured:
+    """What an engine captures on a device, if its batches are not limited to less."""
+    if device.type != "cuda":
+        return NONE_CAPTURED
+    return Captured(bucket_sizes(_MOST_DECODES), piece_sizes(CAPTURED_TOKENS))
 
 
 def cuda_capture() -> Capture:

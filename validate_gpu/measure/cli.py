@@ -65,6 +65,7 @@ def measure(
     from l4sim.cost.measured_fit import fit_measured
     from l4sim.specs.model import load_model
     from validate_gpu.live.device import open_device
+    from validate_gpu.live.graphs import captured_on
     from validate_gpu.measure.campaign import measure_points
     from validate_gpu.measure.describe import Clock, describe_gpu, provenance
     from validate_gpu.measure.estimate import measure_s
@@ -82,7 +83,8 @@ def measure(
     setup = set_up(opened, model, scale, seed)
     served = setup.target.decode_kernels[0][0]
     today = datetime.now(UTC).date().isoformat()
-    store = Store(out, Measured(out.resolve().name, gpu, provenance(opened, today), served))
+    described = Measured(out.resolve().name, gpu, provenance(opened, today), served, captured_on(opened))
+    store = Store(out, described)
     for reason in setup.left_out:
         click.echo(f"left out: {reason}", err=True)
 

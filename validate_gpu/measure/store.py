@@ -104,6 +104,7 @@ def _check_same(folder: Path, there: Measured, now: Measured) -> None:
         "SMs": (there.gpu.sms, now.gpu.sms),
         "kernel": (there.served_kernel, now.served_kernel),
         "torch": (there.provenance.torch, now.provenance.torch),
+        "captured": (there.captured, now.captured),
         "kernels": (there.provenance.kernels, now.provenance.kernels),
         "driver": (there.provenance.driver, now.provenance.driver),
     }

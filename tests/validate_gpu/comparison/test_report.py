@@ -4,18 +4,35 @@ import dataclasses
 
 import pytest
 
+from l4sim.cost.affine import AffineCost
 from l4sim.experiment import compare
 from tests.validate_gpu.test_lockstep import CPU, POLICIES, TRACE, setup
 from validate_gpu.comparison.compare import compare_sides
 from validate_gpu.comparison.plots import draw
 from validate_gpu.comparison.report import report
+from validate_gpu.live.executor import LiveExecutor
 from validate_gpu.lockstep import lockstep
 from validate_gpu.records import LiveResult, LiveRun
+
+# Slow enough for instances to fill up unevenly.
+COST = AffineCost(base_s=8e-3, per_sequence_s=8e-4, per_prefill_token_s=8e-5, per_context_token_s=8e-7)
+
+
+class Law(LiveExecutor):
+    """Runs every step, and then says what it took: the same in every run, so that the same requests migrate."""
+
+    def execute(self, instance, step, decoding):
+        super().execute(instance, step, decoding)
+        seconds = COST.iteration_s(step.batch)
+        self.iterations[-1] = self.iterations[-1]._replace(seconds=seconds)
+        return seconds, seconds
 
 
 @pytest.fixture(scope="module")
 def live():
-    return lockstep(TRACE, POLICIES, setup(), CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("validate_gpu.lockstep.LiveExecutor", Law)
+        return lockstep(TRACE, POLICIES, setup(), CPU)
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def test_points_become_a_profile_and_the_profile_a_replay(tmp_path: Path, capsys
     assert profile.default_kernel == "torch-cpu"
     coefficients = profile.kernels["torch-cpu"].coefficients
     assert coefficients["request_s"] == pytest.approx(ATTENTION.request_s, rel=1e-4)
-    assert profile.host_overhead_s == pytest.approx(HOST_S, rel=0.02)
+    assert profile.host.decode_s == pytest.approx(HOST_S, rel=0.02)
     assert profile.elementwise.kernel_s == pytest.approx(ELEMENTWISE_S, rel=1e-4)
     assert profile.elementwise.bandwidth_fraction == pytest.approx(
         ELEMENTWISE_BYTES_PER_S / CPU.memory_bytes_per_s, rel=1e-4

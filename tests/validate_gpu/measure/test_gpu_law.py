@@ -108,7 +108,7 @@ def test_the_law_comes_back_to_within_the_noise(folder: Path) -> None:
     assert served.coefficients["prefill_flops"] == pytest.approx(LAW.prefill_flops, rel=0.05)
     assert profile.errors["operators"]["mape_pct"] < 3
     assert profile.errors["iteration"]["mape_pct"] < 3
-    assert profile.host_overhead_s == pytest.approx(HOST_S, rel=0.5)
+    assert profile.host.decode_s == pytest.approx(HOST_S, rel=0.5)
 
     # A kernel with too few points is kept by assumption, and says so.
     lost = profile.kernels["flashinfer-cuda"]

@@ -1,0 +1,24 @@
+"""What captured steps are padded to."""
+
+import pytest
+
+from l4sim.cost.captured import NONE_CAPTURED, Captured, padded
+
+CAPTURED = Captured(decodes=(1, 2, 4), steps=(3, 8, 12))
+
+
+def test_a_count_is_padded_to_the_next_captured_size() -> None:
+    assert padded([0, 1, 3, 4, 8, 9, 12], CAPTURED.steps).tolist() == [3, 3, 3, 8, 8, 12, 12]
+
+
+def test_what_is_larger_runs_as_it_is() -> None:
+    assert padded([12, 13, 100], CAPTURED.steps).tolist() == [12, 13, 100]
+
+
+def test_decodes_too_many_for_their_own_sizes_are_padded_as_other_steps() -> None:
+    assert CAPTURED.decoding_rows([1, 3, 4, 5, 9, 13]).tolist() == [1, 4, 4, 8, 12, 13]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_where_nothing_is_captured_nothing_is_padded(count: int) -> None:
+    assert NONE_CAPTURED.decoding_rows(count) == NONE_CAPTURED.step_tokens(count) == count
