@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from l4sim.errors import InputError
-from l4sim.experiment import Setup, compare, plan, policy_for, run_built, sample_demand
+from l4sim.experiment import Setup, plan, policy_for, run_built, sample_demand
 from l4sim.policies.l4.partition import Partition
+from l4sim.policies.registry import Policy
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call, recording
@@ -75,17 +76,32 @@ def _run(
     executor = LiveExecutor([engine], clock_mhz=clock_mhz)
     with no_collections():
         run = run_built(name, policy, trace, setup, executor=executor)
-    return LiveRun(run, executor.iterations, executor.copies, calls)
+    return LiveRun(run, executor.iterations, executor.copies, calls, policy.partition)
 
 
 def repeat(trace: Trace, setup: Setup, live: LiveRun) -> Run:
     """Simulate with a live run's own iteration times: the schedule is the same, or the simulator is wrong.
 
     Raises:
-        InputError: as `l4sim.experiment.compare`.
+        InputError: as `l4sim.experiment.run_built`.
     """
     executor = RecordedExecutor(live.iterations)
-    return compare(trace, [live.run.policy], stepwise(setup), executor=lambda _: executor)[0]
+    return run_built(live.run.policy, again(trace, setup, live), trace, stepwise(setup), executor=executor)
+
+
+def again(trace: Trace, setup: Setup, live: LiveRun) -> Policy:
+    """A live run's policy afresh, with the plan that it had.
+
+    Raises:
+        InputError: the policy needs a plan, and the run has none.
+    """
+
+    def planned() -> Partition:
+        if live.partition is None:
+            raise InputError(f"{live.run.policy} without its plan: accepted is a recording with partition.json")
+        return live.partition
+
+    return policy_for(live.run.policy, trace, stepwise(setup), planned)
 
 
 def shared_memory(setup: Setup) -> Setup:

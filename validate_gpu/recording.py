@@ -1,8 +1,8 @@
 """Live runs on disk, each written as it ends: enough to hold them against the simulator again, without the device.
 
-The folder has ``live.json`` (options and device), ``trace.parquet`` and ``profile/``, what policies were planned with;
-then a folder per run, ``POLICY-N``: its tables, and ``batches.parquet``, ``copies.parquet`` and ``decisions.jsonl.gz``,
-everything of `LiveRun`.
+The folder has ``live.json`` (options and device), ``trace.parquet`` and ``profile/``, what the runs were set up with;
+then a folder per run, ``POLICY-N``: its tables, ``batches.parquet``, ``copies.parquet``, ``decisions.jsonl.gz`` and, if
+there was a plan, ``partition.json``: everything of `LiveRun`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.profile import PROFILE, profile_folder
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
+from l4sim.policies.l4.objective import Objective
+from l4sim.policies.l4.partition import Partition, StageForecast
+from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.results.metrics import summarise
 from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run
 from l4sim.results.write import unwritable, write_json, write_run
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 LIVE = "live.json"
 _TRACE, _PROFILE = "trace.parquet", "profile"
 _BATCHES, _COPIES, _DECISIONS = "batches.parquet", "copies.parquet", "decisions.jsonl.gz"
+PARTITION = "partition.json"
 
 
 class Recorder:
@@ -93,6 +97,9 @@ class Recorder:
             _write_table(_copy_table(live.copies), folder / _COPIES)
             with (folder / _DECISIONS).open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
                 file.writelines(line.encode() + b"\n" for line in decision_lines(live.calls))
+            if live.partition is not None:
+                # Not `write_json`: forecasts may be infinite, and have to come back as they were.
+                (folder / PARTITION).write_text(json.dumps(asdict(live.partition), indent=2) + "\n", encoding="utf-8")
             write_json(self._folder / LIVE, {**self._told, "device": dict(self._describe())})
         except OSError as error:
             raise unwritable(folder, error) from error
@@ -107,6 +114,7 @@ class Recorded:
     copies: Sequence[Copy]
     decisions: Sequence[str]
     """As `decision_lines` writes calls."""
+    partition: Partition | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +123,7 @@ class Recording:
 
     trace: Trace
     deployed: Setup
-    """What the live runs' policies were planned with."""
+    """What the live runs were set up with."""
     driver: str
     device: Mapping[str, Any]
     runs: Mapping[str, Sequence[Recorded]]
@@ -179,10 +187,19 @@ def _read_run(folder: Path) -> Recorded:
         copies = [Copy(*row) for row in pd.read_parquet(folder / _COPIES).itertuples(index=False)]
         with gzip.open(folder / _DECISIONS, "rt", encoding="utf-8") as file:
             decisions = file.read().splitlines()
-    except (OSError, ValueError, TypeError) as error:
+        planned = folder / PARTITION
+        partition = _partition(json.loads(planned.read_text(encoding="utf-8"))) if planned.is_file() else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder}: cannot be read as a recorded run ({error})") from error
     run = Run(str(requests["policy"].iloc[0]), requests, segments, migrations, None, boundaries)
-    return Recorded(run, iterations, copies, decisions)
+    return Recorded(run, iterations, copies, decisions, partition)
+
+
+def _partition(told: dict[str, Any]) -> Partition:
+    stages = tuple(Stage(low, high, tuple(instances)) for low, high, instances in told["plan"]["stages"])
+    forecasts = tuple(StageForecast(**forecast) for forecast in told["forecasts"])
+    objective = Objective(**told["objective"])
+    return Partition(**told | {"plan": Plan(stages), "forecasts": forecasts, "objective": objective})
 
 
 def _typed(table: DataFrame, columns: Mapping[str, type]) -> DataFrame:

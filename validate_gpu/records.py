@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from l4sim.cost.batch import Batch
+from l4sim.policies.l4.partition import Partition
 from l4sim.results.run import Run
 from validate_gpu.decisions import Call
 
@@ -45,6 +46,8 @@ class LiveRun:
     copies: Sequence[Copy]
     """Empty where instances copy in processes of their own, whose migrations take real time."""
     calls: Sequence[Call]
+    partition: Partition | None = None
+    """What the policy was planned to do; None for policies without a plan."""
 
     @property
     def failed(self) -> int:

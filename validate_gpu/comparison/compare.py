@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from l4sim.experiment import Setup, plan, policy_for, sample_demand
+from l4sim.experiment import Setup
 from l4sim.results.metrics import summarise
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
@@ -15,7 +14,7 @@ from validate_gpu.comparison.figures import Figure, Ranking, compare_figures, fi
 from validate_gpu.comparison.iterations import ShapeError, errors_by_shape, iteration_table
 from validate_gpu.comparison.migrations import CopyBucket, MigrationFigures, copies_by_size, migration_figures
 from validate_gpu.decisions import Replay, replay
-from validate_gpu.lockstep import repeat, stepwise
+from validate_gpu.lockstep import again, repeat
 from validate_gpu.records import LiveResult, LiveRun
 
 if TYPE_CHECKING:
@@ -146,12 +145,10 @@ def trace_told(trace: Trace) -> dict[str, Any]:
 
 
 def _replays(trace: Trace, setup: Setup, live: LiveResult) -> dict[str, Replay]:
-    setup = stepwise(setup)
-    planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
-    return {
-        policy: _sum([replay(one.calls, policy_for(policy, trace, setup, planned)) for one in runs])
-        for policy, runs in live.runs.items()
+    replays = {
+        policy: [replay(one.calls, again(trace, setup, one)) for one in runs] for policy, runs in live.runs.items()
     }
+    return {policy: _sum(of_runs) for policy, of_runs in replays.items()}
 
 
 def _sum(replays: Sequence[Replay]) -> Replay:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from l4sim.experiment import Setup, plan, policy_for, run_built, sample_demand
-from l4sim.results.run import Run
+from l4sim.experiment import Setup, run_built
 from l4sim.workload.trace import Trace
 from validate_gpu.comparison.compare import Comparison, compare_sides
 from validate_gpu.decisions import Call, recording
 from validate_gpu.live.executor import RecordedExecutor
-from validate_gpu.lockstep import stepwise
+from validate_gpu.lockstep import again, stepwise
 from validate_gpu.recording import Recorded, Recording, decision_lines
 from validate_gpu.records import LiveResult, LiveRun
 
@@ -22,35 +20,32 @@ def compare_recording(recorded: Recording, setup: Setup) -> Comparison:
     """Hold recorded live runs against a simulation with ``setup``'s costs, of policies planned as they were live.
 
     Decisions are those of a simulation with the recorded seconds, held against the recorded ones text for text.
+
+    Raises:
+        InputError: a run of a policy with a plan was recorded without it.
     """
     trace, deployed = recorded.trace, recorded.deployed
     runs = {name: [_live(trace, deployed, one) for one in own] for name, own in recorded.runs.items()}
-    predicted = predict(trace, list(recorded.runs), deployed, setup)
+    predicted = {name: run_built(name, again(trace, deployed, own[0]), trace, setup) for name, own in runs.items()}
     live = LiveResult(runs, recorded.device)
     comparison = compare_sides(trace, setup, live, predicted, driver=recorded.driver, deployed=deployed)
     replays = dict(comparison.replays)
     for name, own in recorded.runs.items():
-        for one, again in zip(own, runs[name], strict=True):
-            differing, first = _differing(one.decisions, list(decision_lines(again.calls)))
+        for one, simulated in zip(own, runs[name], strict=True):
+            differing, first = _differing(one.decisions, list(decision_lines(simulated.calls)))
             if differing:
                 replays[name] = replace(replays[name], differing=differing, first_difference=first)
     return replace(comparison, replays=replays)
 
 
-def predict(trace: Trace, policies: Sequence[str], deployed: Setup, setup: Setup) -> Mapping[str, Run]:
-    """Runs whose policies are built and planned with one setup, and whose seconds are another's."""
-    planned = functools.cache(lambda: plan(sample_demand(trace, deployed), deployed))
-    return {name: run_built(name, policy_for(name, trace, deployed, planned), trace, setup) for name in policies}
-
-
 def _live(trace: Trace, deployed: Setup, recorded: Recorded) -> LiveRun:
     """A recorded run, and the calls of a simulation that takes its seconds."""
-    setup = stepwise(deployed)
     calls: list[Call] = []
-    policy = policy_for(recorded.run.policy, trace, setup, lambda: plan(sample_demand(trace, setup), setup))
+    live = LiveRun(recorded.run, recorded.iterations, recorded.copies, calls, recorded.partition)
+    policy = recording(again(trace, deployed, live), calls)
     executor = RecordedExecutor(recorded.iterations)
-    run_built(recorded.run.policy, recording(policy, calls), trace, setup, executor=executor)
-    return LiveRun(recorded.run, recorded.iterations, recorded.copies, calls)
+    run_built(recorded.run.policy, policy, trace, stepwise(deployed), executor=executor)
+    return live
 
 
 def _differing(recorded: Sequence[str], again: Sequence[str]) -> tuple[int, str]:

@@ -103,6 +103,8 @@ class DeviceEngine:
         inputs = build_inputs(step, decoding, self.pools[number], self.sequences)
         start_s = self._now_s()
         sampled = self.logits(inputs).argmax(dim=-1).tolist()
+        # A step that samples nothing, of a prompt that goes on, has no result to wait for.
+        self.synchronize()
         seconds = self._now_s() - start_s
         for (request, before), token in zip(inputs.samplers, sampled, strict=True):
             self.sequences.append(request, before, token)

@@ -144,7 +144,7 @@ def _run(
         for link in links.values():
             link.close(_GOODBYE_S)
     run = tables(name, trace, result, policy, setup.options.instances)
-    return LiveRun(run, front_end.executed, (), calls + front_end.agents_calls)
+    return LiveRun(run, front_end.executed, (), calls + front_end.agents_calls, policy.partition)
 
 
 def _sockets(instances: int) -> tuple[dict[int, Socket], list[dict[int, Socket]]]:
