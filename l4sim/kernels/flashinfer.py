@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,27 +143,30 @@ def plan_tensor_core(
 
     Raises InputError if the batch is empty or a length is below 1.
     """
-    lengths = _checked(context_tokens)
+    lengths = _checked(context_tokens).tolist()
     batch = len(lengths)
-    packed = group_size * (np.ones(batch, np.int64) if query_tokens is None else _checked(query_tokens))
-    pages = -(-lengths // page_tokens)
+    queries = [1] * batch if query_tokens is None else _checked(query_tokens).tolist()
     # Under a graph the planner knows the rows alone, and assumes that one request has all that others can spare.
-    rows = int(packed.sum()) // group_size
-    tile_q = _tile_rows((rows - batch + 1) * group_size if cuda_graph else int(packed.sum()) // batch, head_dim)
-    tiles = -(-packed // tile_q)
-    longest = int(pages.max())
-    chunk_pages = _smallest(
-        lambda m: int((tiles * -(-pages // m)).sum()),
-        max(_MIN_CHUNK_TOKENS // page_tokens, 1),
-        longest,
-        2 * sms // kv_heads,
+    tile_q = _tile_rows(
+        (sum(queries) - batch + 1) * group_size if cuda_graph else sum(queries) * group_size // batch, head_dim
     )
+    tiles = [-(-query * group_size // tile_q) for query in queries]
+    chunk_tokens = page_tokens * _tensor_core_chunk_pages(lengths, tiles, page_tokens, 2 * sms // kv_heads)
     return TensorCorePlan(
-        split=cuda_graph or chunk_pages < longest,
-        chunk_tokens=chunk_pages * page_tokens,
-        chunks=int((tiles * -(-pages // chunk_pages)).sum()),
+        split=cuda_graph or chunk_tokens < max(lengths),
+        chunk_tokens=chunk_tokens,
+        chunks=sum([count * -(-length // chunk_tokens) for count, length in zip(tiles, lengths, strict=True)]),
         tile_q=tile_q,
     )
+
+
+def tensor_core_decode_chunk_tokens(
+    context_tokens: Sequence[int], *, kv_heads: int, group_size: int, head_dim: int, page_tokens: int, sms: int
+) -> int:
+    """``plan_tensor_core(...).chunk_tokens`` of a decode alone, for lengths known to be valid: once per iteration."""
+    tiles = -(-group_size // _tile_rows(group_size, head_dim))
+    slots = 2 * sms // kv_heads
+    return page_tokens * _tensor_core_chunk_pages(context_tokens, [tiles] * len(context_tokens), page_tokens, slots)
 
 
 def cuda_core_tile_tokens(group_size: int, head_dim: int) -> int:
@@ -179,7 +183,9 @@ def kv_tile_tokens(tile_q: int) -> int:
 def query_tile_ends(context_tokens: int, query_tokens: int, tile_q: int, group_size: int) -> IntArray:
     """KV tokens that each query tile of a causal request sees, first tile first; shape ``[tiles]``."""
     last_rows = np.arange(tile_q, query_tokens * group_size + tile_q, tile_q)
-    return context_tokens - query_tokens + np.minimum(-(-last_rows // group_size), query_tokens)
+    ends = (context_tokens - query_tokens) + (last_rows + (group_size - 1)) // group_size
+    ends[-1] = context_tokens
+    return ends
 
 
 def tensor_core_blocks(
@@ -193,9 +199,11 @@ def tensor_core_blocks(
     blocks = []
     for length, query in zip(context_tokens, query_tokens, strict=True):
         ends = query_tile_ends(length, query, plan.tile_q, group_size)
-        starts = np.arange(0, length, plan.chunk_tokens)
-        blocks.append((ends[:, None] - starts).clip(0, plan.chunk_tokens).ravel())
-    return np.concatenate(blocks)
+        if length > plan.chunk_tokens:
+            after_start = ends[:, None] - np.arange(0, length, plan.chunk_tokens)
+            ends = np.minimum(np.maximum(after_start, 0), plan.chunk_tokens).ravel()
+        blocks.append(ends)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def plan_batch_attention(
@@ -310,6 +318,26 @@ def _tile_rows(packed: int, head_dim: int) -> int:
     if packed > 64:
         return 64 if head_dim >= 256 else 128
     return 64 if packed > 16 else 16
+
+
+def _tensor_core_chunk_pages(lengths: Sequence[int], tiles: Sequence[int], page_tokens: int, slots: int) -> int:
+    """Fewest pages of a chunk for which all requests' query tiles times chunks fit the slots, or the shortest chunk.
+
+    The longest request's where nothing fits. The search is short, and in plain numbers, as what can be split has fewer
+    tiles than slots: ``m`` pages do not fit below ``total / slots``, for a tile has at least ``pages / m`` chunks; and
+    they do from ``(total - tiles) / (slots - tiles)`` on, for it has at most ``(pages - 1) / m + 1``.
+    """
+    least = max(_MIN_CHUNK_TOKENS // page_tokens, 1)
+    longest = -(-max(lengths) // page_tokens)
+    spare = slots - sum(tiles)
+    if spare <= 0:
+        return max(least, longest)
+    request_pages = [-(-length // page_tokens) for length in lengths]
+    tile_pages = list(chain.from_iterable(map(repeat, request_pages, tiles)))
+    total = sum(tile_pages)
+    low = max(least, -(-total // slots))
+    high = min(longest, -(-(total - len(tile_pages)) // spare))
+    return _smallest(lambda m: sum([-(-pages // m) for pages in tile_pages]), low, high, slots)
 
 
 def _smallest(cost: Callable[[int], int], low: int, high: int, cap: int) -> int:

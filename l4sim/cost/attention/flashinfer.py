@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
+from itertools import repeat
 from math import gcd
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ from l4sim.kernels.flashinfer import (
     plan_tensor_core,
     query_tile_ends,
     tensor_core_blocks,
+    tensor_core_decode_chunk_tokens,
 )
 from l4sim.specs.gpu import GPU
 
@@ -126,9 +128,9 @@ class FlashInferAttention:
             return seconds
         size_bytes = batch.decode_context_sum * self.shape.kv_bytes_per_token
         memory_s = self.memory.at(size_bytes + len(contexts) * self.shape.query_bytes_per_token)
-        if self.kernel == BATCH:
-            return seconds + self._balanced_s(contexts, memory_s)
-        return seconds + (self._cuda_s if self.kernel == CUDA_CORE else self._tensor_s)(contexts, memory_s)
+        if self.kernel == CUDA_CORE:
+            return seconds + self._cuda_s(contexts, memory_s)
+        return seconds + (self._balanced_s if self.kernel == BATCH else self._tensor_s)(contexts.tolist(), memory_s)
 
     def _cuda_s(self, contexts: IntArray, memory_s: float) -> float:
         """Blocks go to the SMs in turn. An SM is done when its longest block is, which the others hold up.
@@ -151,7 +153,7 @@ class FlashInferAttention:
             blocks = _chunks(contexts, plan.chunk_tokens)
             # A graph's grid is always the largest that is split: blocks without work take their turn too.
             blocks = np.concatenate((blocks, np.zeros(grid // shape.kv_heads - len(blocks), np.int64)))
-        tokens = _in_turn(np.tile(blocks, shape.kv_heads), shape.sms)
+        tokens = _in_turn(blocks, shape.kv_heads, shape.sms)
         latency_s = self._token_s * _REFERENCE_TILE_TOKENS / cuda_core_tile_tokens(shape.group_size, shape.head_dim)
         arithmetic_s = 4 * shape.head_dim * shape.group_size * shape.sms / c.cuda_core_flops
         longest, total, mean = tokens.max(axis=0), tokens.sum(axis=0), tokens.sum() / shape.sms
@@ -163,47 +165,59 @@ class FlashInferAttention:
         seconds = c.launch_s + max(c.block_start_s + float(busy_s.max()), memory_s)
         return seconds + self._merge_s(plan.split, len(contexts))
 
-    def _tensor_s(self, contexts: IntArray, memory_s: float) -> float:
+    def _tensor_s(self, contexts: list[int], memory_s: float) -> float:
         shape = self.shape
-        plan = plan_tensor_core(
+        chunk = tensor_core_decode_chunk_tokens(
             contexts,
             kv_heads=shape.kv_heads,
             group_size=shape.group_size,
             head_dim=shape.head_dim,
             page_tokens=_PAGE_TOKENS,
             sms=shape.sms,
-            cuda_graph=True,
         )
-        seconds = self._chunked_s(contexts, plan.chunk_tokens, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
-        return seconds + self._merge_s(plan.split, len(contexts))
+        seconds = self._chunked_s(contexts, chunk, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
+        # Under CUDA graphs every batch counts as split.
+        return seconds + self._merge_s(True, len(contexts))
 
     def _chunked_s(
-        self, contexts: IntArray, chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
+        self, contexts: list[int], chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
     ) -> float:
         """Blocks of ``chunk_tokens``, read in tiles, in request order."""
         c, shape = self.c, self.shape
-        whole = (contexts - 1) // chunk_tokens
-        last = contexts - whole * chunk_tokens
-        tokens = np.array((np.full_like(last, chunk_tokens), last)).T.ravel()
-        tiled = -(-tokens // tile_tokens) * tile_tokens
-        loads = c.block_start_s + tiled * self._token_s
+        slots = blocks_per_sm * shape.sms
+        start_s, tile_s = c.block_start_s, tile_tokens * self._token_s
+        if chunk_tokens >= max(contexts):
+            loads = [start_s + -(-length // tile_tokens) * tile_s for length in contexts]
+            counts = [1] * len(contexts)
+        else:
+            whole_s = start_s + -(-chunk_tokens // tile_tokens) * tile_s
+            wholes = [(length - 1) // chunk_tokens for length in contexts]
+            last_s = [
+                start_s + -(-(length - whole * chunk_tokens) // tile_tokens) * tile_s
+                for length, whole in zip(contexts, wholes, strict=True)
+            ]
+            loads, counts = [whole_s, *last_s], [sum(wholes), *repeat(1, len(last_s))]
+            if shape.kv_heads * sum(counts) > slots:
+                # Blocks wait, so that their order counts: each request's whole chunks come before its last.
+                loads = [load for last in last_s for load in (whole_s, last)]
+                counts = [count for whole in wholes for count in (whole, 1)]
         return c.launch_s + issued_s(
-            loads.tolist(),
-            np.array((whole, np.ones_like(whole))).T.ravel().tolist(),
-            slots=blocks_per_sm * shape.sms,
+            loads,
+            counts,
+            slots=slots,
             together=shape.kv_heads,
             exposed_s=c.exposed_start * c.block_start_s,
             memory_s=memory_s,
             sharpness=c.sharpness,
         )
 
-    def _balanced_s(self, contexts: IntArray, memory_s: float) -> float:
+    def _balanced_s(self, contexts: list[int], memory_s: float) -> float:
         """Chunks to the cluster that is free first: what the planner's balancing of costs comes to."""
         shape = self.shape
         slots = 2 * shape.sms if shape.head_dim < 256 else shape.sms
-        chunk = batch_attention_chunk_tokens(shape.kv_heads * int(contexts.sum()), slots)
+        chunk = batch_attention_chunk_tokens(shape.kv_heads * sum(contexts), slots)
         seconds = self._chunked_s(contexts, chunk, 1, slots // shape.sms, memory_s)
-        split = int((contexts > chunk).sum())
+        split = sum([length > chunk for length in contexts])
         return seconds + self._merge_s(split > 0, split)
 
     def _merge_s(self, split: bool, tokens: int) -> float:
@@ -235,8 +249,7 @@ class FlashInferAttention:
             sms=shape.sms,
         )
         tokens = tensor_core_blocks(plan, contexts, queries, shape.group_size)
-        loads = np.tile(self._block_s(tokens, plan.tile_q), shape.kv_heads)
-        return self._paired_s(loads), sum(queries) * plan.split
+        return self._paired_s(self._block_s(tokens, plan.tile_q), shape.kv_heads), sum(queries) * plan.split
 
     def _balanced_prefill_s(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
         """BatchAttention: chunks to the least loaded cluster, two clusters per SM; and the tokens merged."""
@@ -265,7 +278,7 @@ class FlashInferAttention:
                     cost, index = costs[0]
                     heapreplace(costs, (cost + 2 * tile_q + tokens, index))
                     loads[index] += seconds
-        return self._paired_s(np.repeat(loads, group)), min(merged_rows / shape.group_size, sum(queries))
+        return self._paired_s(np.repeat(loads, group), 1), min(merged_rows / shape.group_size, sum(queries))
 
     def _block_s(self, tokens: IntArray, tile_q: int) -> FloatArray:
         """Seconds of prefill blocks that visit so many KV tokens, each alone on an SM."""
@@ -274,13 +287,13 @@ class FlashInferAttention:
         tile_s = 4 * tile_q * tile_tokens * shape.head_dim * shape.sms / (c.prefill_flops * c.prefill_alone)
         return np.asarray(c.prefill_start_s + -(-tokens // tile_tokens) * tile_s)
 
-    def _paired_s(self, loads: FloatArray) -> float:
+    def _paired_s(self, loads: FloatArray, passes: int) -> float:
         """Seconds until all SMs are done with blocks that take ``loads`` alone: two on an SM do more than one.
 
         Blocks go to the SMs in turn; but none waits when the average SM is free for it.
         """
         share = self.c.prefill_alone
-        rounds = _in_turn(loads, self.shape.sms)
+        rounds = _in_turn(loads, passes, self.shape.sms)
         longest, total = rounds.max(axis=0), rounds.sum(axis=0)
         shared = np.minimum(total, total.mean() + longest.max())
         return float((share * shared + (1 - share) * np.maximum(0.0, 2 * longest - total)).max())
@@ -299,10 +312,11 @@ def _chunks(tokens: IntArray, longest: int) -> IntArray:
     return chunks
 
 
-def _in_turn(loads: NDArray[T], sms: int) -> NDArray[T]:
-    """Loads of blocks that go to the SMs in turn, shape ``[rounds, sms]``."""
-    rounds = np.zeros((-(-len(loads) // sms), sms), loads.dtype)
-    rounds.ravel()[: len(loads)] = loads
+def _in_turn(loads: NDArray[T], passes: int, sms: int) -> NDArray[T]:
+    """Loads of blocks, all of them ``passes`` times, that go to the SMs in turn; shape ``[rounds, sms]``."""
+    blocks = passes * len(loads)
+    rounds = np.zeros((-(-blocks // sms), sms), loads.dtype)
+    rounds.ravel()[:blocks].reshape(passes, -1)[:] = loads
     return rounds
 
 
