@@ -44,8 +44,8 @@ __all__ = [
 class Cluster(Options):
     """Everything that a simulation depends on but the trace and the policy.
 
-    ``Cluster(instances=16, model="llama-3.1-8b", profile="h200-sxm")``; the arguments are the command line's options,
-    with underscores. None leaves a choice to the profile, the model or vLLM's defaults.
+    ``Cluster(instances=16, model="llama-3.1-8b", profile="h200-flashinfer")``; the arguments are the command line's
+    options, with underscores. None leaves a choice to the profile, the model or vLLM's defaults.
     """
 
 

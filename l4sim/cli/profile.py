@@ -10,14 +10,13 @@ from typing import Any
 import click
 
 from l4sim.cli import ExtensibleGroup
+from l4sim.cli.profile_penalty import draw_measured, draw_penalty, print_measured, print_penalty
 from l4sim.cli.profile_report import (
     TYPICAL,
     describe_profile,
-    draw_penalty,
     draw_profile,
     errors_by_operator,
     print_errors,
-    print_penalty,
     print_report,
     print_table,
     typical_iterations,
@@ -27,8 +26,9 @@ from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.frontier import import_frontier
 from l4sim.cost.measured import is_measured
 from l4sim.cost.measured_fit import fit_measured
+from l4sim.cost.measured_penalty import POINTS, measured_penalties
 from l4sim.cost.penalty import penalties
-from l4sim.cost.profile import list_profiles, load_profile
+from l4sim.cost.profile import list_profiles, load_profile, profile_folder
 from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
 from l4sim.cost.profile_import import HOST_OVERHEAD_S, import_profile
 from l4sim.errors import InputError
@@ -96,9 +96,19 @@ def show_command(
         if kernel is not None or cost_model != "tile":
             raise InputError("--penalty shows every kernel's own split: it takes no --kernel or --cost-model")
         cells = penalties(shown, model, tensor_parallel=tensor_parallel)
-        print_penalty(cells, shown, model, as_json)
+        folder = profile_folder(name)
+        measured = measured_penalties(folder, shown) if (folder / POINTS).is_file() else []
+        if as_json:
+            told = {"predicted": [asdict(cell) for cell in cells], "measured": [asdict(pair) for pair in measured]}
+            click.echo(json.dumps(told, indent=2))
+        else:
+            print_penalty(cells, shown, model)
         if out is not None:
             click.echo(draw_penalty(cells, shown, model, out), err=True)
+        if measured and not as_json:
+            print_measured(measured, shown)
+        if measured and out is not None:
+            click.echo(draw_measured(measured, shown, out), err=True)
         return
     cost = build_cost(
         shown,

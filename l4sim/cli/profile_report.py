@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 
 from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.model import CostModel
-from l4sim.cost.penalty import BATCHES, MEAN_TOKENS, SKEWS, Penalty
 from l4sim.cost.profile import Profile
 from l4sim.specs.model import Model
 
@@ -122,23 +119,6 @@ def print_errors(errors: dict[str, Any]) -> None:
         print_table(("operator", *(column.removesuffix("_pct") for column in columns)), rows)
 
 
-def print_penalty(cells: Sequence[Penalty], shown: Profile, model: Model, as_json: bool) -> None:
-    """Ratios by kernel, lengths and batch, and what each kernel's rest on."""
-    if as_json:
-        click.echo(json.dumps([asdict(cell) for cell in cells], indent=2))
-        return
-    click.echo(
-        f"Attention of {model.name} on {shown.name}: a decode batch's time over that of as many requests of equal\n"
-        f"lengths with the same tokens in all, {MEAN_TOKENS:,} each on average; by requests in the batch\n"
-    )
-    ratios: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        ratios.setdefault((cell.kernel, cell.skew), []).append(f"{cell.ratio:.2f}")
-    print_table(("kernel", "lengths", *map(str, BATCHES)), [(*names, *row) for names, row in ratios.items()])
-    for kernel, basis in {cell.kernel: cell.basis for cell in cells}.items():
-        click.echo(f"{kernel}: {basis}")
-
-
 def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Rows of texts under a header."""
     from rich.box import SIMPLE_HEAD
@@ -176,31 +156,6 @@ def draw_profile(shown: Profile, model: Model, cost: CostModel, out: Path) -> Pa
         axes.set_title(f"{model.name} on {shown.name} ({shown.basis})")
         axes.legend(title="context tokens each")
         return save(figure, out / "profile.png")
-
-
-def draw_penalty(cells: Sequence[Penalty], shown: Profile, model: Model, out: Path) -> Path:
-    """The ratios over requests in the batch: a panel for each way to share out tokens, a line for each kernel."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from l4sim.results.plots.style import PALETTE, RC, log_scale, save
-
-    out.mkdir(parents=True, exist_ok=True)
-    kernels = list(dict.fromkeys(cell.kernel for cell in cells))
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        panels = figure.subplots(1, len(SKEWS), sharey=True)
-        for axes, skew in zip(panels, SKEWS, strict=True):
-            for kernel, colour in zip(kernels, PALETTE, strict=False):
-                ratios = [cell.ratio for cell in cells if (cell.kernel, cell.skew) == (kernel, skew.name)]
-                axes.plot(BATCHES, ratios, marker="o", color=colour, label=kernel)
-            log_scale(axes, "x")
-            log_scale(axes, "y")
-            axes.set(title=skew.name, xlabel="decoding requests")
-        panels[0].set_ylabel("time over that of equal lengths")
-        panels[0].legend()
-        figure.suptitle(f"Attention of {model.name} on {shown.name}: what unequal lengths cost at equal tokens")
-        return save(figure, out / "penalty.png")
 
 
 def _batch(decodes: int, context: int, prefill: int) -> Batch:

@@ -30,7 +30,7 @@ _OPTIONS = [
     click.option("--duration", type=_POSITIVE, metavar="S", help="Only requests arriving in the first S seconds."),
     click.option("--instances", type=_COUNT, default=16, show_default=True, metavar="N"),
     click.option("--model", default="llama-3.1-8b", show_default=True, help="A bundled name or a config.json."),
-    click.option("--profile", default="h200-sxm", show_default=True, help="A bundled name or a folder."),
+    click.option("--profile", default="h200-flashinfer", show_default=True, help="A bundled name or a folder."),
     click.option("--kernel", help="Attention kernel  [default: the profile's]"),
     click.option(
         "--cost-model",

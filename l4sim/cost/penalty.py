@@ -98,7 +98,7 @@ def penalties(profile: Profile, model: Model, *, tensor_parallel: int = 1) -> li
 def _basis(kernel: Kernel) -> str:
     if not kernel.errors:
         return "not measured: the kernel's split, speeds scaled or assumed"
-    if "skew" in kernel.errors:
+    if "skew" in kernel.errors or "heterogeneous" in kernel.errors:
         return "fitted to batches of equal and of unequal lengths"
     return "fitted to batches of equal lengths; what unequal ones cost is predicted from the kernel's split"
 

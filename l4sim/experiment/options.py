@@ -29,7 +29,7 @@ class Options:
 
     instances: int = 16
     model: str = "llama-3.1-8b"
-    profile: str = "h200-sxm"
+    profile: str = "h200-flashinfer"
     kernel: str | None = None
     cost_model: str = "tile"
     tensor_parallel: int = 1

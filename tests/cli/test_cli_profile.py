@@ -62,8 +62,26 @@ def test_the_penalty_of_unequal_lengths_is_printed_and_drawn(
     assert code == 0
     assert "flashinfer-tensor: not measured" in out
     assert (tmp_path / "penalty.png").read_bytes().startswith(b"\x89PNG")
-    cells = json.loads(run(capsys, "show", "h200-sxm", "--penalty", "--json")[1])
-    assert {cell["kernel"] for cell in cells} >= {"fa3", "fa2", "flashinfer-batch"}
+    told = json.loads(run(capsys, "show", "h200-sxm", "--penalty", "--json")[1])
+    assert {cell["kernel"] for cell in told["predicted"]} >= {"fa3", "fa2", "flashinfer-batch"}
+    # What others measured has no batches of unequal lengths.
+    assert told["measured"] == []
+
+
+def test_the_penalty_is_shown_as_it_was_measured_where_there_are_points(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, "show", "h200-flashinfer", "--penalty", "--out", str(tmp_path))
+    assert code == 0
+    assert "flashinfer-tensor: fitted to batches of equal and of unequal lengths" in out
+    assert "pairs of batches, 4,096 to 1,048,576 tokens" in out
+    assert (tmp_path / "penalty-measured.png").read_bytes().startswith(b"\x89PNG")
+    measured = json.loads(run(capsys, "show", "h200-flashinfer", "--penalty", "--json")[1])["measured"]
+    # With 8 KV heads on 132 SMs, tensor cores split no batch of 33 or more: one long request runs alone at the end.
+    alone = [p for p in measured if (p["kernel"], p["pattern"]) == ("flashinfer-tensor", "one-long")]
+    long_enough = [p for p in alone if p["total_tokens"] > 60_000]
+    assert max(p["measured"] for p in long_enough if p["requests"] <= 24) < 1.3
+    assert min(p["measured"] for p in long_enough if 40 <= p["requests"] <= 80) > 3
 
 
 def test_import_tells_a_vidur_csv_by_its_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from validate_gpu.measure.points import (
     ProductPoint,
     SampledPoint,
 )
+from validate_gpu.measure.served import SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ def measure_s(point: Point, speed: Speed, item_bytes: int) -> float:
     copied = isinstance(point, AttentionPoint | ProductPoint | ElementwisePoint)
     copies = max(1.0, min(speed.cold_bytes / size_bytes, 512.0)) if copied else 1.0
     # Warm-up and the check cost about two more passes.
-    sampled_s = max(speed.sample_s, (speed.least_repeats + 2) * once_s * copies)
+    sample_s = speed.sample_s * (SAMPLES if isinstance(point, IterationPoint) else 1)
+    sampled_s = max(sample_s, (speed.least_repeats + 2) * once_s * copies)
     checked = len(point.contexts) + len(point.chunks) if isinstance(point, AttentionPoint) else 1
     return speed.prepare_s + checked * speed.request_s + sampled_s
 

@@ -20,6 +20,8 @@ from l4sim.workload.trace import Trace
 from validate_gpu.measure.timing import LEAST_REPEATS, MOST_REPEATS, WARM_UPS, Launch, Timing
 
 INSTANCES = 4
+# The host needs longer than a kernel to be as warm as in a run.
+SAMPLES = 6
 _ENGINE = EngineConfig(
     kv_blocks=64, max_model_len=1024, max_num_seqs=8, max_num_batched_tokens=64, block_tokens=16, prefix_caching=False
 )
@@ -45,11 +47,12 @@ class ServedTimer:
         self._now = now
 
     def time(self, launches: Sequence[Launch]) -> Timing:
-        """Repeat the one launch for ``sample_s``, at least 7 and at most 50 times."""
+        """Repeat the one launch for ``SAMPLES`` times ``sample_s``, at least 7 and at most 50 times."""
         [launch] = launches
         first = _Probe(launch, self._now)
         _serve(first, WARM_UPS + 1)
-        repeats = min(max(int(self._sample_s / max(first.seconds[-1], 1e-9)), LEAST_REPEATS), MOST_REPEATS)
+        repeats = int(SAMPLES * self._sample_s / max(first.seconds[-1], 1e-9))
+        repeats = min(max(repeats, LEAST_REPEATS), MOST_REPEATS)
         probe = _Probe(launch, self._now)
         _serve(probe, repeats)
         return Timing(np.array(probe.seconds[:repeats]), "served", probe.result)
