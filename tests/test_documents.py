@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "profiles" / "README.md", ROOT / "traces" / "README.md", *(ROOT / "docs").glob("*.md")]
 )
 # What the commands read; they run in a copy, as some of them write.
-NEEDED = ("traces", "profiles", "benchmarks")
+NEEDED = ("traces", "profiles", "benchmarks", "validate_gpu/reports")
 
 _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL

@@ -72,13 +72,14 @@ def test_it_says_what_the_profile_is_and_how_well_it_fits(report, result):
     profile = result.setup.profile
     assert profile.content_hash in report
     assert profile.provenance.source in report
-    errors = profile.kernels[profile.default_kernel].errors["decode"]
+    errors = profile.kernels[profile.default_kernel].errors["uniform"]
     assert f"<td>{errors['mape_pct']:g}</td>" in report
 
 
 def test_a_kernel_that_was_not_measured_is_called_that(tmp_path):
     trace = l4sim.synthesize("chat", rate_per_s=4, requests=5, max_model_len=8192)
-    assumed = l4sim.replay(trace, "round-robin", l4sim.Cluster(instances=1, kernel="flashinfer-cuda"))
+    cluster = l4sim.Cluster(instances=1, profile="h200-sxm", kernel="flashinfer-cuda")
+    assumed = l4sim.replay(trace, "round-robin", cluster)
     assert "measured, but for flashinfer-cuda: not measured" in assumed.to_html(tmp_path / "r.html").read_text()
 
 

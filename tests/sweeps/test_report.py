@@ -48,7 +48,7 @@ def test_figures_have_their_intervals_and_failures_their_reason(report, swept):
 
 
 def test_it_says_what_the_profile_is_and_what_every_setting_was(report):
-    assert "Seconds come from the profile <b>h200-sxm</b>, attention kernel fa3" in report
+    assert "Seconds come from the profile <b>h200-flashinfer</b>, attention kernel flashinfer-tensor" in report
     assert "<td>instances</td><td>2</td>" in report
     assert "<td>SLO</td><td>ttft=1s,tpot=100ms</td>" in report
     assert "<td>block_size</td><td>16</td>" in report
