@@ -151,7 +151,8 @@ def plan_tensor_core(
         (sum(queries) - batch + 1) * group_size if cuda_graph else sum(queries) * group_size // batch, head_dim
     )
     tiles = [-(-query * group_size // tile_q) for query in queries]
-    chunk_tokens = page_tokens * _tensor_core_chunk_pages(lengths, tiles, page_tokens, 2 * sms // kv_heads)
+    tile_lengths = list(chain.from_iterable(map(repeat, lengths, tiles)))
+    chunk_tokens = page_tokens * _tensor_core_chunk_pages(tile_lengths, page_tokens, 2 * sms // kv_heads)
     return TensorCorePlan(
         split=cuda_graph or chunk_tokens < max(lengths),
         chunk_tokens=chunk_tokens,
@@ -165,8 +166,7 @@ def tensor_core_decode_chunk_tokens(
 ) -> int:
     """``plan_tensor_core(...).chunk_tokens`` of a decode alone, for lengths known to be valid: once per iteration."""
     tiles = -(-group_size // _tile_rows(group_size, head_dim))
-    slots = 2 * sms // kv_heads
-    return page_tokens * _tensor_core_chunk_pages(context_tokens, [tiles] * len(context_tokens), page_tokens, slots)
+    return page_tokens * _tensor_core_chunk_pages(context_tokens, page_tokens, 2 * sms // kv_heads // tiles)
 
 
 def cuda_core_tile_tokens(group_size: int, head_dim: int) -> int:
@@ -320,24 +320,23 @@ def _tile_rows(packed: int, head_dim: int) -> int:
     return 64 if packed > 16 else 16
 
 
-def _tensor_core_chunk_pages(lengths: Sequence[int], tiles: Sequence[int], page_tokens: int, slots: int) -> int:
-    """Fewest pages of a chunk for which all requests' query tiles times chunks fit the slots, or the shortest chunk.
+def _tensor_core_chunk_pages(lengths: Sequence[int], page_tokens: int, slots: int) -> int:
+    """Fewest pages of a chunk for which all chunks of the query tiles' contexts fit the slots, or the shortest chunk.
 
-    The longest request's where nothing fits. The search is short, and in plain numbers, as what can be split has fewer
+    The longest context's where nothing fits. The search is short, and in plain numbers, as what can be split has fewer
     tiles than slots: ``m`` pages do not fit below ``total / slots``, for a tile has at least ``pages / m`` chunks; and
     they do from ``(total - tiles) / (slots - tiles)`` on, for it has at most ``(pages - 1) / m + 1``.
     """
     least = max(_MIN_CHUNK_TOKENS // page_tokens, 1)
     longest = -(-max(lengths) // page_tokens)
-    spare = slots - sum(tiles)
+    spare = slots - len(lengths)
     if spare <= 0:
         return max(least, longest)
-    request_pages = [-(-length // page_tokens) for length in lengths]
-    tile_pages = list(chain.from_iterable(map(repeat, request_pages, tiles)))
-    total = sum(tile_pages)
+    pages = [-(-length // page_tokens) for length in lengths]
+    total = sum(pages)
     low = max(least, -(-total // slots))
-    high = min(longest, -(-(total - len(tile_pages)) // spare))
-    return _smallest(lambda m: sum([-(-pages // m) for pages in tile_pages]), low, high, slots)
+    high = min(longest, -(-(total - len(pages)) // spare))
+    return _smallest(lambda m: sum([-(-count // m) for count in pages]), low, high, slots)
 
 
 def _smallest(cost: Callable[[int], int], low: int, high: int, cap: int) -> int:

