@@ -1,6 +1,6 @@
 """Where L4 wins and where it loses: mean normalized latency beside its rivals' over loads and length mixes.
 
-    python -m benchmarks.rivals [TRAFFIC ...]
+    python -m benchmarks.rivals [PROFILE [TRAFFIC ...]]
 
 Figures are geometric means over seeds for synthetic traces. Traces that the project does not ship are looked for in the
 folder that L4SIM_SHARED names (default ../shared) and left out, saying so, where they are absent. The table is in
@@ -113,9 +113,9 @@ def workloads() -> Iterator[Traffic]:
     yield recorded(BUNDLED / "long-reasoning.jsonl.gz", 800, rate_scale=2.0)
 
 
-def measure(traffic: Traffic) -> list[float] | None:
+def measure(traffic: Traffic, profile: str) -> list[float] | None:
     """Mean normalized latency by policy, in ms; None if the trace is absent."""
-    setup = resolve(Options(instances=traffic.instances))
+    setup = resolve(Options(instances=traffic.instances, profile=profile))
     seeds = [
         [1e3 * run.requests["normalized_latency_s"].mean() for run in compare(trace, POLICIES, setup)]
         for trace in traffic.traces()
@@ -123,13 +123,13 @@ def measure(traffic: Traffic) -> list[float] | None:
     return np.exp(np.log(seeds).mean(axis=0)).tolist() if seeds else None
 
 
-def main(names: list[str]) -> None:
+def main(profile: str = "h200-flashinfer", *names: str) -> None:
     """Print a row for each kind of traffic whose name begins with one of ``names``, or for all."""
     print(f"{'traffic':30s}", *(f"{policy:>19s}" for policy in POLICIES))
     for traffic in workloads():
-        if names and not traffic.name.startswith(tuple(names)):
+        if names and not traffic.name.startswith(names):
             continue
-        latencies_ms = measure(traffic)
+        latencies_ms = measure(traffic, profile)
         if latencies_ms is None:
             print(f"{traffic.name:30s} left out: no such file", flush=True)
             continue
@@ -138,4 +138,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

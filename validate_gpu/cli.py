@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="torch, or a path of FlashInfer: tensor-cores, cuda-cores, batch-attention.",
 )
-@click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture decode steps.")
+@click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture steps (on a GPU).")
 @click.option("--share-devices", is_flag=True, help="Realtime: more instances than devices, which slow one another.")
 @click.option(
     "--compare/--no-compare", default=True, show_default=True, help="Or only run: validate recorded compares."
@@ -109,7 +109,7 @@ def recorded(
 ) -> None:
     """Compare live runs that are over once more: FOLDER is what validate TRACE --out left, or its folder live.
 
-    No device is needed. Policies are planned as they were for the live runs; the profile predicts.
+    No device is needed, only PyTorch. Policies are planned as they were for the live runs; the profile predicts.
     """
     _need_torch()
     from dataclasses import replace

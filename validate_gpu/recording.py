@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -44,6 +45,9 @@ LIVE = "live.json"
 _TRACE, _PROFILE = "trace.parquet", "profile"
 _BATCHES, _COPIES, _DECISIONS = "batches.parquet", "copies.parquet", "decisions.jsonl.gz"
 PARTITION = "partition.json"
+DRIVERS = ("lockstep", "realtime")
+# What pandas, gzip and json have for files that are cut short, garbled or another's.
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError)
 
 
 class Recorder:
@@ -59,28 +63,23 @@ class Recorder:
         driver: str,
         describe: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """Begin a folder; what an earlier recording left there is removed.
+        """What the first run's end will begin the folder with; what an earlier recording left there is removed then.
 
         ``describe`` tells the device of the runs, once one has ended.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the profile cannot be read.
         """
         self._folder = folder
+        self._trace = trace
         self._count: Counter[str] = Counter()
         self._config = setup.describe()
         self._describe = describe
         # Blocks that the device's room settled are options from now on, and the profile goes with the recording.
         options = asdict(replace(setup.options, kv_blocks=setup.engine.kv_blocks)) | {"profile": _PROFILE}
         self._told = {"driver": driver, "policies": list(policies), "options": options}
-        try:
-            if (folder / LIVE).is_file():
-                shutil.rmtree(folder)
-            (folder / _PROFILE).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(profile_folder(setup.options.profile) / PROFILE, folder / _PROFILE / PROFILE)
-        except OSError as error:
-            raise unwritable(folder, error) from error
-        save_parquet(trace, folder / _TRACE)
+        # Read now: it may lie in the very folder that is removed.
+        self._profile = (profile_folder(setup.options.profile) / PROFILE).read_bytes()
 
     def add(self, live: LiveRun) -> None:
         """Write one run.
@@ -89,20 +88,30 @@ class Recorder:
             InputError: the folder cannot be written.
         """
         run = live.run
-        self._count[run.policy] += 1
-        folder = self._folder / f"{run.policy.replace(':', '-')}-{self._count[run.policy]}"
-        write_run(folder, self._config, [run], summarise(run))
         try:
-            _write_table(_batch_table(live.iterations), folder / _BATCHES)
+            if not self._count:
+                self._begin()
+            self._count[run.policy] += 1
+            folder = self._folder / f"{run.policy.replace(':', '-')}-{self._count[run.policy]}"
+            write_run(folder, self._config, [run], summarise(run))
             _write_table(_copy_table(live.copies), folder / _COPIES)
             with (folder / _DECISIONS).open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
                 file.writelines(line.encode() + b"\n" for line in decision_lines(live.calls))
             if live.partition is not None:
                 # Not `write_json`: forecasts may be infinite, and have to come back as they were.
                 (folder / PARTITION).write_text(json.dumps(asdict(live.partition), indent=2) + "\n", encoding="utf-8")
+            # Last: it is what makes a folder a run that has been written whole.
+            _write_table(_batch_table(live.iterations), folder / _BATCHES)
             write_json(self._folder / LIVE, {**self._told, "device": dict(self._describe())})
         except OSError as error:
-            raise unwritable(folder, error) from error
+            raise unwritable(self._folder, error) from error
+
+    def _begin(self) -> None:
+        if (self._folder / LIVE).is_file():
+            shutil.rmtree(self._folder)
+        (self._folder / _PROFILE).mkdir(parents=True, exist_ok=True)
+        (self._folder / _PROFILE / PROFILE).write_bytes(self._profile)
+        save_parquet(self._trace, self._folder / _TRACE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,17 +148,31 @@ def read_recording(folder: Path) -> Recording:
     if not (folder / LIVE).is_file():
         raise InputError(f"{folder}: no {LIVE}; accepted is the folder live of what l4sim validate TRACE --out wrote")
     told = read_fields(folder / LIVE).only("driver", "policies", "options", "device")
+    driver, policies = told.text("driver"), told.get("policies")
+    if driver not in DRIVERS:
+        raise InputError(f"{folder / LIVE}: driver is {driver!r}, accepted are {', '.join(DRIVERS)}")
+    if not isinstance(policies, list) or not all(isinstance(name, str) for name in policies):
+        raise InputError(f"{folder / LIVE}: policies is {policies!r}, accepted is a list of names")
     given = dict(told.object("options").only(*(field.name for field in fields(Options))).values)
     given |= {"profile": str(folder / _PROFILE)}
-    if given.get("plan_histogram") is not None:
-        given["plan_histogram"] = Path(given["plan_histogram"])
     found: defaultdict[str, list[Recorded]] = defaultdict(list)
     for path in sorted(folder.glob(f"*/{_BATCHES}"), key=lambda path: _run_order(path.parent.name)):
         recorded = _read_run(path.parent)
         found[recorded.run.policy].append(recorded)
-    trace, deployed = load_trace(folder / _TRACE), resolve(Options(**given))
-    runs = {policy: found[policy] for policy in told.get("policies") if policy in found}
-    return Recording(trace, deployed, told.text("driver"), dict(told.object("device").values), runs)
+    runs = {policy: found[policy] for policy in policies if policy in found}
+    if not runs:
+        raise InputError(f"{folder}: no run of {', '.join(policies)} is in it; accepted is a recording with one")
+    trace, deployed = load_trace(folder / _TRACE), _resolved(given, folder / LIVE)
+    return Recording(trace, deployed, driver, dict(told.object("device").values), runs)
+
+
+def _resolved(given: dict[str, Any], path: Path) -> Setup:
+    try:
+        if given.get("plan_histogram") is not None:
+            given["plan_histogram"] = Path(given["plan_histogram"])
+        return resolve(Options(**given))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: options cannot be used ({error}); accepted are those that were recorded") from error
 
 
 def decision_lines(calls: Sequence[Call]) -> Iterator[str]:
@@ -189,9 +212,9 @@ def _read_run(folder: Path) -> Recorded:
             decisions = file.read().splitlines()
         planned = folder / PARTITION
         partition = _partition(json.loads(planned.read_text(encoding="utf-8"))) if planned.is_file() else None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        run = Run(str(requests["policy"].iloc[0]), requests, segments, migrations, None, boundaries)
+    except _UNREADABLE as error:
         raise InputError(f"{folder}: cannot be read as a recorded run ({error})") from error
-    run = Run(str(requests["policy"].iloc[0]), requests, segments, migrations, None, boundaries)
     return Recorded(run, iterations, copies, decisions, partition)
 
 

@@ -26,7 +26,7 @@ from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.frontier import import_frontier
 from l4sim.cost.measured import is_measured
 from l4sim.cost.measured_fit import fit_measured
-from l4sim.cost.measured_penalty import POINTS, measured_penalties
+from l4sim.cost.measured_penalty import measured_penalties
 from l4sim.cost.penalty import penalties
 from l4sim.cost.profile import list_profiles, load_profile, profile_folder
 from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
@@ -97,7 +97,7 @@ def show_command(
             raise InputError("--penalty shows every kernel's own split: it takes no --kernel or --cost-model")
         cells = penalties(shown, model, tensor_parallel=tensor_parallel)
         folder = profile_folder(name)
-        measured = measured_penalties(folder, shown) if (folder / POINTS).is_file() else []
+        measured = measured_penalties(folder, shown) if is_measured(folder) else []
         if as_json:
             told = {"predicted": [asdict(cell) for cell in cells], "measured": [asdict(pair) for pair in measured]}
             click.echo(json.dumps(told, indent=2))

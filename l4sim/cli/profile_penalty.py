@@ -14,7 +14,7 @@ from l4sim.cost.penalty import BATCHES, MEAN_TOKENS, SKEWS, Penalty
 from l4sim.cost.profile import Profile
 from l4sim.specs.model import Model
 
-# Around 33 requests on tensor cores and 132 on CUDA cores, where 8 KV heads on 132 SMs stop being split.
+# Around 33 requests on tensor cores and 132 (148 in groups of 3) on CUDA cores, where 8 KV heads stop being split.
 _RANGES = ((2, 32), (33, 64), (65, 131), (132, 512))
 _PATTERNS = {"bimodal": "1 in 8 is long", "lognormal": "lognormal", "one-long": "one has half"}
 
@@ -46,6 +46,8 @@ def print_measured(penalties: Sequence[MeasuredPenalty], shown: Profile) -> None
         rows.append((kernel, *[""] * (len(_RANGES) + 1)))
         for pattern, name in _PATTERNS.items():
             chosen = [penalty for penalty in own if penalty.pattern == pattern]
+            if not chosen:
+                continue
             error = statistics.fmean(abs(penalty.predicted / penalty.measured - 1) for penalty in chosen)
             cells = [_medians(within(chosen, *bounds)) for bounds in _RANGES]
             rows.append((f"  {name}", *cells, f"{100 * error:.1f} %"))

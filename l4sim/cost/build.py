@@ -47,7 +47,7 @@ def build_cost(
     if cost_model not in COST_MODELS:
         raise InputError(f"no cost model '{cost_model}': accepted are {', '.join(COST_MODELS)}")
     check_tensor_parallel(model, tensor_parallel)
-    captured, host = profile.captured, profile.host
+    captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
     tokens_s = _tokens_s(
         profile, model, tensor_parallel, _most(max_num_batched_tokens, max_num_seqs, captured=captured)
     )

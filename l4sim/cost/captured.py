@@ -17,6 +17,10 @@ class Captured:
     steps: tuple[int, ...] = ()
     """Tokens of all other steps."""
 
+    def within(self, max_requests: int, max_tokens: int) -> Captured:
+        """What an engine captures whose batches are limited: its largest sizes are its limits."""
+        return Captured(_up_to(self.decodes, max_requests), _up_to(self.steps, max_tokens))
+
     def decoding_rows(self, requests: ArrayLike) -> NDArray[np.int64]:
         """Rows that so many requests are computed in, where all of them decode."""
         count = np.asarray(requests, dtype=np.int64)
@@ -29,6 +33,12 @@ class Captured:
 
 
 NONE_CAPTURED = Captured()
+
+
+def _up_to(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:
+    if not sizes or sizes[-1] <= most:
+        return sizes
+    return (*(size for size in sizes if size < most), most)
 
 
 def padded(counts: ArrayLike, sizes: tuple[int, ...]) -> NDArray[np.int64]:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l4sim.cost.attention import build_attention
-from l4sim.cost.attention.batch_points import BatchPoint, read_batch_points
+from l4sim.cost.attention.batch_points import BatchPoint
+from l4sim.cost.measured import read_attention
 from l4sim.cost.profile import Profile
-
-POINTS = "attention.csv"
-"""Raw points beside a measured ``profile.json``."""
 
 _EQUAL = "uniform"
 
@@ -38,7 +36,7 @@ def measured_penalties(folder: Path, profile: Profile) -> list[MeasuredPenalty]:
     Raises:
         InputError: the points cannot be read.
     """
-    points = [point for point in read_batch_points(folder / POINTS, profile.gpu.sms) if not point.batch.prefills]
+    points = [point for point in read_attention(folder, profile.gpu) if not point.batch.prefills]
     captured = {point.kernel for point in points if point.planned == "graph"}
     served = [point for point in points if (point.planned == "graph") == (point.kernel in captured)]
     equal = {_size(point): point for point in served if point.pattern == _EQUAL}

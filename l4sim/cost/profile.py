@@ -22,6 +22,8 @@ from l4sim.specs.gpu import GPU
 PROFILE = "profile.json"
 """The file that makes a folder a profile."""
 
+_LARGEST_CAPTURED = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -209,9 +211,20 @@ def read_captured(section: Fields) -> Captured:
         InputError: a field that is missing, unknown or invalid.
     """
     section.only("decodes", "steps")
-    # An empty list is no ascending one.
-    sizes = {name: section.ascending(name) if section.get(name) else () for name in ("decodes", "steps")}
-    return Captured(**{name: tuple(map(int, values)) for name, values in sizes.items()})
+    return Captured(_captured_sizes(section, "decodes"), _captured_sizes(section, "steps"))
+
+
+def _captured_sizes(section: Fields, name: str) -> tuple[int, ...]:
+    """An ascending list of whole numbers, which may be empty."""
+    if section.get(name) == []:
+        return ()
+    sizes = section.ascending(name)
+    for size in sizes:
+        if size != int(size) or not 1 <= size <= _LARGEST_CAPTURED:
+            raise InputError(
+                f"{section.where}: {name} has {size:g}, accepted are whole numbers from 1 to {_LARGEST_CAPTURED:,}"
+            )
+    return tuple(map(int, sizes))
 
 
 def _kernel(section: Fields) -> Kernel:

@@ -19,6 +19,12 @@ def test_decodes_too_many_for_their_own_sizes_are_padded_as_other_steps() -> Non
     assert CAPTURED.decoding_rows([1, 3, 4, 5, 9, 13]).tolist() == [1, 4, 4, 8, 12, 13]
 
 
+def test_limits_of_batches_are_the_largest_sizes() -> None:
+    assert CAPTURED.within(3, 10) == Captured((1, 2, 3), (3, 8, 10))
+    assert CAPTURED.within(100, 100) == CAPTURED
+    assert NONE_CAPTURED.within(3, 10) == NONE_CAPTURED
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_where_nothing_is_captured_nothing_is_padded(count: int) -> None:
     assert NONE_CAPTURED.decoding_rows(count) == NONE_CAPTURED.step_tokens(count) == count

@@ -167,14 +167,15 @@ def test_another_profile_predicts_and_the_policies_stay_as_they_were(recorded, l
 
 
 def test_decisions_that_are_no_longer_the_same_are_counted(recorded):
-    path = recorded / "live" / "round-robin-2" / "decisions.jsonl.gz"
-    with gzip.open(path, "rt") as file:
-        lines = file.read().splitlines()
-    with gzip.open(path, "wt") as file:
-        file.write("\n".join([lines[0].replace('"position": 0', '"position": 1'), *lines[1:]]))
+    for run in ("round-robin-1", "round-robin-2"):
+        path = recorded / "live" / run / "decisions.jsonl.gz"
+        with gzip.open(path, "rt") as file:
+            lines = file.read().splitlines()
+        with gzip.open(path, "wt") as file:
+            file.write("\n".join([lines[0].replace('"position": 0', '"position": 1'), *lines[1:]]))
     decisions = told_of(recorded)["decisions"]
     assert {policy: found["differing"] for policy, found in decisions.items()} == {
-        "round-robin": 1,
+        "round-robin": 2,
         "llumnix": 0,
         "l4": 0,
     }
@@ -183,8 +184,43 @@ def test_decisions_that_are_no_longer_the_same_are_counted(recorded):
 
 def test_what_is_no_recording_is_refused(recorded, tmp_path, capsys):
     assert "no live.json; accepted is the folder live of what" in refusal(capsys, "recorded", str(tmp_path))
+    whole = (recorded / "live" / "l4-1" / "decisions.jsonl.gz").read_bytes()
+    (recorded / "live" / "l4-1" / "decisions.jsonl.gz").write_bytes(whole[:-20])
+    assert "l4-1: cannot be read as a recorded run" in refusal(capsys, "recorded", str(recorded))
     (recorded / "live" / "l4-1" / "batches.parquet").write_bytes(b"no table")
     assert "l4-1: cannot be read as a recorded run" in refusal(capsys, "recorded", str(recorded))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("policies", 5, "policies is 5, accepted is a list of names"),
+        ("policies", ["vllm"], "no run of vllm is in it"),
+        ("driver", "steps", "driver is 'steps', accepted are lockstep, realtime"),
+        ("options", {"instances": "four"}, "options cannot be used"),
+    ],
+)
+def test_a_recordings_description_is_checked(recorded, capsys, field, value, told):
+    path = recorded / "live" / "live.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    assert told in refusal(capsys, "recorded", str(recorded))
+
+
+def test_by_the_walls_clock_no_decisions_are_compared(recorded):
+    path = recorded / "live" / "live.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"driver": "realtime"}))
+    told = told_of(recorded)
+    assert told["schedules_equal"] == {}
+    assert [found["routed"] for found in told["decisions"].values()] == [0, 0, 0]
+
+
+def test_a_recording_may_be_made_anew_with_its_own_profile(recorded, validate):
+    again = validate(
+        "--repeats=1", "--no-compare", f"--profile={recorded / 'live' / 'profile'}", "--out", str(recorded)
+    )
+    assert again.exit_code == 0, again.output
+    assert not (recorded / "live" / "l4-2").exists()
+    assert told_of(recorded)["schedules_equal"]["l4"]
 
 
 def test_a_run_that_is_neither_compared_nor_kept_is_refused(trace, law_profile, capsys):

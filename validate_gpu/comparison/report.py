@@ -78,7 +78,8 @@ def summary(comparison: Comparison, tolerance_pct: float) -> Iterator[str]:
     yield f"- {_ranked(comparison)}"
     decisions = sum(found.decisions for found in comparison.replays.values())
     differing = sum(found.differing for found in comparison.replays.values())
-    yield f"- Decisions: {decisions - differing:,} of {decisions:,} are the same when replayed."
+    if decisions:
+        yield f"- Decisions: {decisions - differing:,} of {decisions:,} are the same when replayed."
     if comparison.schedules_equal:
         unequal = [policy for policy, equal in comparison.schedules_equal.items() if not equal]
         yield "- With the live runs' own seconds, the simulator gives " + (
