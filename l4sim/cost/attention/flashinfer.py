@@ -157,12 +157,12 @@ class FlashInferAttention:
         tokens = _in_turn(blocks, shape.kv_heads, shape.sms)
         latency_s = self._token_s * _REFERENCE_TILE_TOKENS / cuda_core_tile_tokens(shape.group_size, shape.head_dim)
         arithmetic_s = 4 * shape.head_dim * shape.group_size * shape.sms / c.cuda_core_flops
-        longest, total, mean = tokens.max(axis=0), tokens.sum(axis=0), tokens.sum() / shape.sms
+        longest_tokens, total_tokens, mean_tokens = tokens.max(axis=0), tokens.sum(axis=0), tokens.sum() / shape.sms
         if len(contexts) * shape.kv_heads > grid:
-            total = np.minimum(total, mean + _LONGEST_ABOVE_MEAN * longest.max())
-        work = (1 - c.cuda_core_shared) * total + c.cuda_core_shared * mean
+            total_tokens = np.minimum(total_tokens, mean_tokens + _LONGEST_ABOVE_MEAN * longest_tokens.max())
+        work_tokens = (1 - c.cuda_core_shared) * total_tokens + c.cuda_core_shared * mean_tokens
         exposed_s = c.exposed_start * c.block_start_s * (tokens > 0).sum(axis=0)
-        busy_s = longest * latency_s + work * arithmetic_s + exposed_s
+        busy_s = longest_tokens * latency_s + work_tokens * arithmetic_s + exposed_s
         seconds = c.launch_s + max(c.block_start_s + float(busy_s.max()), memory_s)
         return seconds + self._merge_s(plan.split, len(contexts))
 
@@ -275,16 +275,16 @@ class FlashInferAttention:
         tile_s = 4 * tile_q * tile_tokens * shape.head_dim * shape.sms / (c.prefill_flops * c.prefill_alone)
         return np.asarray(c.prefill_start_s + -(-tokens // tile_tokens) * tile_s)
 
-    def _paired_s(self, loads: FloatArray, passes: int) -> float:
-        """Seconds until all SMs are done with blocks that take ``loads`` alone: two on an SM do more than one.
+    def _paired_s(self, loads_s: FloatArray, passes: int) -> float:
+        """Seconds until all SMs are done with blocks that take ``loads_s`` alone: two on an SM do more than one.
 
         Blocks go to the SMs in turn; but none waits when the average SM is free for it.
         """
         share = self.c.prefill_alone
-        rounds = _in_turn(loads, passes, self.shape.sms)
-        longest, total = rounds.max(axis=0), rounds.sum(axis=0)
-        shared = np.minimum(total, total.mean() + longest.max())
-        return float((share * shared + (1 - share) * np.maximum(0.0, 2 * longest - total)).max())
+        rounds_s = _in_turn(loads_s, passes, self.shape.sms)
+        longest_s, total_s = rounds_s.max(axis=0), rounds_s.sum(axis=0)
+        shared_s = np.minimum(total_s, total_s.mean() + longest_s.max())
+        return float((share * shared_s + (1 - share) * np.maximum(0.0, 2 * longest_s - total_s)).max())
 
     @property
     def _token_s(self) -> float:
@@ -301,26 +301,26 @@ def _kept_prefill_s(model: FlashInferAttention, prefills: tuple[Prefill, ...]) -
     return model._prefill_s(prefills)
 
 
-def counted_chunks(contexts: list[int], longest: int, slots: int) -> tuple[list[int], list[int]]:
-    """Lengths of the chunks of at most ``longest`` tokens that contexts are cut into, and how many there are of each.
+def counted_chunks(contexts: list[int], chunk_tokens: int, slots: int) -> tuple[list[int], list[int]]:
+    """Lengths of the chunks of at most ``chunk_tokens`` that contexts are cut into, and how many there are of each.
 
     Where they fit the slots their order does not count, and all that are longest are one entry; else they are in order.
     """
-    if longest >= max(contexts):
+    if chunk_tokens >= max(contexts):
         return contexts, [1] * len(contexts)
-    whole = [(length - 1) // longest for length in contexts]
-    last = [length - count * longest for length, count in zip(contexts, whole, strict=True)]
+    whole = [(length - 1) // chunk_tokens for length in contexts]
+    last = [length - count * chunk_tokens for length, count in zip(contexts, whole, strict=True)]
     if sum(whole) + len(last) <= slots:
-        return [longest, *last], [sum(whole), *repeat(1, len(last))]
-    lengths = [length for rest in last for length in (longest, rest)]
+        return [chunk_tokens, *last], [sum(whole), *repeat(1, len(last))]
+    lengths = [length for rest in last for length in (chunk_tokens, rest)]
     return lengths, [count for number in whole for count in (number, 1)]
 
 
-def _chunks(tokens: IntArray, longest: int) -> IntArray:
-    """Lengths of the chunks of at most ``longest`` tokens that contexts are cut into, in their order."""
-    counts = -(-tokens // longest)
-    chunks = np.full(int(counts.sum()), longest, np.int64)
-    chunks[np.cumsum(counts) - 1] = tokens - (counts - 1) * longest
+def _chunks(tokens: IntArray, chunk_tokens: int) -> IntArray:
+    """Lengths of the chunks of at most ``chunk_tokens`` that contexts are cut into, in their order."""
+    counts = -(-tokens // chunk_tokens)
+    chunks = np.full(int(counts.sum()), chunk_tokens, np.int64)
+    chunks[np.cumsum(counts) - 1] = tokens - (counts - 1) * chunk_tokens
     return chunks
 
 
