@@ -32,8 +32,6 @@ from l4sim.workload.trace import Trace
 
 # The partition alone: requests are handed over as they grow, and no other part of L4 is at work.
 POLICY = "l4:handover"
-# The tables in docs/l4.md are FA3's: with it the plan matters most by isolation, which is harder to foresee.
-PROFILE = "h200-sxm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,7 @@ class Workload:
     def load(self) -> tuple[Trace, Setup]:
         trace = load_trace(self.path(), limit=self.limit, dejitter_s=self.dejitter_s)
         # The planner is to be judged by its model, not by the luck of a sample.
-        options = Options(plan_sample=1.0, profile=PROFILE, **self.options)
-        return arrange.scale_rate(trace, self.rate_scale), resolve(options)
+        return arrange.scale_rate(trace, self.rate_scale), resolve(Options(plan_sample=1.0, **self.options))
 
 
 # Rates at which the longest answers take a small part of the trace's time, so that there is a steady state to plan for.
