@@ -6,10 +6,12 @@ point per row, seconds in ``median_s``.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,8 @@ class Measured:
     """The attention kernel of whole iterations, the profile's default."""
     captured: Captured = NONE_CAPTURED
     """What the engine of the iterations runs as CUDA graphs."""
+    reference_s: float | None = None
+    """Seconds of the reference iteration at the speed that all seconds are told at; None: each as it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +80,14 @@ def read_measured(folder: Path) -> Measured:
     Raises:
         InputError: no ``measured.json``, or a field in it that is missing, unknown or invalid.
     """
-    root = read_fields(folder / MEASURED).only("name", "gpu", "provenance", "served_kernel", "captured")
+    root = read_fields(folder / MEASURED).only("name", "gpu", "provenance", "served_kernel", "captured", "reference_s")
     return Measured(
         root.text("name"),
         read_gpu(root.object("gpu")),
         read_provenance(root.object("provenance")),
         root.text("served_kernel"),
         read_captured(root.object("captured")) if "captured" in root.values else NONE_CAPTURED,
+        root.optional_positive("reference_s"),
     )
 
 
@@ -109,6 +114,8 @@ def read_by_model(
 ) -> dict[ModelKey, tuple[NDArray[np.int64], FloatArray]]:
     """Whole-numbered columns (shape ``[points, columns]``) and seconds (``[points]``) of a table, by model.
 
+    Of a point that was measured several times, the median.
+
     Raises:
         InputError: no such file, a missing column, a size below 0 or a time that is not above 0 (with its line).
     """
@@ -125,13 +132,15 @@ def read_by_model(
     ]
     found = {}
     for key, own in _by_key(rows):
-        values = np.array(own)
-        found[key] = values[:, :-1].astype(np.int64), values[:, -1]
+        seconds: defaultdict[tuple[float, ...], list[float]] = defaultdict(list)
+        for *sizes, taken_s in own:
+            seconds[tuple(sizes)].append(taken_s)
+        found[key] = np.array(list(seconds)).astype(np.int64), np.array(list(map(median, seconds.values())))
     return found
 
 
 def read_iterations(folder: Path) -> dict[ModelKey, list[IterationPoint]]:
-    """Whole iterations by model; empty where none were measured.
+    """Whole iterations by model, each once: of several measurements, the median; empty where there are none.
 
     Raises:
         InputError: a missing column, or a value that cannot be read (with its line).
@@ -140,7 +149,14 @@ def read_iterations(folder: Path) -> dict[ModelKey, list[IterationPoint]]:
     if not path.is_file():
         return {}
     columns = (*MODEL_COLUMNS, "layers", "context_tokens", "chunks", "median_s")
-    return dict(_by_key([(_key(where, row), _iteration(where, row)) for where, row in read_rows(path, columns)]))
+    found: dict[ModelKey, list[IterationPoint]] = {}
+    for key, rows in _by_key([(_key(where, row), (where, row)) for where, row in read_rows(path, columns)]):
+        points: dict[tuple[str, ...], list[IterationPoint]] = {}
+        for where, row in rows:
+            what = (row["layers"], row["context_tokens"], row["chunks"])
+            points.setdefault(what, []).append(_iteration(where, row))
+        found[key] = [replace(own[0], seconds=median(point.seconds for point in own)) for own in points.values()]
+    return found
 
 
 def _iteration(where: str, row: dict[str, str]) -> IterationPoint:

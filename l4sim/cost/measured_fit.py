@@ -11,6 +11,8 @@ import numpy as np
 
 from l4sim.cost.attention import FLASHINFER_KERNELS, build_attention, fit_batch_attention
 from l4sim.cost.attention.batch_points import PREFILL_KERNEL, BatchPoint
+from l4sim.cost.attention.shape import Shape
+from l4sim.cost.attention.torch_cpu import TORCH_CPU
 from l4sim.cost.communication import roofline_all_reduce
 from l4sim.cost.curve import thinned_curve
 from l4sim.cost.elementwise import ElementwiseCoefficients, layer_elementwise_s
@@ -20,7 +22,14 @@ from l4sim.cost.gemm_fit import GemmPoints, fit_few_gemm
 from l4sim.cost.host import HostOverhead
 from l4sim.cost.linear import layer_linear_s
 from l4sim.cost.measured import Measured, ModelKey, read_attention, read_columns, read_iterations, read_measured
-from l4sim.cost.measured_operators import Iterations, fit_elementwise, fit_host_overhead, fit_operators, left_out_errors
+from l4sim.cost.measured_cpu import fit_cpu_iterations
+from l4sim.cost.measured_operators import (
+    Iterations,
+    fit_elementwise,
+    fit_host_overhead,
+    fit_operators,
+    left_out_errors,
+)
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile_fit import curve_json, operators_json
 from l4sim.cost.profile_kernels import flashinfer_kernels, kernel_json
@@ -59,6 +68,7 @@ def fit_measured(folder: Path) -> dict[str, Any]:
         "measured": True,
         "gpu": asdict(gpu),
         "provenance": asdict(measured.provenance),
+        **({} if measured.reference_s is None else {"reference_s": measured.reference_s}),
         "default_kernel": measured.served_kernel,
         "kernels": kernels,
         "linear": {
@@ -137,24 +147,32 @@ def _layer_s(
 def _host(
     folder: Path, measured: Measured, kernels: dict[str, Any], operators: dict[ModelKey, MeasuredOperators]
 ) -> tuple[HostOverhead, dict[str, float], str]:
-    """What iterations take beyond their operators, of all models with enough whole ones."""
-    models = []
-    for key, points in read_iterations(folder).items():
-        if key in operators and len(points) >= _LEAST_ITERATIONS:
-            attention = build_attention(
-                measured.served_kernel,
-                kernels[measured.served_kernel]["coefficients"],
-                heads=key.heads,
-                kv_heads=key.kv_heads,
-                head_dim=key.head_dim,
-                sms=measured.gpu.sms,
-            )
-            models.append((key.model, Iterations(points, operators[key], attention)))
+    """What iterations take beyond their operators, of all models with enough whole ones.
+
+    On a CPU they also tell what attention takes among other operators: its coefficients are set to that.
+    """
+    models = [
+        (key.model, points, operators[key], Shape(key.heads, key.kv_heads, key.head_dim, measured.gpu.sms))
+        for key, points in read_iterations(folder).items()
+        if key in operators and len(points) >= _LEAST_ITERATIONS
+    ]
     if not models:
         return HostOverhead(0.0, 0.0), {}, f"too few whole iterations in {folder.name}; not measured"
-    host, report = fit_host_overhead([iterations for _, iterations in models], measured.captured)
-    names = ", ".join(name for name, _ in models)
-    return host, report.to_json(), f"ours: whole iterations of the live engine, {names}"
+    coefficients = kernels[measured.served_kernel]["coefficients"]
+
+    iterations = [
+        Iterations(points, of_model, shape, build_attention(measured.served_kernel, coefficients, **asdict(shape)))
+        for _, points, of_model, shape in models
+    ]
+    names = ", ".join(name for name, *_ in models)
+    source = f"ours: whole iterations of the live engine, {names}"
+    if measured.served_kernel == TORCH_CPU:
+        fitted = fit_cpu_iterations(iterations, coefficients)
+        if fitted is not None:
+            coefficients |= fitted.attention
+            return fitted.host, fitted.errors.to_json(), source
+    host, report = fit_host_overhead(iterations, measured.captured)
+    return host, report.to_json(), source
 
 
 def _all_reduce(folder: Path, gpu: GPU) -> dict[str, Any]:

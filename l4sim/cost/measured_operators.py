@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.cost.attention.shape import Shape
 from l4sim.cost.captured import NONE_CAPTURED, Captured
 from l4sim.cost.curve import thinned_curve
 from l4sim.cost.elementwise import ElementwiseCoefficients
@@ -107,6 +108,7 @@ class Iterations(NamedTuple):
 
     points: Sequence[IterationPoint]
     operators: MeasuredOperators
+    shape: Shape
     attention: AttentionModel
 
 
@@ -116,23 +118,23 @@ def fit_host_overhead(models: Sequence[Iterations], captured: Captured = NONE_CA
     The least sum of relative errors: a long iteration's error in its operators must not pass for the host's.
     """
     points = [point for model in models for point in model.points]
-    device_s = np.array([_device_s(point, model, captured) for model in models for point in model.points])
+    known_s = np.array([device_s(point, model, captured) for model in models for point in model.points])
     seconds = np.array([point.seconds for point in points])
     sequences = np.array([point.batch.sampled for point in points])
     prompts = np.array([bool(point.batch.prefills) for point in points])
-    rest_s = seconds - device_s
+    rest_s = seconds - known_s
     fitted = np.arange(len(points)) % 2 == 0
     sequence_s = _slope(*(values[fitted & ~prompts] for values in (sequences, rest_s, seconds)))
 
     def base_s(kind: BoolArray) -> float:
-        return max(0.0, _weighted_median((rest_s - sequence_s * sequences)[kind], 1 / seconds[kind]))
+        return max(0.0, weighted_median((rest_s - sequence_s * sequences)[kind], 1 / seconds[kind]))
 
     of_decodes, of_prompts = fitted & ~prompts, fitted & prompts
     # With points of one kind alone, what is known of it must do for the other.
     decode_s = base_s(of_decodes if of_decodes.any() else fitted)
     host = HostOverhead(decode_s, base_s(of_prompts) if of_prompts.any() else decode_s, sequence_s)
     host_s = np.where(prompts, host.prompt_s, host.decode_s) + sequence_s * sequences
-    return host, errors((device_s + host_s)[~fitted], seconds[~fitted], flagged=0)
+    return host, errors((known_s + host_s)[~fitted], seconds[~fitted], flagged=0)
 
 
 def _slope(sequences: NDArray[np.int64], rest_s: FloatArray, seconds: FloatArray) -> float:
@@ -147,7 +149,7 @@ def _slope(sequences: NDArray[np.int64], rest_s: FloatArray, seconds: FloatArray
     return float(slope / scale)
 
 
-def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+def weighted_median(values: FloatArray, weights: FloatArray) -> float:
     """The value with half of the weight on either side; shapes ``[n]``."""
     order = np.argsort(values)
     below = np.cumsum(weights[order])
@@ -168,7 +170,8 @@ def left_out_errors(curves: Sequence[tuple[FloatArray, FloatArray]], stairs: Sca
     return errors(np.array(predicted), np.array(measured), flagged=0)
 
 
-def _device_s(point: IterationPoint, model: Iterations, captured: Captured) -> float:
+def device_s(point: IterationPoint, model: Iterations, captured: Captured = NONE_CAPTURED) -> float:
+    """What an iteration's operators take by themselves."""
     batch, operators = point.batch, model.operators
     rows = int(captured.step_tokens(batch.tokens) if batch.prefills else captured.decoding_rows(batch.tokens))
     sampled = batch.sampled if batch.prefills else rows

@@ -75,6 +75,9 @@ class Profile:
     """Held-out errors of ``linear``, ``all_reduce``, ``operators`` and ``iteration``; empty if nothing was measured."""
     sources: Mapping[str, str]
     """Where each operator's figures come from, by section."""
+    reference_s: float | None
+    """Seconds of the reference iteration at the speed that these costs are of, on devices whose speed is not their own;
+    None: the device is taken as it is."""
     content_hash: str
     """SHA-256 of ``profile.json``."""
 
@@ -123,7 +126,7 @@ def load_profile(name_or_dir: str) -> Profile:
 
 def _profile(root: Fields, content_hash: str) -> Profile:
     sections = ("gpu", "provenance", "kernels", "linear", "elementwise", "operators", "all_reduce", "host_overhead")
-    root.only("name", "measured", "default_kernel", "captured", *sections)
+    root.only("name", "measured", "default_kernel", "captured", "reference_s", *sections)
     kernels = {name: _kernel(root.object("kernels").object(name)) for name in root.object("kernels").values}
     default_kernel = root.text("default_kernel")
     if default_kernel not in kernels:
@@ -157,6 +160,7 @@ def _profile(root: Fields, content_hash: str) -> Profile:
             "iteration": _optional_errors(host),
         },
         sources={name: root.object(name).text("source") for name in sections[3:]},
+        reference_s=root.optional_positive("reference_s"),
         content_hash=content_hash,
     )
 

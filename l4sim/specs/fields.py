@@ -45,6 +45,10 @@ class Fields:
             raise InputError(f"{self.where}: {name} is 0, accepted is a number above 0")
         return value
 
+    def optional_positive(self, name: str) -> float | None:
+        """A finite number above 0; None where the field is missing or null."""
+        return None if self.values.get(name) is None else self.positive(name)
+
     def count(self, name: str, default: int | None = None) -> int:
         """A whole number >= 1; the default, if there is one, where the field is missing or null."""
         if default is not None and self.values.get(name) is None:

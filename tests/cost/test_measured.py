@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from l4sim.specs.gpu import GPUS
 
 GPU = GPUS["h200-sxm"]
 MODEL = "small,32,48,4,2,16,97"
+SHAPE = Shape(4, 2, 16, 1)
 MODEL_HEADER = "model,hidden,intermediate,heads,kv_heads,head_dim,vocab"
 
 
@@ -56,6 +57,9 @@ def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text(json.dumps(asdict(measured)))
     assert is_measured(tmp_path)
     assert read_measured(tmp_path) == measured
+    at_a_speed = replace(measured, reference_s=1.5e-3)
+    (tmp_path / "measured.json").write_text(json.dumps(asdict(at_a_speed)))
+    assert read_measured(tmp_path) == at_a_speed
     (tmp_path / "measured.json").write_text(json.dumps({**asdict(measured), "mood": "good"}))
     with pytest.raises(InputError, match=r"measured\.json: unknown field mood"):
         read_measured(tmp_path)
@@ -68,6 +72,17 @@ def test_rows_are_told_apart_by_model(tmp_path: Path) -> None:
         tmp_path, "layers", ("tokens",)
     ).items()}  # fmt: skip
     assert found == {"a": (32, [[1], [2]], [0.5, 0.6]), "b": (64, [[1]], [0.7])}
+
+
+def test_of_a_point_measured_several_times_the_median_counts(tmp_path: Path) -> None:
+    header = f"{MODEL_HEADER},tokens,median_s"
+    write(tmp_path, "layers", header, [f"{MODEL},{tokens},{s}" for tokens, s in ((1, 5), (2, 8), (1, 4), (1, 9))])
+    ((sizes, seconds),) = read_by_model(tmp_path, "layers", ("tokens",)).values()
+    assert (sizes.tolist(), seconds.tolist()) == ([[1], [2]], [5.0, 8.0])
+    header = f"{MODEL_HEADER},layers,context_tokens,chunks,median_s"
+    rows = [f"{MODEL},2,{contexts},,{s}" for contexts, s in (("1*5", 3), ("2*5", 7), ("1*5", 4))]
+    ((one, two),) = read_iterations(write(tmp_path, "iterations", header, rows)).values()
+    assert (one.seconds, two.seconds) == (3.5, 7.0)
 
 
 def test_iterations_are_batches(tmp_path: Path) -> None:
@@ -115,11 +130,11 @@ def test_elementwise_operators_give_a_launch_and_a_bandwidth(tmp_path: Path) -> 
 def test_the_host_is_what_operators_do_not_explain() -> None:
     line = Curve((1.0, 101.0), (1e-3, 2e-3))
     operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=line, once=Curve((1.0,), (5e-4,)), sampled=line)
-    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(1e-4, 0.0, 0.0, 0.0, 0.0))
+    attention = TorchCpuAttention(SHAPE, TorchCpuCoefficients(1e-4, 0.0, 0.0, 0.0, 0.0))
     # One token, 3 layers: 3 x (1 + 0.1) + 0.5 + 1 ms.
     batch = Batch(np.array([7]), 7)
     points = [IterationPoint(3, batch, 4.8e-3 + host_s) for host_s in (2e-3, 9e-3, 3e-3, 3e-3, 4e-3, 3e-3)]
-    host, report = fit_host_overhead([Iterations(points, operators, attention)])
+    host, report = fit_host_overhead([Iterations(points, operators, SHAPE, attention)])
     # Without any prompts, what decodes take is all that is known of them.
     assert asdict(host) == pytest.approx({"decode_s": 3e-3, "prompt_s": 3e-3, "sequence_s": 0.0})
     # Held out: 9, 3 and 3 ms of host.
@@ -130,7 +145,7 @@ def test_the_host_is_what_operators_do_not_explain() -> None:
 def test_the_hosts_part_differs_with_prompts_and_grows_with_sequences() -> None:
     level = Curve((1.0, 64.0), (1e-3, 1e-3))
     operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=level, once=level, sampled=level)
-    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
+    attention = TorchCpuAttention(SHAPE, TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
     curves_s = 3e-3
 
     def decodes(requests: int) -> IterationPoint:
@@ -139,7 +154,7 @@ def test_the_hosts_part_differs_with_prompts_and_grows_with_sequences() -> None:
 
     prompt = IterationPoint(1, Batch(np.empty(0, np.int64), 0, (Prefill(4, 0),)), curves_s + 5e-3 + 1e-5)
     points = [point for requests in (1, 8, 64) for point in (decodes(requests), decodes(requests))] + [prompt]
-    host, report = fit_host_overhead([Iterations(points, operators, attention)])
+    host, report = fit_host_overhead([Iterations(points, operators, SHAPE, attention)])
     assert asdict(host) == pytest.approx({"decode_s": 2e-3, "prompt_s": 5e-3, "sequence_s": 1e-5})
     assert report.worst_pct == pytest.approx(0, abs=1e-6)
 
@@ -147,11 +162,11 @@ def test_the_hosts_part_differs_with_prompts_and_grows_with_sequences() -> None:
 def test_what_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
     line, none = Curve((1.0, 101.0), (1e-3, 101e-3)), Curve((1.0,), (0.0,))
     operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=line, once=none, sampled=none)
-    attention = TorchCpuAttention(Shape(4, 2, 16, 1), TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
+    attention = TorchCpuAttention(SHAPE, TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
     three, five = Batch(np.full(3, 7), 21), Batch(np.empty(0, np.int64), 0, (Prefill(5, 0),))
     # Decodes run as 4 rows, the prompt as 8.
     points = [IterationPoint(1, batch, seconds) for batch, seconds in ((three, 5e-3), (three, 5e-3), (five, 10e-3))]
-    host, _ = fit_host_overhead([Iterations(points, operators, attention)], Captured((2, 4), (8,)))
+    host, _ = fit_host_overhead([Iterations(points, operators, SHAPE, attention)], Captured((2, 4), (8,)))
     assert (host.decode_s, host.prompt_s) == pytest.approx((1e-3, 2e-3))
 
 

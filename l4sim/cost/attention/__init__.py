@@ -7,7 +7,7 @@ A model sees the batch as it is (``tile``: the kernel's own split over the GPU) 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from l4sim.cost.attention import flashinfer
@@ -166,9 +166,13 @@ def _tile(kernel: str, given: Fields, shape: Shape, warm_l2: bool) -> AttentionM
 
 
 def _values(kind: type, given: Fields, counts: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A coefficient dataclass's fields; rates, sharpness and the like must be above 0."""
+    """A coefficient dataclass's fields; rates, sharpness and the like must be above 0.
+
+    One with a default may be missing: profiles are older than it.
+    """
     names = [field.name for field in fields(kind)]
     given.only(*names, _ALPHA)
+    names = [field.name for field in fields(kind) if field.default is MISSING or field.name in given.values]
     values: dict[str, Any] = {name: given.count(name) for name in counts}
     for name in names:
         if name not in counts:

@@ -30,6 +30,9 @@ class TorchCpuCoefficients:
     """What one of a request takes beyond that where a core's cache does not hold it (`CACHED_ELEMENTS`)."""
     pair_element_s: float
     """One element of a query head for one pair of a prompt token and a token in its context, masked ones included."""
+    displaced_element_s: float = 0.0
+    """What the rest of a layer takes longer for one element of the batch's keys and values, up to `CACHED_ELEMENTS`:
+    its weights are no longer in the core's cache. Whole iterations tell, attention alone does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class TorchCpuAttention:
             return 0.0
         c = self.c
         seconds = c.launch_s + c.request_s * requests + c.kv_element_s * elements + c.spilled_element_s * spilled
-        return seconds + c.pair_element_s * pair_elements
+        return seconds + c.pair_element_s * pair_elements + c.displaced_element_s * min(elements, CACHED_ELEMENTS)
 
 
 def work(batch: Batch, shape: Shape) -> tuple[int, int, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,13 @@ MODEL = TorchCpuAttention(
 def test_decodes_cost_their_calls_and_their_keys_and_values() -> None:
     # 3 requests; 60 tokens of 2 x 2 x 64 elements.
     assert MODEL.attention_s(Batch(np.array([10, 20, 30]), 60)) == pytest.approx(1 + 3 * 10 + 60 * 256 * 0.5)
+
+
+def test_what_they_displace_is_no_more_than_the_cache_holds() -> None:
+    model = replace(MODEL, c=replace(MODEL.c, displaced_element_s=2.0))
+    few, many = Batch(np.array([10, 20, 30]), 60), Batch(np.array([900, 900]), 1800)
+    assert model.attention_s(few) - MODEL.attention_s(few) == pytest.approx(60 * 256 * 2.0)
+    assert model.attention_s(many) - MODEL.attention_s(many) == pytest.approx(1024 * 256 * 2.0)
 
 
 def test_how_the_tokens_are_spread_does_not_matter_while_each_context_fits_the_cache() -> None:
