@@ -24,6 +24,8 @@ from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor, RecordedExecutor
 from validate_gpu.live.sequences import Sequences
 from validate_gpu.measure.describe import Clock
+from validate_gpu.measure.speed import slowness_of
+from validate_gpu.measure.timing import SlownessAfter
 from validate_gpu.records import LiveResult, LiveRun
 
 Told = Callable[[LiveRun], None]
@@ -52,11 +54,12 @@ def lockstep(
     sequences = Sequences(setup.model.vocab, setup.options.seed)
     engine = build_engine(setup.model, setup.engine, setup.options.instances, options, sequences)
     runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
+    slowness = slowness_of(engine.device, setup.profile.reference_s)
     with Clock(engine.device) as clock:
         # Policies in turn within each repeat: a device that slows down over time slows all of them.
         for _ in range(repeats):
             for name in policies:
-                live = _run(name, trace, setup, planned, engine, lambda: clock.mhz)
+                live = _run(name, trace, setup, planned, engine, lambda: clock.mhz, slowness)
                 runs[name].append(live)
                 if told is not None:
                     told(live)
@@ -70,10 +73,11 @@ def _run(
     planned: Callable[[], Partition],
     engine: DeviceEngine,
     clock_mhz: Callable[[], float],
+    slowness: SlownessAfter | None,
 ) -> LiveRun:
     calls: list[Call] = []
     policy = recording(policy_for(name, trace, setup, planned), calls)
-    executor = LiveExecutor([engine], clock_mhz=clock_mhz)
+    executor = LiveExecutor([engine], clock_mhz=clock_mhz, slowness=slowness)
     with no_collections():
         run = run_built(name, policy, trace, setup, executor=executor)
     return LiveRun(run, executor.iterations, executor.copies, calls, policy.partition)

@@ -241,10 +241,11 @@ def _iteration(
     chunks: NDArray[np.int64],
     cached: NDArray[np.int64],
     samples: NDArray[np.bool_],
+    slowness: float = 1.0,
 ) -> Iteration:
     prefills = tuple(map(Prefill, chunks.tolist(), cached.tolist(), samples.tolist()))
     contexts = contexts.astype(np.int64)
-    return Iteration(instance, Batch(contexts, int(contexts.sum()), prefills), seconds, clock_mhz)
+    return Iteration(instance, Batch(contexts, int(contexts.sum()), prefills), seconds, clock_mhz, slowness)
 
 
 def _batch_table(iterations: Sequence[Iteration]) -> pa.Table:
@@ -262,6 +263,7 @@ def _batch_table(iterations: Sequence[Iteration]) -> pa.Table:
             "prefill_chunk_tokens": pa.array([[one.chunk_tokens for one in own] for own in prefills], lengths),
             "prefill_cached_tokens": pa.array([[one.cached_tokens for one in own] for own in prefills], lengths),
             "prefill_samples": pa.array([[one.samples for one in own] for own in prefills], pa.list_(pa.bool_())),
+            "slowness": pa.array([iteration.slowness for iteration in iterations], pa.float64()),
         }
     )
 

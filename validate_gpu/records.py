@@ -19,8 +19,11 @@ class Iteration(NamedTuple):
     batch: Batch
     """Its lengths are a copy of the engine's."""
     seconds: float
+    """At the reference speed: what was measured, divided by `slowness`."""
     clock_mhz: float
     """The device's latest known clock; 0 if there is none."""
+    slowness: float = 1.0
+    """How many times the reference's seconds the device took just then."""
 
 
 class Copy(NamedTuple):

@@ -150,6 +150,41 @@ def test_a_recording_is_compared_without_the_device_and_is_what_was_live(recorde
     assert told_of(recorded / "live") == told
 
 
+def test_seconds_are_told_at_the_profiles_speed_and_the_report_says_how_slow_the_cpu_was(recorded, tmp_path):
+    out = tmp_path / "compared"
+    told = told_of(recorded, "--out", str(out))
+    assert 0 < told["slowness"]["p5"] <= told["slowness"]["p95"]
+    iterations = pd.read_parquet(out / "iterations.parquet")
+    measured_s = (iterations["seconds"] * iterations["slowness"]).sum()
+    assert told["slowness"]["mean"] == pytest.approx(measured_s / iterations["seconds"].sum())
+    batches = [pd.read_parquet(path) for path in sorted((recorded / "live").glob("l4-*/batches.parquet"))]
+    assert set(pd.concat(batches)["slowness"]) >= set(iterations[iterations["policy"] == "l4"]["slowness"])
+    assert "- Speed: seconds are told at the profile's reference speed." in (out / "report.md").read_text()
+
+
+def test_a_profile_of_another_speed_predicts_nothing_of_a_recording(recorded, law_profile, tmp_path, capsys):
+    profile = json.loads((law_profile / "profile.json").read_text())
+    for name, speed in (("faster", {"reference_s": 1e-9}), ("none", {"reference_s": None})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "profile.json").write_text(json.dumps({**profile, **speed}))
+        refused = refusal(capsys, "recorded", str(recorded), "--profile", str(tmp_path / name))
+        assert f"profile law has reference_s {speed['reference_s']}, and the runs were recorded at" in refused
+
+
+def test_a_profile_without_a_reference_leaves_seconds_as_they_are(validate, law_profile, tmp_path):
+    profile = json.loads((law_profile / "profile.json").read_text())
+    del profile["reference_s"]
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "profile.json").write_text(json.dumps(profile))
+    out = tmp_path / "out"
+    result = validate(
+        "--repeats=1", "--profile", str(tmp_path / "plain"), "--tolerance=1e9", "--out", str(out), "--json"
+    )
+    assert json.loads(result.stdout)["slowness"] is None
+    assert (pd.read_parquet(out / "iterations.parquet")["slowness"] == 1.0).all()
+    assert "Speed:" not in (out / "report.md").read_text()
+
+
 def test_another_profile_predicts_and_the_policies_stay_as_they_were(recorded, law_profile, tmp_path):
     slower = tmp_path / "slower"
     slower.mkdir()

@@ -11,7 +11,13 @@ from l4sim.results.metrics import summarise
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 from validate_gpu.comparison.figures import Figure, Ranking, compare_figures, find_figure, rank
-from validate_gpu.comparison.iterations import ShapeError, errors_by_shape, iteration_table
+from validate_gpu.comparison.iterations import (
+    ShapeError,
+    Slowness,
+    errors_by_shape,
+    iteration_table,
+    slowness_of_runs,
+)
 from validate_gpu.comparison.migrations import CopyBucket, MigrationFigures, copies_by_size, migration_figures
 from validate_gpu.decisions import Replay, replay
 from validate_gpu.lockstep import again, repeat
@@ -35,6 +41,8 @@ class Comparison:
     rankings: Sequence[Ranking]
     iterations: DataFrame
     """As `iteration_table` makes it."""
+    slowness: Slowness | None
+    """Of the device during the live runs, by which all seconds were divided; None if they are as they were measured."""
     shapes: Sequence[ShapeError]
     replays: Mapping[str, Replay]
     """Of all repeats together."""
@@ -84,6 +92,7 @@ class Comparison:
                 for policy, figures in self.figures.items()
             },
             "rankings": [{**ranking._asdict(), "alike": ranking.alike} for ranking in self.rankings],
+            "slowness": None if self.slowness is None else self.slowness._asdict(),
             "iterations": [shape._asdict() for shape in self.shapes],
             "decisions": dict(self.replays),
             "schedules_equal": dict(self.schedules_equal),
@@ -125,6 +134,7 @@ def compare_sides(
         figures=figures,
         rankings=rank(figures),
         iterations=iterations,
+        slowness=slowness_of_runs(iterations),
         shapes=errors_by_shape(iterations),
         replays=_replays(trace, deployed, live),
         schedules_equal={} if driver == "realtime" else _schedules(trace, deployed, live),

@@ -41,12 +41,23 @@ class ShapeError(NamedTuple):
     """Mean absolute error of single iterations."""
 
 
+class Slowness(NamedTuple):
+    """How many times a reference's seconds a device took during the live runs."""
+
+    p5: float
+    """Of iterations, as the other percentile."""
+    mean: float
+    """All measured seconds over what they were at the reference speed."""
+    p95: float
+
+
 def iteration_table(live: LiveResult, cost: CostModel) -> DataFrame:
     """One row per iteration that ended within its run.
 
-    Columns: ``policy``, ``repeat``, ``instance``, ``start_s`` and ``seconds`` (on the instance's clock),
-    ``predicted_s``, ``decode_requests``, ``context_tokens`` and ``prefill_tokens`` (sums), and per request
-    ``decode_context_tokens``, ``prefill_chunk_tokens``, ``prefill_cached_tokens``.
+    Columns: ``policy``, ``repeat``, ``instance``, ``start_s`` and ``seconds`` (on the instance's clock), ``slowness``
+    (by which measured seconds were divided), ``predicted_s``, ``decode_requests``, ``context_tokens`` and
+    ``prefill_tokens`` (sums), and per request ``decode_context_tokens``, ``prefill_chunk_tokens``,
+    ``prefill_cached_tokens``.
     """
     from pandas import DataFrame
 
@@ -65,6 +76,7 @@ _COLUMNS = {
     "instance": "int64",
     "start_s": "float64",
     "seconds": "float64",
+    "slowness": "float64",
     "predicted_s": "float64",
     "decode_requests": "int64",
     "context_tokens": "int64",
@@ -99,6 +111,7 @@ def _row(
         iteration.instance,
         start_s,
         seconds,
+        iteration.slowness,
         cost.iteration_s(batch),
         len(contexts),
         batch.decode_context_sum,
@@ -118,6 +131,15 @@ def write_iterations(table: DataFrame, path: Path) -> Path:
     columns = [pa.array(table[name], type=types[kind]) for name, kind in _COLUMNS.items()]
     pq.write_table(pa.Table.from_arrays(columns, names=list(_COLUMNS)), path, compression="zstd")
     return path
+
+
+def slowness_of_runs(table: DataFrame) -> Slowness | None:
+    """The slowness over all live runs; None if seconds are as they were measured."""
+    slowness, seconds = table["slowness"].to_numpy(), table["seconds"].to_numpy()
+    if (slowness == 1.0).all():
+        return None
+    low, high = np.quantile(slowness, (0.05, 0.95))
+    return Slowness(float(low), float((slowness * seconds).sum() / seconds.sum()), float(high))
 
 
 def errors_by_shape(table: DataFrame) -> list[ShapeError]:

@@ -154,20 +154,27 @@ def _device(comparison: Comparison) -> Figure | None:
     table = comparison.iterations
     if not len(table):
         return None
-    colour = colours(list(comparison.figures))
-    figure, [[ax]] = panels(1, 1, 1.8, entries=len(colour))
+    colour, drifts = colours(list(comparison.figures)), comparison.slowness is not None
+    figure, [[ax]] = panels(1, 1, 1.8, entries=len(colour) + drifts)
     parts = table.assign(ratio=table["seconds"] / table["predicted_s"]).groupby(["repeat", "policy"], sort=False)
     runs = dict(iter(parts))
     for position, (repeat, policy) in enumerate(product(sorted(set(table["repeat"])), comparison.figures)):
         if (repeat, policy) in runs:
-            pieces = np.array_split(runs[repeat, policy]["ratio"].to_numpy(), _PIECES)
-            medians = [float(np.median(piece)) for piece in pieces if len(piece)]
+            medians = _piecewise(runs[repeat, policy]["ratio"])
             at = position + np.arange(len(medians)) / _PIECES
             ax.plot(at, medians, color=colour[policy], label=policy if repeat == 0 else None)
+            if drifts:
+                name = "device's slowness" if position == 0 else None
+                ax.plot(at, _piecewise(runs[repeat, policy]["slowness"]), ":", color=BLACK, linewidth=0.8, label=name)
     ax.axhline(1.0, color="#999999", linewidth=0.8)
     ax.set(xlabel="run", ylabel="measured / predicted", ylim=(0, None))
     legend(figure, ax.get_legend_handles_labels()[0])
     return figure
+
+
+def _piecewise(values: Any) -> list[float]:
+    """Medians of consecutive pieces of a run's column."""
+    return [float(np.median(piece)) for piece in np.array_split(values.to_numpy(), _PIECES) if len(piece)]
 
 
 def _migrations(comparison: Comparison) -> Figure | None:

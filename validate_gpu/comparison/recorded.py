@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
+from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_built
 from l4sim.workload.trace import Trace
 from validate_gpu.comparison.compare import Comparison, compare_sides
@@ -23,9 +24,15 @@ def compare_recording(recorded: Recording, setup: Setup) -> Comparison:
     wall's clock there is no schedule that a simulation could repeat, and none are compared.
 
     Raises:
-        InputError: a run of a policy with a plan was recorded without it.
+        InputError: a run of a policy with a plan was recorded without it, or seconds at another reference speed.
     """
     trace, deployed = recorded.trace, recorded.deployed
+    told, predicting = deployed.profile.reference_s, setup.profile.reference_s
+    if told != predicting:
+        raise InputError(
+            f"profile {setup.profile.name} has reference_s {predicting}, and the runs were recorded at {told}: "
+            "accepted is a profile of the same reference speed, such as the recording's own"
+        )
     repeatable = recorded.driver != "realtime"
     runs = {
         name: [_live(trace, deployed, one, repeatable=repeatable) for one in own] for name, own in recorded.runs.items()

@@ -75,6 +75,15 @@ def summary(comparison: Comparison, tolerance_pct: float) -> Iterator[str]:
     beyond = comparison.beyond(tolerance_pct)
     errors = ", ".join(f"{policy} {_signed(comparison.error_pct(policy))}" for policy in comparison.figures)
     yield f"- Mean E2E latency: {errors}. {_within(beyond, tolerance_pct)}"
+    if comparison.driver == "realtime" and setup.profile.reference_s is not None:
+        yield "- Speed: the profile's seconds are at its reference speed; a realtime run's are as the device took them."
+    if comparison.slowness is not None:
+        low, mean, high = comparison.slowness
+        yield (
+            "- Speed: seconds are told at the profile's reference speed. A reference iteration, timed after every "
+            f"10 ms of work, took {low:.2f} to {high:.2f} times as long as then (P5 to P95), {mean:.2f} times on "
+            "average; measured seconds are divided by that."
+        )
     yield f"- {_ranked(comparison)}"
     decisions = sum(found.decisions for found in comparison.replays.values())
     differing = sum(found.differing for found in comparison.replays.values())

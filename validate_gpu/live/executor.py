@@ -22,12 +22,22 @@ class LiveExecutor:
     """Instances spread over engines in turn; each step runs alone, and its measured seconds are its time."""
 
     def __init__(
-        self, engines: Sequence[DeviceEngine], *, first: int = 0, clock_mhz: Callable[[], float] = lambda: 0.0
+        self,
+        engines: Sequence[DeviceEngine],
+        *,
+        first: int = 0,
+        clock_mhz: Callable[[], float] = lambda: 0.0,
+        slowness: Callable[[float], float] | None = None,
     ) -> None:
-        """``engines`` are reset: they serve one run at a time. ``first``: the number of the first instance on them."""
+        """``engines`` are reset: they serve one run at a time. ``first``: the number of the first instance on them.
+
+        ``slowness``: how many times a reference's seconds the device took while it worked for so many more. Steps take
+        their measured seconds divided by it.
+        """
         self._engines = engines
         self._first = first
         self._clock_mhz = clock_mhz
+        self._slowness = slowness
         for engine in engines:
             engine.reset()
         self.iterations: list[Iteration] = []
@@ -51,10 +61,12 @@ class LiveExecutor:
         """
         engine, number = self._place(instance)
         with failures_of(f"instance {instance} with {len(decoding)} decoding and {len(step.chunks)} prompts"):
-            seconds = engine.step(number, step, decoding)
+            measured_s = engine.step(number, step, decoding)
+        slowness = 1.0 if self._slowness is None else self._slowness(measured_s)
+        seconds = measured_s / slowness
         contexts = step.batch.decode_context_tokens.copy()
         batch = Batch(contexts, step.batch.decode_context_sum, step.batch.prefills)
-        self.iterations.append(Iteration(instance, batch, seconds, self._clock_mhz()))
+        self.iterations.append(Iteration(instance, batch, seconds, self._clock_mhz(), slowness))
         return seconds, seconds
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:

@@ -99,7 +99,7 @@ class TorchBench:
             raise NotRunError(f"{type(broken).__name__}: {broken}") from broken
         check(error, self._dtype)
         low, median, high = np.quantile(timing.seconds, (0.25, 0.5, 0.75))
-        return Sample(float(median), float(high - low), len(timing.seconds), timing.timed, error)
+        return Sample(float(median), float(high - low), len(timing.seconds), timing.timed, error, timing.slowness)
 
     def _alive(self) -> bool:
         """Whether the device still computes, its unused memory given back."""

@@ -59,6 +59,8 @@ def measure_points(
 ) -> Outcome:
     """Measure points in order, those that are there already skipped, while the next one fits the budget.
 
+    A point that comes several times is measured as often, at different moments.
+
     Estimates are scaled by what the points so far took. A point that fails is kept as failed, with the reason; an
     operator whose result is wrong, or that could not be run three times, is measured no further.
 
@@ -71,8 +73,10 @@ def measure_points(
     failures: list[Failure] = []
     given_up: set[str] = set()
     refused: Counter[str] = Counter()
+    wanted: Counter[Point] = Counter()
     for point in points:
-        if store.has(point):
+        wanted[point] += 1
+        if store.has(point, wanted[point]):
             there_before += 1
             continue
         estimated_s, start_s = estimate_s(point), now()

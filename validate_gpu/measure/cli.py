@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from validate_gpu.measure.points import Point
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-# Of the budget, what fitting takes at most.
-_FIT_SHARE, _FIT_S = 0.25, 60.0
+# Of a small budget, what fitting takes at most.
+_FIT_SHARE = 0.25
 
 _device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 _model_option = click.option("--model", "model_name", help="Name, or a config.json; llama-3.1-8b, on a CPU tiny.")
@@ -71,7 +71,8 @@ def measure(
     from validate_gpu.measure.estimate import measure_s
     from validate_gpu.measure.plan import plan
     from validate_gpu.measure.progress import progress_bar
-    from validate_gpu.measure.setup import scale_of, set_up
+    from validate_gpu.measure.setup import scale_of, set_up, target_of
+    from validate_gpu.measure.speed import reference_iteration, settled, slowness_of
     from validate_gpu.measure.store import Store
 
     opened = open_device(device)
@@ -80,23 +81,26 @@ def measure(
     scale = scale_of(opened)
     model = load_model(model_name or scale.model)
     gpu = describe_gpu(opened, gpu_name)
-    setup = set_up(opened, model, scale, seed)
-    served = setup.target.decode_kernels[0][0]
+    target, left_out = target_of(opened, model, scale)
+    served = target.decode_kernels[0][0]
     today = datetime.now(UTC).date().isoformat()
-    described = Measured(out.resolve().name, gpu, provenance(opened, today), served, captured_on(opened))
+    read = reference_iteration(opened)
+    reference_s = None if read is None else settled(read)
+    described = Measured(out.resolve().name, gpu, provenance(opened, today), served, captured_on(opened), reference_s)
     store = Store(out, described)
-    for reason in setup.left_out:
+    bench = set_up(opened, model, scale, seed, slowness_of(opened, store.measured.reference_s))
+    for reason in left_out:
         click.echo(f"left out: {reason}", err=True)
 
     def estimate_s(point: Point) -> float:
         return measure_s(point, scale.speed, scale.dtype.itemsize)
 
-    points = plan(setup.target, scale.grid, estimate_s)
-    fit_s = min(_FIT_S, _FIT_SHARE * budget_s) if fit else 0.0
+    points = plan(target, scale.grid, estimate_s)
+    fit_s = min(scale.fit_s, _FIT_SHARE * budget_s) if fit else 0.0
     with Clock(opened) as clock, progress_bar(budget_s - fit_s) as progress:
         outcome = measure_points(
             points,
-            setup.bench,
+            bench,
             store,
             estimate_s=estimate_s,
             budget_s=budget_s - fit_s - (time.monotonic() - start_s),
@@ -133,9 +137,7 @@ def check(device: str, model_name: str | None, gpu_name: str | None) -> int:
     gpu = describe_gpu(opened, gpu_name)
     target, _ = target_of(opened, model, scale)
     right = True
-    for finding in check_ground(
-        opened, target, lambda: set_up(opened, model, scale, seed=0).bench, gpu.memory_bytes_per_s
-    ):
+    for finding in check_ground(opened, target, lambda: set_up(opened, model, scale, seed=0), gpu.memory_bytes_per_s):
         click.echo(f"{'ok  ' if finding.right else 'FAIL'} {finding.what}: {finding.found}")
         right = right and finding.right
     return 0 if right else 1

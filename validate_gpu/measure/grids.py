@@ -29,6 +29,8 @@ class Grid:
     sequences: tuple[Size, ...]
     iterations: tuple[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], ...]
     """(contexts, chunks) of whole iterations."""
+    iteration_passes: int
+    """How often each of them is measured: the fits are held to them, and a device may have a bad moment."""
     copied_tokens: tuple[Size, ...]
     summed_bytes: tuple[Size, ...]
 
@@ -65,6 +67,7 @@ GPU_GRID = Grid(
         *(((), ((chunk, 0),)) for chunk in (16, 64, 256, 512, 1024, 2048, 4096)),
         *(((1024,) * requests, ((chunk, 0),)) for requests in (2, 8, 32) for chunk in (16, 128, 512, 2048)),
     ),
+    iteration_passes=1,
     copied_tokens=(16, 128, 512, 2048, 8192, 32768),
     summed_bytes=_powers(4096, 1 << 28),
 )
@@ -90,6 +93,7 @@ CPU_GRID = Grid(
         *(((), ((chunk, 0),)) for chunk in (32, 64, 128, 256, 512, 1024, 2048)),
         *(((256,) * requests, ((chunk, 0),)) for requests in (2, 8) for chunk in (64, 256)),
     ),
+    iteration_passes=3,
     copied_tokens=(16, 64, 256, 1024),
     summed_bytes=(),
 )

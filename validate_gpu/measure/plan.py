@@ -159,8 +159,8 @@ def _others(target: Target, grid: Grid) -> Iterable[Group]:
         yield Group(
             (SampledPoint(model, sequences),), (("sampled", sequences),), weight=_ends(sequences, grid.sequences)
         )
-    for contexts, chunks in grid.iterations:
-        yield Group((IterationPoint(model, contexts, chunks),), (("iteration", len(contexts), chunks),), weight=6.0)
+    for contexts, chunks in grid.iterations * grid.iteration_passes:
+        yield Group((IterationPoint(model, contexts, chunks),), (("iteration", contexts, chunks),), weight=6.0)
     routes = ("same-device", "peer") if target.gpus > 1 else ("same-device",)
     for route in routes:
         for tokens in grid.copied_tokens:

@@ -203,15 +203,19 @@ class Sample:
     ``served``: likewise, within an engine that serves."""
     reference_error: float
     """Largest difference from a float32 reference, relative to the root mean square of its row."""
+    slowness: float | None = None
+    """How many times the reference's seconds the device took then (median); every repeat's are divided by its own."""
 
     def columns(self) -> dict[str, str]:
         """As texts, in the order of the table's last columns."""
+        slowness = {} if self.slowness is None else {"slowness": f"{self.slowness:.4g}"}
         return {
             "median_s": f"{self.median_s:.6g}",
             "spread_s": f"{self.spread_s:.3g}",
             "repeats": str(self.repeats),
             "timed": self.timed,
             "reference_error": f"{self.reference_error:.3g}",
+            **slowness,
         }
 
 

@@ -17,11 +17,19 @@ from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import Trace
-from validate_gpu.measure.timing import LEAST_REPEATS, MOST_REPEATS, WARM_UPS, Launch, Timing
+from validate_gpu.measure.timing import (
+    LEAST_REPEATS,
+    WARM_UPS,
+    AtReferenceSpeed,
+    Launch,
+    SlownessAfter,
+    Timing,
+)
 
 INSTANCES = 4
 # The host needs longer than a kernel to be as warm as in a run.
 SAMPLES = 6
+_MOST_REPEATS = 200
 _ENGINE = EngineConfig(
     kv_blocks=64, max_model_len=1024, max_num_seqs=8, max_num_batched_tokens=64, block_tokens=16, prefix_caching=False
 )
@@ -42,30 +50,33 @@ class ServedTimer:
     As in a lockstep run, which is what iterations are predicted for; a launch ends on the host.
     """
 
-    def __init__(self, sample_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, sample_s: float, now: Callable[[], float], slowness: SlownessAfter | None = None) -> None:
         self._sample_s = sample_s
         self._now = now
+        self._slowness = slowness
 
     def time(self, launches: Sequence[Launch]) -> Timing:
-        """Repeat the one launch for ``SAMPLES`` times ``sample_s``, at least 7 and at most 50 times."""
+        """Repeat the one launch for ``SAMPLES`` times ``sample_s``, at least 7 and at most 200 times."""
         [launch] = launches
-        first = _Probe(launch, self._now)
+        first = _Probe(launch, self._now, AtReferenceSpeed(None))
         _serve(first, WARM_UPS + 1)
         repeats = int(SAMPLES * self._sample_s / max(first.seconds[-1], 1e-9))
-        repeats = min(max(repeats, LEAST_REPEATS), MOST_REPEATS)
-        probe = _Probe(launch, self._now)
+        repeats = min(max(repeats, LEAST_REPEATS), _MOST_REPEATS)
+        told = AtReferenceSpeed(self._slowness)
+        probe = _Probe(launch, self._now, told)
         _serve(probe, repeats)
-        return Timing(np.array(probe.seconds[:repeats]), "served", probe.result)
+        return Timing(np.array(probe.seconds[:repeats]), "served", probe.result, told.slowness)
 
 
 class _Probe:
     """An executor that runs the launch, whatever it is asked for."""
 
-    def __init__(self, launch: Launch, now: Callable[[], float]) -> None:
+    def __init__(self, launch: Launch, now: Callable[[], float], told: AtReferenceSpeed) -> None:
         self.seconds: list[float] = []
         self.result: Tensor
         self._launch = launch
         self._now = now
+        self._told = told
 
     def pool(self, instance: int) -> BlockPool | None:
         return None
@@ -75,7 +86,7 @@ class _Probe:
             self._launch.prepare(instance)
         start_s = self._now()
         self.result = self._launch()
-        self.seconds.append(self._now() - start_s)
+        self.seconds.append(self._told.seconds(self._now() - start_s))
         return self.seconds[-1], self.seconds[-1]
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:

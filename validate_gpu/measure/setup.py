@@ -18,7 +18,7 @@ from validate_gpu.measure.kernels import FlashInferKernels, Kernels, TorchKernel
 from validate_gpu.measure.operator_work import OperatorWork
 from validate_gpu.measure.plan import Target
 from validate_gpu.measure.served import ServedTimer
-from validate_gpu.measure.timing import GraphTimer, HostTimer, StreamTimer
+from validate_gpu.measure.timing import GraphTimer, HostTimer, SlownessAfter, StreamTimer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,12 @@ class Scale:
     iteration_requests: int
     step_tokens: int
     """The most tokens of one iteration."""
+    fit_s: float
+    """What fitting takes at most."""
 
 
-GPU_SCALE = Scale("llama-3.1-8b", GPU_GRID, GPU_SPEED, torch.bfloat16, (1 << 20) + (1 << 14), 140_000, 64, 8192)
-CPU_SCALE = Scale("tiny", CPU_GRID, CPU_SPEED, torch.float32, 40_000, 36_000, 32, 2304)
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """A device ready to be measured."""
-
-    bench: TorchBench
-    target: Target
-    left_out: tuple[str, ...]
-    """Why kernels of the device are not measured for this model."""
+GPU_SCALE = Scale("llama-3.1-8b", GPU_GRID, GPU_SPEED, torch.bfloat16, (1 << 20) + (1 << 14), 140_000, 64, 8192, 60.0)
+CPU_SCALE = Scale("tiny", CPU_GRID, CPU_SPEED, torch.float32, 40_000, 36_000, 32, 2304, 5.0)
 
 
 def scale_of(device: torch.device) -> Scale:
@@ -58,13 +50,14 @@ def scale_of(device: torch.device) -> Scale:
     return GPU_SCALE if device.type == "cuda" else CPU_SCALE
 
 
-def set_up(device: torch.device, model: Model, scale: Scale, seed: int) -> Setup:
-    """Allocate and fill what all points share.
+def set_up(
+    device: torch.device, model: Model, scale: Scale, seed: int, slowness: SlownessAfter | None = None
+) -> TorchBench:
+    """Allocate and fill what all points share: a device ready to be measured.
 
     Raises:
         InputError: the GPU is busy, FlashInfer is missing or has no kernels for the model.
     """
-    target, left_out = target_of(device, model, scale)
     on_gpu = device.type == "cuda"
     if on_gpu:
         free, total = torch.cuda.mem_get_info(device)
@@ -74,10 +67,10 @@ def set_up(device: torch.device, model: Model, scale: Scale, seed: int) -> Setup
         pages = scale.kv_tokens // PAGE_TOKENS
         attention = FlashInferKernels(load_flashinfer(), model, scale.dtype, device, pages)
     cold_bytes = scale.speed.cold_bytes
-    bench = TorchBench(
+    return TorchBench(
         device,
         scale.dtype,
-        timers(device, scale.speed.sample_s),
+        timers(device, scale.speed.sample_s, slowness),
         AttentionWork(
             model, attention, device, scale.dtype, kv_tokens=scale.kv_tokens, cold_bytes=cold_bytes, seed=seed
         ),
@@ -91,7 +84,6 @@ def set_up(device: torch.device, model: Model, scale: Scale, seed: int) -> Setup
             seed=seed,
         ),
     )
-    return Setup(bench, target, left_out)
 
 
 def target_of(device: torch.device, model: Model, scale: Scale) -> tuple[Target, tuple[str, ...]]:
@@ -113,11 +105,11 @@ def target_of(device: torch.device, model: Model, scale: Scale) -> tuple[Target,
     return target, left_out
 
 
-def timers(device: torch.device, sample_s: float) -> Timers:
-    """A CPU has only the host's clock."""
+def timers(device: torch.device, sample_s: float, slowness: SlownessAfter | None = None) -> Timers:
+    """A CPU has only the host's clock, and perhaps a ``slowness`` to divide seconds by."""
     if device.type == "cpu":
-        host = HostTimer(_nothing, sample_s, seconds_of(device))
-        return Timers(host, host, host, ServedTimer(sample_s, seconds_of(device)))
+        host = HostTimer(_nothing, sample_s, seconds_of(device), slowness)
+        return Timers(host, host, host, ServedTimer(sample_s, seconds_of(device), slowness))
     return Timers(
         GraphTimer(device, sample_s),
         StreamTimer(device, sample_s),

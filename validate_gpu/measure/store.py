@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from validate_gpu.measure.points import Point, Sample
 
 _FAILURES = "failures.csv"
 _FAILURE_COLUMNS = ("table", "point", "reason")
-_SAMPLE_COLUMNS = ("median_s", "spread_s", "repeats", "timed", "reference_error", "clock_mhz")
+_SAMPLE_COLUMNS = ("median_s", "spread_s", "repeats", "timed", "reference_error", "slowness", "clock_mhz")
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -36,32 +37,36 @@ class Store:
             _check_same(folder, read_measured(folder), measured)
         else:
             (folder / MEASURED).write_text(json.dumps(asdict(measured), indent=2) + "\n", encoding="utf-8")
-        self._done: set[Key] = set()
+        self.measured = read_measured(folder)
+        """As the folder was begun."""
+        self._measured: Counter[Key] = Counter()
+        self._failed: set[Key] = set()
         for path in sorted(folder.glob("*.csv")):
             _drop_torn_line(path)
             if path.name != _FAILURES and path.stat().st_size:
-                self._done |= _finished(path)
+                self._measured.update(_finished(path))
         if (folder / _FAILURES).is_file():
-            self._done |= {
+            self._failed |= {
                 (row["table"], tuple(json.loads(row["point"])))
                 for _, row in read_rows(folder / _FAILURES, _FAILURE_COLUMNS)
             }
 
-    def has(self, point: Point) -> bool:
-        """Whether a point has been measured, or has failed, before."""
-        return _key(point) in self._done
+    def has(self, point: Point, times: int = 1) -> bool:
+        """Whether a point has been measured so many times, or has failed, before."""
+        key = _key(point)
+        return self._measured[key] >= times or key in self._failed
 
     def add(self, point: Point, sample: Sample, clock_mhz: float) -> None:
         """Keep a finished point; it is on disk when this returns."""
         row = {**point.columns(), **sample.columns(), "clock_mhz": f"{clock_mhz:.0f}"}
         self._append(f"{point.table}.csv", tuple(row), tuple(row.values()))
-        self._done.add(_key(point))
+        self._measured[_key(point)] += 1
 
     def fail(self, point: Point, reason: str) -> None:
         """Keep why a point could not be measured; it is not tried again unless ``failures.csv`` is deleted."""
         table, values = _key(point)
         self._append(_FAILURES, _FAILURE_COLUMNS, (table, json.dumps(values), reason))
-        self._done.add((table, values))
+        self._failed.add((table, values))
 
     def _append(self, name: str, columns: tuple[str, ...], values: tuple[str, ...]) -> None:
         path = self._folder / name
@@ -69,6 +74,11 @@ class Store:
         writer = csv.writer(text, lineterminator="\n")
         if not path.is_file() or not path.stat().st_size:
             writer.writerow(columns)
+        elif (there := _header(path)) != columns:
+            raise InputError(
+                f"{path} has the columns {', '.join(there)}, and this point {', '.join(columns)}: accepted is a folder "
+                "that this version began, or a new --out"
+            )
         writer.writerow(values)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(text.getvalue())
@@ -80,12 +90,16 @@ def _key(point: Point) -> Key:
     return point.table, tuple(point.columns().values())
 
 
-def _finished(path: Path) -> set[Key]:
-    """The points in a table: all its columns but the sample's."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header = next(csv.reader(file))
+def _finished(path: Path) -> list[Key]:
+    """The points in a table's rows: all columns but the sample's."""
+    header = _header(path)
     own = [name for name in header if name not in _SAMPLE_COLUMNS]
-    return {(path.stem, tuple(row[name] for name in own)) for _, row in read_rows(path, header)}
+    return [(path.stem, tuple(row[name] for name in own)) for _, row in read_rows(path, header)]
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(next(csv.reader(file)))
 
 
 def _drop_torn_line(path: Path) -> None:

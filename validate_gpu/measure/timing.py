@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import Tensor
 from l4sim.cost.fitting import FloatArray
 
 Launch = Callable[[], Tensor]
+SlownessAfter = Callable[[float], float]
+"""How many times a reference's seconds the device took, while so many more seconds of work were done."""
 
 WARM_UPS = 2
 LEAST_REPEATS, MOST_REPEATS = 7, 50
@@ -26,9 +29,11 @@ class Timing:
     """What repeats took, and the first launch's result of the last of them."""
 
     seconds: FloatArray
-    """Per launch, shape ``[repeats]``."""
+    """Per launch, shape ``[repeats]``; at the reference speed, if there is a slowness."""
     timed: str
     result: Tensor
+    slowness: float | None = None
+    """Median over the repeats."""
 
 
 class Timer(Protocol):
@@ -39,27 +44,56 @@ class Timer(Protocol):
         ...
 
 
+class AtReferenceSpeed:
+    """Seconds of repeats divided by the slowness that the device had meanwhile, if that is known."""
+
+    def __init__(self, slowness: SlownessAfter | None) -> None:
+        self._slowness = slowness
+        self._factors: list[float] = []
+        if slowness is not None:
+            # However long ago the last reading was.
+            slowness(math.inf)
+
+    def seconds(self, measured_s: float) -> float:
+        """What a repeat would have taken at the reference speed."""
+        if self._slowness is None:
+            return measured_s
+        self._factors.append(self._slowness(measured_s))
+        return measured_s / self._factors[-1]
+
+    @property
+    def slowness(self) -> float | None:
+        """The median over the repeats; None if it is not known."""
+        return float(np.median(self._factors)) if self._factors else None
+
+
 class HostTimer:
     """From the first call to the last result, as the host sees it."""
 
     def __init__(
-        self, synchronize: Callable[[], None], sample_s: float, now: Callable[[], float] = time.perf_counter
+        self,
+        synchronize: Callable[[], None],
+        sample_s: float,
+        now: Callable[[], float] = time.perf_counter,
+        slowness: SlownessAfter | None = None,
     ) -> None:
         self._synchronize = synchronize
         self._sample_s = sample_s
         self._now = now
+        self._slowness = slowness
 
     def time(self, launches: Sequence[Launch]) -> Timing:
         """Repeat for ``sample_s``, at least 7 and at most 50 times."""
         for _ in range(WARM_UPS):
             result = self._pass(launches)
+        told = AtReferenceSpeed(self._slowness)
         taken: list[float] = []
         while len(taken) < LEAST_REPEATS or (sum(taken) < self._sample_s and len(taken) < MOST_REPEATS):
             self._synchronize()
             start_s = self._now()
             result = self._pass(launches)
-            taken.append(self._now() - start_s)
-        return Timing(np.array(taken) / len(launches), "host", result)
+            taken.append(told.seconds(self._now() - start_s))
+        return Timing(np.array(taken) / len(launches), "host", result, told.slowness)
 
     def _pass(self, launches: Sequence[Launch]) -> Tensor:
         result = launches[0]()

@@ -135,6 +135,25 @@ def test_an_aborted_migration_leaves_no_page_behind():
     assert [pool.pages_held for pool in engine.pools] == [0, 0]
 
 
+def test_an_iterations_seconds_are_divided_by_the_devices_slowness():
+    config = engine_config(kv_blocks=45)
+    measured_s = []
+
+    def slowness(seconds):
+        measured_s.append(seconds)
+        return 2.0 + len(measured_s) % 2
+
+    live = LiveExecutor([device_engine(config, 2)], slowness=slowness)
+    result = run(TRACE, live, config, boundary=40)
+    assert [iteration.slowness for iteration in live.iterations[:3]] == [3.0, 2.0, 3.0]
+    assert [i.seconds * i.slowness for i in live.iterations] == pytest.approx(measured_s)
+    repeated = run(TRACE, RecordedExecutor(live.iterations), config, boundary=40)
+    assert result.requests == repeated.requests
+    plain = LiveExecutor([device_engine(config, 2)])
+    run(TRACE, plain, config, boundary=40)
+    assert {iteration.slowness for iteration in plain.iterations} == {1.0}
+
+
 def test_every_iteration_is_kept_with_its_batch_and_its_seconds():
     config = engine_config()
     live = LiveExecutor([device_engine(config, 2)])

@@ -46,6 +46,7 @@ GRID = Grid(
     tokens=(1, 6, 20),
     sequences=(1, 4),
     iterations=(((30, 7), ()), ((9,), ((20, 0),))),
+    iteration_passes=1,
     copied_tokens=(20,),
     summed_bytes=(),
 )
@@ -172,12 +173,11 @@ def test_a_head_size_without_kernels_is_refused() -> None:
 
 
 def test_a_cpu_measures_the_live_engines_own_attention() -> None:
-    tiny = load_model("tiny")
-    setup = set_up(CPU, tiny, replace(CPU_SCALE, kv_tokens=1024), seed=0)
-    assert setup.target.decode_kernels == (("torch-cpu", "eager"),)
-    assert setup.target == target_of(CPU, tiny, replace(CPU_SCALE, kv_tokens=1024))[0]
-    point = next(point for point in plan(setup.target, GPU_GRID, lambda point: 1.0) if point.table == "attention")
-    sample = setup.bench.measure(point)
-    assert sample.timed == "host"
+    tiny, scale = load_model("tiny"), replace(CPU_SCALE, kv_tokens=1024)
+    target, _ = target_of(CPU, tiny, scale)
+    assert target.decode_kernels == (("torch-cpu", "eager"),)
+    point = next(point for point in plan(target, GPU_GRID, lambda point: 1.0) if point.table == "attention")
+    sample = set_up(CPU, tiny, scale, seed=0, slowness=lambda seconds: 2.0).measure(point)
+    assert (sample.timed, sample.slowness) == ("host", 2.0)
     assert sample.repeats >= 7
     assert 0 < sample.reference_error < 1e-4

@@ -106,6 +106,22 @@ def test_an_operator_that_never_runs_is_given_up_after_three_times(tmp_path: Pat
     assert bench.asked == [*POINTS[:3], *OTHERS]
 
 
+def test_a_point_that_comes_twice_is_measured_twice_however_often_it_is_interrupted(tmp_path: Path) -> None:
+    twice = [POINTS[0], *OTHERS, POINTS[0]]
+    run(Bench(), tmp_path, twice, budget_s=3.0)
+    second, third = Bench(), Bench()
+    assert run(second, tmp_path, twice).there_before == 3
+    assert second.asked == [POINTS[0]]
+    assert run(third, tmp_path, twice).there_before == 4
+    assert not third.asked
+
+
+def test_a_point_that_failed_is_not_tried_for_its_second_time(tmp_path: Path) -> None:
+    bench = Bench(fails=lambda point: NotRunError("full") if point == POINTS[0] else None)
+    run(bench, tmp_path, [POINTS[0], *OTHERS, POINTS[0]])
+    assert bench.asked == [POINTS[0], *OTHERS]
+
+
 def test_a_lost_device_ends_the_campaign_in_one_line_and_its_point_is_skipped(tmp_path: Path) -> None:
     lost = Bench(fails=lambda point: DeviceLostError("illegal access") if point == POINTS[2] else None)
     with pytest.raises(InputError, match=r"failed at linear: m=3, n=64, k=64 \(illegal access\): 2 points are kept"):

@@ -23,13 +23,30 @@ class Clock:
         return torch.tensor([self.launches])
 
 
-@pytest.mark.parametrize(("launch_s", "repeats"), [(1.0, 7), (0.06, 10), (1e-5, 50)])
+@pytest.mark.parametrize(("launch_s", "repeats"), [(1.0, 7), (0.06, 10), (1e-5, 200)])
 def test_a_launch_is_repeated_for_the_sample_and_its_seconds_are_the_launchs_alone(launch_s, repeats):
     clock = Clock(launch_s)
     timing = ServedTimer(0.105, clock).time([clock.launch])
     assert timing.seconds == pytest.approx([launch_s] * repeats)
     assert timing.timed == "served"
     assert int(timing.result) == clock.launches > repeats
+
+
+def test_each_repeat_is_told_at_the_reference_speed() -> None:
+    clock = Clock(1.0)
+    work_s: list[float] = []
+
+    def slowness(seconds: float) -> float:
+        work_s.append(seconds)
+        return 1.0 + len(work_s) % 2
+
+    timing = ServedTimer(0.0, clock, slowness).time([clock.launch])
+    # The first reading is for whatever came before.
+    assert work_s[0] == float("inf")
+    assert timing.seconds == pytest.approx([1.0, 0.5, 1.0, 0.5, 1.0, 0.5, 1.0])
+    # One in every instance's turn: eight were run for the seven.
+    assert timing.slowness == 1.5
+    assert ServedTimer(0.0, clock).time([clock.launch]).slowness is None
 
 
 def test_what_prepares_a_launch_is_not_timed_and_goes_round_the_instances() -> None:

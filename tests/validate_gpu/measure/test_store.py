@@ -36,6 +36,38 @@ def test_finished_points_are_known_again(tmp_path: Path) -> None:
     assert [again.has(point) for point in POINTS] == [True, False, False]
 
 
+def test_a_point_may_be_asked_for_several_times(tmp_path: Path) -> None:
+    store = Store(tmp_path, MEASURED)
+    for _ in range(2):
+        store.add(POINTS[0], SAMPLE, 0.0)
+    again = Store(tmp_path, MEASURED)
+    assert [again.has(POINTS[0], times) for times in (1, 2, 3)] == [True, True, False]
+    again.fail(POINTS[1], "no kernel")
+    assert again.has(POINTS[1], 3)
+
+
+def test_a_sample_at_the_reference_speed_says_how_slow_the_device_was(tmp_path: Path) -> None:
+    Store(tmp_path, MEASURED).add(POINTS[0], replace(SAMPLE, slowness=1.25), 0.0)
+    assert (tmp_path / "linear.csv").read_text() == (
+        "m,n,k,median_s,spread_s,repeats,timed,reference_error,slowness,clock_mhz\n"
+        "1,4096,4096,1.25e-05,2e-07,20,graph,0.004,1.25,0\n"
+    )
+    assert Store(tmp_path, MEASURED).has(POINTS[0])
+
+
+def test_the_reference_speed_is_the_one_that_the_folder_was_begun_with(tmp_path: Path) -> None:
+    Store(tmp_path, replace(MEASURED, reference_s=1e-3))
+    assert Store(tmp_path, replace(MEASURED, reference_s=2e-3)).measured.reference_s == 1e-3
+
+
+def test_a_row_is_never_added_to_a_table_of_other_columns(tmp_path: Path) -> None:
+    Store(tmp_path, MEASURED).add(POINTS[0], SAMPLE, 0.0)
+    with pytest.raises(
+        InputError, match=r"linear\.csv has the columns m, n, .*: accepted is a folder that this version"
+    ):
+        Store(tmp_path, MEASURED).add(POINTS[1], replace(SAMPLE, slowness=1.0), 0.0)
+
+
 def test_a_torn_last_line_is_measured_again(tmp_path: Path) -> None:
     store = Store(tmp_path, MEASURED)
     for point in POINTS[:2]:

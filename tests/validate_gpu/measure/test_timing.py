@@ -133,6 +133,16 @@ def test_uncaptured_steps_get_no_head_start(device: Device) -> None:
     assert (timing.timed, len(timing.seconds), device.head_starts, device.replays) == ("stream", 7, 0, 0)
 
 
+def test_the_hosts_seconds_are_told_at_the_reference_speed() -> None:
+    now_s = iter(range(1000))
+    slownesses = iter([9.0, 1.0, 2.0, 4.0, 1.0, 1.0, 2.0, 2.0])
+    timer = HostTimer(lambda: None, 0.0, now=lambda: float(next(now_s)), slowness=lambda seconds: next(slownesses))
+    timing = timer.time([lambda: torch.ones(1), lambda: torch.ones(1)])
+    # Two launches a second, and the first reading is of what came before.
+    assert timing.seconds.tolist() == [0.5, 0.25, 0.125, 0.5, 0.5, 0.25, 0.25]
+    assert timing.slowness == 2.0
+
+
 def test_the_host_sees_a_result_once_it_is_synchronised() -> None:
     clock = SimpleNamespace(now_s=0.0)
     lengths = iter([0.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
