@@ -164,11 +164,11 @@ def _device(comparison: Comparison) -> Figure | None:
             at = position + np.arange(len(medians)) / _PIECES
             ax.plot(at, medians, color=colour[policy], label=policy if repeat == 0 else None)
             if drifts:
-                name = "device's slowness" if position == 0 else None
-                ax.plot(at, _piecewise(runs[repeat, policy]["slowness"]), ":", color=BLACK, linewidth=0.8, label=name)
+                ax.plot(at, _piecewise(runs[repeat, policy]["slowness"]), ":", color="#666666", linewidth=0.8)
     ax.axhline(1.0, color="#999999", linewidth=0.8)
     ax.set(xlabel="run", ylabel="measured / predicted", ylim=(0, None))
-    legend(figure, ax.get_legend_handles_labels()[0])
+    handles, _ = ax.get_legend_handles_labels()
+    legend(figure, [*handles, *ax.plot([], [], ":", color="#666666", label="device's slowness")] if drifts else handles)
     return figure
 
 

@@ -95,3 +95,18 @@ def test_a_cpus_clock_is_the_mean_of_its_cores(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("validate_gpu.measure.describe._CPU_CLOCKS", told)
     with Clock(CPU) as clock:
         assert clock.mhz == 2500
+
+
+def test_a_cpus_clock_is_read_ten_times_a_second_however_often_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told, now_s = tmp_path / "cpuinfo", [5.0]
+    monkeypatch.setattr("validate_gpu.measure.describe._CPU_CLOCKS", told)
+    monkeypatch.setattr("validate_gpu.measure.describe.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    found = []
+    with Clock(CPU) as clock:
+        for mhz, at_s in ((2000, 5.0), (2100, 5.09), (2200, 5.11)):
+            told.write_text(f"cpu MHz : {mhz}\n")
+            now_s[0] = at_s
+            found.append(clock.mhz)
+    assert found == [2000, 2000, 2200]
