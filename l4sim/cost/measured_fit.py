@@ -170,6 +170,7 @@ def _host(
         fitted = fit_cpu_iterations(iterations, coefficients)
         if fitted is not None:
             coefficients |= fitted.attention
+            kernels[TORCH_CPU]["source"] += "; within iterations as they have it, errors are of attention alone"
             return fitted.host, fitted.errors.to_json(), source
     host, report = fit_host_overhead(iterations, measured.captured)
     return host, report.to_json(), source

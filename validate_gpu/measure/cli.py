@@ -72,7 +72,7 @@ def measure(
     from validate_gpu.measure.plan import plan
     from validate_gpu.measure.progress import progress_bar
     from validate_gpu.measure.setup import scale_of, set_up, target_of
-    from validate_gpu.measure.speed import reference_iteration, settled, slowness_of
+    from validate_gpu.measure.speed import reference_speed, slowness_of
     from validate_gpu.measure.store import Store
 
     opened = open_device(device)
@@ -84,11 +84,10 @@ def measure(
     target, left_out = target_of(opened, model, scale)
     served = target.decode_kernels[0][0]
     today = datetime.now(UTC).date().isoformat()
-    read = reference_iteration(opened)
-    reference_s = None if read is None else settled(read)
+    reference_s = reference_speed(opened, out)
+    bench = set_up(opened, model, scale, seed, slowness_of(opened, reference_s))
     described = Measured(out.resolve().name, gpu, provenance(opened, today), served, captured_on(opened), reference_s)
     store = Store(out, described)
-    bench = set_up(opened, model, scale, seed, slowness_of(opened, store.measured.reference_s))
     for reason in left_out:
         click.echo(f"left out: {reason}", err=True)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
 
+from l4sim.cost.measured import is_measured, read_measured
 from l4sim.specs.model import load_model
 from validate_gpu.live.clock import seconds_of
 from validate_gpu.measure.iteration_work import IterationWork
@@ -53,9 +55,16 @@ def reference_iteration(device: torch.device) -> Reading | None:
     return read
 
 
-def settled(read: Reading) -> float:
-    """A reference speed to begin with: the median of many readings."""
-    return median(read() for _ in range(_SETTLING))
+def reference_speed(device: torch.device, folder: Path) -> float | None:
+    """The ``reference_s`` of points in a folder: what it was begun with, or what it is now; None without a reference.
+
+    Raises:
+        InputError: the folder's ``measured.json`` cannot be read; no memory for the reference iteration.
+    """
+    if is_measured(folder):
+        return read_measured(folder).reference_s
+    read = reference_iteration(device)
+    return None if read is None else median(read() for _ in range(_SETTLING))
 
 
 def slowness_of(device: torch.device, reference_s: float | None) -> SlownessAfter | None:

@@ -37,8 +37,6 @@ class Store:
             _check_same(folder, read_measured(folder), measured)
         else:
             (folder / MEASURED).write_text(json.dumps(asdict(measured), indent=2) + "\n", encoding="utf-8")
-        self.measured = read_measured(folder)
-        """As the folder was begun."""
         self._measured: Counter[Key] = Counter()
         self._failed: set[Key] = set()
         for path in sorted(folder.glob("*.csv")):

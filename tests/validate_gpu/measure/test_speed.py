@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 import torch
 
-from validate_gpu.measure.speed import Slowness, reference_iteration, settled, slowness_of
+from l4sim.cost.measured import Measured
+from l4sim.cost.profile import Provenance
+from l4sim.specs.gpu import GPUS
+from validate_gpu.measure.speed import Slowness, reference_iteration, reference_speed, slowness_of
+from validate_gpu.measure.store import Store
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -26,9 +32,16 @@ def test_it_is_read_anew_after_10_ms_of_work() -> None:
     assert slowness.after(0.0) == 2.0
 
 
-def test_a_reference_speed_is_the_median_of_many_readings() -> None:
+def test_a_folders_reference_speed_is_the_one_that_it_was_begun_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     left = reads(*(1.0,) * 25, 3.0, *(5.0,) * 25)
-    assert settled(lambda: next(left)) == 3.0
+    monkeypatch.setattr("validate_gpu.measure.speed.reference_iteration", lambda device: lambda: next(left))
+    # The median of many readings.
+    assert reference_speed(CPU, tmp_path) == 3.0
+    provenance = Provenance(None, "a test", "Apache-2.0", None, None, None, None, None)
+    Store(tmp_path, Measured("folder", GPUS["h200-sxm"], provenance, "torch-cpu", reference_s=2e-3))
+    assert reference_speed(CPU, tmp_path) == 2e-3
 
 
 def test_a_cpu_is_read_by_running_something_on_it() -> None:
@@ -42,5 +55,6 @@ def test_a_cpu_is_read_by_running_something_on_it() -> None:
 
 def test_a_gpus_speed_is_its_own_and_without_a_reference_there_is_no_slowness() -> None:
     assert reference_iteration(GPU) is None
+    assert reference_speed(GPU, Path("nowhere")) is None
     assert slowness_of(GPU, 1e-3) is None
     assert slowness_of(CPU, None) is None

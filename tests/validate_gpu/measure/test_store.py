@@ -55,11 +55,6 @@ def test_a_sample_at_the_reference_speed_says_how_slow_the_device_was(tmp_path: 
     assert Store(tmp_path, MEASURED).has(POINTS[0])
 
 
-def test_the_reference_speed_is_the_one_that_the_folder_was_begun_with(tmp_path: Path) -> None:
-    Store(tmp_path, replace(MEASURED, reference_s=1e-3))
-    assert Store(tmp_path, replace(MEASURED, reference_s=2e-3)).measured.reference_s == 1e-3
-
-
 def test_a_row_is_never_added_to_a_table_of_other_columns(tmp_path: Path) -> None:
     Store(tmp_path, MEASURED).add(POINTS[0], SAMPLE, 0.0)
     with pytest.raises(
