@@ -85,13 +85,14 @@ CPU_GRID = Grid(
     ),
     product_rows=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048),
     product_sides=(256, 512, 1024),
-    tokens=(1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 2048),
+    # Odd, as most prompts are: products of whole tiles are some 5 % faster on a CPU.
+    tokens=(1, 2, 4, 8, 13, 19, 27, 37, 51, 73, 101, 147, 211, 307, 511, 1023, 2048),
     sequences=(1, 2, 4, 8, 16, 32, 64),
     iterations=(
         *(((context,) * requests, ()) for requests in (1, 2, 4, 8, 16, 32) for context in (64, 256, 1024)),
         *(((64,) * 7 + (2048,), ()), ((64,) * 15 + (2048,), ())),
-        *(((), ((chunk, 0),)) for chunk in (32, 64, 128, 256, 512, 1024, 2048)),
-        *(((256,) * requests, ((chunk, 0),)) for requests in (2, 8) for chunk in (64, 256)),
+        *(((), ((chunk, 0),)) for chunk in (27, 51, 101, 211, 511, 1023)),
+        *(((256,) * requests, ((chunk, 0),)) for requests in (2, 8) for chunk in (51, 211)),
     ),
     iteration_passes=3,
     copied_tokens=(16, 64, 256, 1024),
