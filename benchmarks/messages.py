@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from l4sim.experiment import Options, compare, resolve
 from l4sim.policies.agent import Agent, Instruction, OwnView, Send, Stimulus
 from l4sim.policies.l4.messages import Ask, Decline, Offer
-from l4sim.policies.registry import Policy, Setting, build_policy
+from l4sim.policies.policy import Policy, Setting
+from l4sim.policies.registry import build_policy
 from l4sim.workload.synth.named import synthesize_named
 
 INSTANCES = (8, 16, 32, 64, 128, 256)

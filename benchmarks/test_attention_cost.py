@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention import FLASHINFER_KERNELS, assumed_attention, build_attention
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.profile import load_profile
 from l4sim.specs.gpu import load_gpu

@@ -11,7 +11,8 @@ import pytest
 
 from l4sim.experiment import Options, resolve
 from l4sim.policies.agent import COORDINATOR, MigrationEnded, Received, TimerFired
-from l4sim.policies.registry import POLICIES, Setting, build_policy
+from l4sim.policies.policy import Setting
+from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, MoveOne, Report
 from l4sim.simulator import simulate
 from l4sim.workload.trace import PrefixBlocks, Trace

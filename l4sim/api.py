@@ -13,7 +13,7 @@ from l4sim.cost.profile import Profile, load_profile
 from l4sim.experiment import Options, resolve, sample_demand, timed_plan
 from l4sim.experiment import compare as run_policies
 from l4sim.policies.l4.objective import Objective
-from l4sim.policies.registry import PolicyChoice
+from l4sim.policies.policy import PolicyChoice
 from l4sim.results.plan_result import PlanResult
 from l4sim.results.result import Result
 from l4sim.sweeps.grid import DEFAULT_POLICIES
@@ -126,7 +126,7 @@ def compare(
     """Replay a trace under several policies; the plan, where one is needed, is made once.
 
     A policy is one of `l4sim.policies.registry.POLICIES` by name, or one's own: ``("mine", build)``, where ``build``
-    takes a `l4sim.policies.registry.Setting` and returns a `l4sim.policies.registry.Policy` for one run.
+    takes a `l4sim.policies.policy.Setting` and returns a `l4sim.policies.policy.Policy` for one run.
 
     Raises:
         InputError: an unknown policy, one named twice, or options that trace, model and profile do not allow.

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pandas import DataFrame
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 from l4sim.cost.model import CostModel
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, compare, resolve

@@ -6,7 +6,7 @@ import pytest
 
 import l4sim
 from l4sim.errors import InputError
-from l4sim.policies.registry import Policy
+from l4sim.policies.policy import Policy
 from l4sim.policies.routers import RoundRobin
 
 CLUSTER = l4sim.Cluster(instances=3, profile="rtx-pro-6000")

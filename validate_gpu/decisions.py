@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from l4sim.policies.agent import COORDINATOR, Agent, Coordinator, Instruction, OwnView, Stimulus
-from l4sim.policies.registry import Policy
+from l4sim.policies.policy import Policy
 from l4sim.policies.routers import Listening, Router
 from l4sim.policies.views import InstanceView, RequestView
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, plan, policy_for, run_built, sample_demand
 from l4sim.policies.l4.partition import Partition
-from l4sim.policies.registry import Policy
+from l4sim.policies.policy import Policy
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call, recording

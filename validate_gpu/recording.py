@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.batch import Batch, Prefill
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.profile import PROFILE, profile_folder
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve

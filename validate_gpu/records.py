@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 from l4sim.policies.l4.partition import Partition
 from l4sim.results.run import Run
 from validate_gpu.decisions import Call

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from l4sim.cost.batch import Batch, Prefill
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile
 from l4sim.specs.model import Model

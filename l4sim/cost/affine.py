@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from l4sim.cost.batch import Batch, Prefill
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.model import CostModel
 
 # About what one GPU's KV cache holds: larger decode batches would weigh in a fit and never occur.

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention import fit_batch_attention
 from l4sim.cost.attention.batch_points import PREFILL_KERNEL, BatchPoint
 from l4sim.cost.attention.flashinfer import CUDA_CORE
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.points import number, read_rows
 from l4sim.cost.profile_fit import roofline_profile
 from l4sim.cost.profile_kernels import kernel_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 from l4sim.cost.model import AttentionModel
 
 STEADY_GROWTH = 1 / 16

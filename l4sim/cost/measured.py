@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.batch_points import BatchPoint, read_batch_points, read_chunks, read_contexts
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.captured import NONE_CAPTURED, Captured
 from l4sim.cost.fitting import FloatArray
 from l4sim.cost.points import number, read_points, read_rows

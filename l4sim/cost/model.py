@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 
 
 class AttentionModel(Protocol):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.batch import Batch
 from l4sim.cost.attention import build_attention
-from l4sim.cost.batch import Batch
 from l4sim.cost.profile import Kernel, Profile
 from l4sim.specs.model import Model
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from l4sim.cost.batch import Batch, Prefill
+from l4sim.batch import Batch, Prefill
 from l4sim.engine.blocks import BlockPool, blocks_for
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.decoding import DecodingSet

@@ -15,7 +15,8 @@ from l4sim.experiment.planning import capacity_of, plan, sample_demand, sample_s
 from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.replan import Planning
-from l4sim.policies.registry import Policy, PolicyChoice, Setting, build_policy, policy_name
+from l4sim.policies.policy import Policy, PolicyChoice, Setting
+from l4sim.policies.registry import build_policy, policy_name
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.arrivals import shared_prefix_ids
 from l4sim.simulator.executor import Executor

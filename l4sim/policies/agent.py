@@ -59,6 +59,21 @@ class PeerDied(NamedTuple):
     instance: int
 
 
+class InstanceUp(NamedTuple):
+    """An instance has joined the fleet and takes requests; everybody hears of it, its own agent (`Started`) first."""
+
+    instance: int
+
+
+class Draining(NamedTuple):
+    """An instance takes no new requests any more and leaves once it is empty; everybody hears of it.
+
+    Its own agent may hand over what it has; what nobody moves is served to its end there.
+    """
+
+    instance: int
+
+
 class Finished(NamedTuple):
     """A request has got its last token here; told to agents that have asked for it (`ReportFinished`)."""
 
@@ -68,7 +83,9 @@ class Finished(NamedTuple):
     output_tokens: int
 
 
-Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | PeerDied | Finished
+Stimulus = (
+    Started | Crossed | Received | TimerFired | MigrationEnded | Joined | PeerDied | InstanceUp | Draining | Finished
+)
 
 # Instructions.
 

@@ -23,12 +23,34 @@ class RequestView(NamedTuple):
     """Prompt and tokens generated so far (more than the prompt only for a request that restarts elsewhere)."""
 
 
+class InstanceKind(NamedTuple):
+    """What an instance is: equal for all instances of a group, and constant while it lives."""
+
+    group: str
+    """The name of its group of the fleet."""
+    gpu: str
+    role: str
+    """`both`, or what a group specialises in: `prefill` or `decode`."""
+    tensor_parallel: int
+    relative_speed: float
+    """Iterations per second of one reference batch, relative to the fleet's fastest group: at most 1."""
+
+
+SOLE_KIND = InstanceKind("all", "", "both", 1, 1.0)
+"""The kind of instances that are all equal, where nobody says more of them."""
+
+
 class InstanceView(Protocol):
     """An instance as its own engine reports it, as of the last iteration it has finished."""
 
     @property
     def instance(self) -> int:
         """The instance's number, from 0."""
+        ...
+
+    @property
+    def kind(self) -> InstanceKind:
+        """What it is, where instances differ; its KV size is in `kv_blocks_total`."""
         ...
 
     @property

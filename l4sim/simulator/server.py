@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from l4sim.engine.instance import Instance, Outcome, Step
 from l4sim.engine.request import Request
-from l4sim.policies.views import DecodingRequest, QueuedRequest
+from l4sim.policies.views import SOLE_KIND, DecodingRequest, InstanceKind, QueuedRequest
 from l4sim.simulator.clock import Moment, Timekeeper
 from l4sim.simulator.executor import Executor
 
@@ -227,11 +227,12 @@ class Server:
 class ServerView:
     """The `OwnView` of one server. Counts are refreshed in place; what grows with every token is read on demand."""
 
-    __slots__ = ("_server", "instance", "pending_prompt_tokens", "running", "waiting", "waiting_tokens")
+    __slots__ = ("_server", "instance", "kind", "pending_prompt_tokens", "running", "waiting", "waiting_tokens")
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.instance = server.number
+        self.kind: InstanceKind = SOLE_KIND
         self.running = 0
         self.waiting = 0
         self.waiting_tokens = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l4sim.cost.batch import Batch, Prefill
+from l4sim.batch import Batch, Prefill
 
 
 @pytest.fixture(scope="session")

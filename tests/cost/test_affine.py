@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from l4sim.batch import Batch
 from l4sim.cost.affine import AffineCost, fit_affine
-from l4sim.cost.batch import Batch
 
 COST = AffineCost(
     base_s=4e-3,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.profile import list_profiles, load_profile
 from l4sim.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from l4sim.cost.batch import Prefill
+from l4sim.batch import Prefill
 from l4sim.cost.frontier import import_frontier, read_frontier
 from l4sim.cost.profile import load_profile
 from l4sim.cost.profile_fit import write_profile

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 from l4sim.cost.iteration import IterationCost, grown
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TorchCpuAttention, TorchCpuCoefficients
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.captured import Captured
 from l4sim.cost.curve import Curve
 from l4sim.cost.measured import (

@@ -8,9 +8,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import CACHED_ELEMENTS, TorchCpuAttention, TorchCpuCoefficients, work
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.curve import Curve
 from l4sim.cost.measured import IterationPoint
 from l4sim.cost.measured_cpu import fit_cpu_iterations

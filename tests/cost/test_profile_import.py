@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention import build_attention
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.build import build_cost
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.points import read_points

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from l4sim.cost.batch import Batch
+from l4sim.batch import Batch
 from l4sim.cost.build import build_cost
 from l4sim.cost.profile import load_profile
 from l4sim.cost.scaling import scaled_fa2, scaled_fa3

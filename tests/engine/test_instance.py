@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from l4sim.cost.batch import Prefill
+from l4sim.batch import Prefill
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request

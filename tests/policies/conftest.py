@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from l4sim.policies.views import DecodingRequest, QueuedRequest, RequestView
+from l4sim.policies.views import SOLE_KIND, DecodingRequest, InstanceKind, QueuedRequest, RequestView
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class View:
     kv_block_tokens: int = 16
     batch: tuple[DecodingRequest, ...] = ()
     queue: tuple[QueuedRequest, ...] = ()
+    kind: InstanceKind = SOLE_KIND
 
     def decoding(self) -> Sequence[DecodingRequest]:
         return self.batch

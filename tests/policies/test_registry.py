@@ -9,7 +9,8 @@ from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import RefineTime
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
-from l4sim.policies.registry import Setting, build_policy
+from l4sim.policies.policy import Setting
+from l4sim.policies.registry import build_policy
 from tests.policies.conftest import View
 from tests.policies.l4.protocol import THREE_STAGES, timers
 

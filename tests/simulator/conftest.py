@@ -20,7 +20,8 @@ from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.replan import Planning
-from l4sim.policies.registry import POLICIES, Policy, Setting, build_policy
+from l4sim.policies.policy import Policy, Setting
+from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.results.run import ITERATIONS, MIGRATIONS, REQUESTS
 from l4sim.simulator import Rules, SimulationResult, simulate
 from l4sim.simulator.messages import Network

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from l4sim.policies.agent import COORDINATOR, Received, Send, SetTimer, Started, TimerFired
-from l4sim.policies.registry import Policy
+from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding, RoundRobin
 from l4sim.policies.views import RequestView
 from validate_gpu.decisions import Asked, Heard, Routed, recording, replay

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from l4sim.cost.batch import Batch, same_batch
+from l4sim.batch import Batch, same_batch
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.instance import Step
 from l4sim.engine.request import Request

@@ -11,9 +11,9 @@ from l4sim.engine.config import EngineConfig
 from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Instruction, Received, Send, SetTimer, Started, TimerFired
-from l4sim.policies.registry import Policy
+from l4sim.policies.policy import Policy
 from l4sim.policies.routers import Listening
-from l4sim.policies.views import RequestView
+from l4sim.policies.views import SOLE_KIND, InstanceKind, RequestView
 from l4sim.simulator.clock import Moment
 from l4sim.simulator.rows import SimulationResult, request_row
 from l4sim.workload.trace import Trace
@@ -28,6 +28,7 @@ class ReportedView:
 
     def __init__(self, instance: int, engine: EngineConfig) -> None:
         self.instance = instance
+        self.kind: InstanceKind = SOLE_KIND
         self.as_of_s = 0.0
         self.running = 0
         self.waiting = 0

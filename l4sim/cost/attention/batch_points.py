@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.points import number, read_rows
 from l4sim.errors import InputError
 

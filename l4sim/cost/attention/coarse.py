@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l4sim.batch import Batch
 from l4sim.cost.attention.fluid import FloatArray
-from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
 _LONG_TOKENS = 16384

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.kernels.flash_attention import FA2_BLOCK_TOKENS, FA2_TILE_ROWS, fa2_splits
 
 _PARTIAL_BYTES = 4

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.batch import Batch
 from l4sim.cost.attention.coarse import best_alpha, skew_alpha
 from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
 from l4sim.cost.attention.fit import FloatArray, held_out_fifth, least_squares
 from l4sim.cost.attention.points import MixedPoints, SkewPoints, no_skew_points
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch
 from l4sim.cost.fitting import BoolArray, Errors, errors
 from l4sim.cost.model import AttentionModel
 from l4sim.errors import InputError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.kernels.flash_attention import FA3_BLOCK_TOKENS, FA3_MAX_BATCH, FA3_TILE_ROWS, Splits, fa3_splits
 
 RAMP_BYTES = 128e6

@@ -17,10 +17,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.errors import InputError
 from l4sim.kernels.flashinfer import (
     CUDA_CORE_BLOCKS_PER_SM,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.aiconfigurator import BF16
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.points import read_points
 
 IntArray = NDArray[np.int64]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l4sim.batch import Batch
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch
 
 TORCH_CPU = "torch-cpu"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.cost.batch import Batch, Prefill
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.model import CostModel
 from l4sim.policies.l4.demand import Demand
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention import FitReport, build_attention, fit_attention, fit_profiled_attention
 from l4sim.cost.attention.fa2_fit import SkewErrors
 from l4sim.cost.attention.fa3 import FA3Coefficients
@@ -21,7 +22,6 @@ from l4sim.cost.attention.points import (
     read_prefill_points,
     read_skew_points,
 )
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.specs.gpu import GPU, load_gpu
 
 Fit = tuple[dict[str, Any], FitReport]

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention import build_attention, fit_batch_attention
 from l4sim.cost.attention.batch_points import BatchPoint
 from l4sim.cost.attention.flashinfer import assumed, flashinfer_attention
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TorchCpuAttention, TorchCpuCoefficients
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.model import AttentionModel
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU

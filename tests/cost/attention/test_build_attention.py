@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch
 from l4sim.cost.attention import (
     FLASHINFER_KERNELS,
     KERNELS,
@@ -17,7 +18,6 @@ from l4sim.cost.attention import (
     fit_attention,
     fit_profiled_attention,
 )
-from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU

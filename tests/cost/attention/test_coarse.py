@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch
 from l4sim.cost.attention.coarse import best_alpha, skew_alpha
-from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
 Build = Callable[..., AttentionModel]

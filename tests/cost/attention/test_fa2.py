@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from l4sim.batch import Batch
 from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
 Build = Callable[..., AttentionModel]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l4sim.batch import Batch
 from l4sim.cost.attention.fa3 import Tiles, tiles
-from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
 Build = Callable[..., AttentionModel]

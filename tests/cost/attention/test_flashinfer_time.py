@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from l4sim.batch import Batch
 from l4sim.cost.attention import FLASHINFER_KERNELS
 from l4sim.cost.attention.flashinfer import counted_chunks
-from l4sim.cost.batch import Batch
 from l4sim.cost.model import AttentionModel
 
 Build = Callable[..., AttentionModel]

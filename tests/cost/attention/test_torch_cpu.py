@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TorchCpuAttention, TorchCpuCoefficients
-from l4sim.cost.batch import Batch, Prefill
 
 MODEL = TorchCpuAttention(
     Shape(heads=4, kv_heads=2, head_dim=64, sms=1), TorchCpuCoefficients(1.0, 10.0, 0.5, 8.0, 0.25)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.affine import AffineCost
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.policies.l4.demand import geometric_edges, measure_demand
 from l4sim.policies.l4.iteration_times import SIZES, iteration_times, prefill_seconds, stage_lengths
 

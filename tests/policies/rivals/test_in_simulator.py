@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from l4sim.engine.config import EngineConfig
-from l4sim.policies.registry import POLICIES, Setting, build_policy
+from l4sim.policies.policy import Setting
+from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.simulator import SimulationResult, simulate
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace

@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.affine import AffineCost
-from l4sim.cost.batch import Batch, Prefill
 from tests.validate_gpu.live.small import make_trace
 from tests.validate_gpu.test_lockstep import CPU, setup
 from validate_gpu.comparison.iterations import errors_by_shape, iteration_table, write_iterations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TorchCpuAttention, TorchCpuCoefficients
-from l4sim.cost.batch import Batch, Prefill
 from l4sim.cost.gemm import GemmCoefficients, gemm_s
 from l4sim.specs.gpu import GPU
 from l4sim.specs.model import Model

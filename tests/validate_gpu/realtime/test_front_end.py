@@ -5,7 +5,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
-from l4sim.policies.registry import Policy
+from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding, RoundRobin
 from l4sim.results.run import ITERATIONS
 from tests.simulator.conftest import make_trace, requests
