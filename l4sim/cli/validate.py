@@ -11,7 +11,7 @@ import click
 from l4sim.cli import ExtensibleGroup
 
 if TYPE_CHECKING:
-    from l4sim.validation.replay import Validation
+    from l4sim.recordings.comparison import Validation
 
 
 def percent(_: click.Context, param: click.Parameter, text: str) -> float:
@@ -67,8 +67,8 @@ def vllm_command(
 
     Exits with 1 if the error of a figure is beyond the tolerance. Nothing is fitted to the recorded requests.
     """
+    from l4sim.recordings.replay import validate_vllm
     from l4sim.results.write import dump_json
-    from l4sim.validation.replay import validate_vllm
 
     found = validate_vllm(folder, profile=profile, model=model, gpu=gpu)
     beyond = found.beyond(tolerance)

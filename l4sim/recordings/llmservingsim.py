@@ -1,23 +1,22 @@
-"""What a vLLM run left behind: ``meta.json``, ``requests.jsonl`` and ``profile/``, in LLMServingSim's form."""
+"""Reading a vLLM run as LLMServingSim (casys-kaist) records it: ``meta.json`` and ``requests.jsonl``.
+
+The kernels' measurements beside them, ``profile/``, are read by `l4sim.recordings.instance`.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from l4sim.cost.points import find_file
 from l4sim.errors import InputError
+from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
 from l4sim.specs.fields import Fields, read_fields
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _BLOCK_TOKENS = 16
 _UTILIZATION = 0.9
@@ -26,41 +25,15 @@ _MAX_NUM_SEQS = 128
 _MAX_NUM_BATCHED_TOKENS = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """The options of the engine that ran, as far as they were recorded."""
+def read_recording(folder: Path) -> Recording:
+    """Read a folder that LLMServingSim's benchmark of vLLM wrote.
 
-    model: str
-    """As vLLM was given it: a Hugging Face name or a path."""
-    device: str | None
-    """The GPU as CUDA names it; None if it is not recorded beside the run."""
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int | None
-    """None: the model's own."""
-    tensor_parallel: int
-    kv_blocks: int | None
-    """Usable blocks; None if they are not recorded."""
-    block_tokens: int
-    gpu_memory_utilization: float
-    prefix_caching: bool
-    reserve_full_prompt: bool
-    async_scheduling: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRequests:
-    """Requests in order of arrival; all arrays are of shape ``[requests]``."""
-
-    request_id: tuple[str, ...]
-    arrival_s: FloatArray
-    """When the engine queued it, from the first one on."""
-    prompt_tokens: IntArray
-    output_tokens: IntArray
-    ttft_s: FloatArray
-    tpot_s: FloatArray
-    """NaN for answers of one token."""
-    e2e_s: FloatArray
+    Raises:
+        InputError: no such folder, or what `read_engine_options` and `read_requests` refuse.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return Recording(folder, read_engine_options(folder), read_requests(folder))
 
 
 def read_engine_options(folder: Path) -> EngineOptions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from click.testing import CliRunner
 
 from l4sim.cli import cli, main
 from l4sim.errors import InputError
-from l4sim.validation.replay import find_gpu, validate_vllm
+from l4sim.recordings.replay import validate_vllm
 
 from .conftest import META, Record, request
 
@@ -59,62 +58,6 @@ def test_tensor_parallel_runs_use_the_profiles_all_reduce(record: Record) -> Non
     assert (found.setup.model.name, found.setup.cluster.tensor_parallel) == ("qwen3-32b", 2)
     # Half of 61 GB of weights for every token.
     assert found.figures[2].predicted > 30e9 / 1.597e12
-
-
-@pytest.mark.parametrize(
-    ("device", "name"),
-    [
-        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
-        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
-        ("NVIDIA A100-SXM4-80GB", "a100-80gb-sxm"),
-        ("NVIDIA H20", "h20-141gb"),
-        ("NVIDIA L40S", None),
-        ("NVIDIA H100 PCIe", None),
-        ("AMD Instinct MI300X", None),
-    ],
-)
-def test_gpus_are_known_by_cudas_names(device: str, name: str | None) -> None:
-    gpu = find_gpu(device)
-    assert (None if gpu is None else gpu.name) == name
-
-
-def without_profile(folder: Path) -> Path:
-    shutil.rmtree(folder / "profile")
-    return folder
-
-
-def test_a_given_profile_stands_in_for_the_folders_own(record: Record) -> None:
-    folder = without_profile(record())
-    with pytest.raises(InputError, match="no profile/ to import; name a profile by --profile"):
-        validate_vllm(folder)
-    assert figures(folder, profile="h200-sxm")["tpot_s_mean"].predicted < 0.01
-
-
-def test_an_unknown_gpu_is_named_with_those_that_are_known(record: Record) -> None:
-    folder = without_profile(record(meta=META | {"hardware": {"device_name": "NVIDIA L40S"}}))
-    (folder / "profile").mkdir()
-    with pytest.raises(InputError, match="GPU NVIDIA L40S is not bundled; name the nearest by --gpu: h200-sxm"):
-        validate_vllm(folder)
-
-
-def test_a_model_that_is_not_bundled_comes_as_a_config(record: Record, tmp_path: Path) -> None:
-    folder = record(meta=META | {"model": "Qwen/Qwen3-8B"})
-    with pytest.raises(InputError, match=r"model Qwen/Qwen3-8B is not bundled: add its config\.json to the folder"):
-        validate_vllm(folder)
-    config = {
-        "model_type": "qwen3",
-        "hidden_size": 4096,
-        "intermediate_size": 12288,
-        "num_attention_heads": 32,
-        "num_hidden_layers": 36,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 151936,
-        "max_position_embeddings": 40960,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    assert validate_vllm(folder).setup.model.layers == 36
 
 
 def test_a_request_that_does_not_fit_is_named(record: Record) -> None:

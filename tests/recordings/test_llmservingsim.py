@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.validation.recorded import read_engine_options, read_requests
+from l4sim.recordings.llmservingsim import read_engine_options, read_requests
 
 from .conftest import META, Record, request
 

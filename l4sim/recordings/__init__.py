@@ -1,0 +1,1 @@
+"""Recorded runs of real engines: read from a folder, replayed in the simulator, compared request by request."""

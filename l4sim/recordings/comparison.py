@@ -1,0 +1,73 @@
+"""What was measured beside what was predicted: latencies of a recorded run and of its replay."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l4sim.experiment import Setup
+from l4sim.recordings.recording import RecordedRequests
+from l4sim.results.run import Run
+
+_METRICS = ("ttft_s", "tpot_s", "e2e_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric of the run, measured and predicted; seconds."""
+
+    metric: str
+    measured: float
+    predicted: float
+    error_pct: float
+    """(predicted - measured) / measured, percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A recorded run against its replay."""
+
+    figures: tuple[Figure, ...]
+    requests: int
+    preemptions: int
+    setup: Setup
+    kv_blocks_from: str
+    """Where the number of KV blocks comes from."""
+    run: Run
+
+    def beyond(self, tolerance_pct: float) -> tuple[Figure, ...]:
+        """The figures whose error is larger than so many percent, or no number at all."""
+        return tuple(figure for figure in self.figures if not abs(figure.error_pct) <= tolerance_pct)
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures and what they were predicted with, as plain values."""
+        return {
+            "figures": [asdict(figure) for figure in self.figures],
+            "requests": self.requests,
+            "preemptions": self.preemptions,
+            "kv_blocks_from": self.kv_blocks_from,
+            "config": self.setup.describe(),
+        }
+
+
+def compare_latencies(recorded: RecordedRequests, run: Run) -> tuple[Figure, ...]:
+    """Mean and P99 of TTFT, TPOT and E2E, seconds, in this order; a metric that nothing was measured of is left out."""
+    figures = []
+    for metric in _METRICS:
+        measured, predicted = getattr(recorded, metric), run.requests[metric].to_numpy()
+        for statistic, compute in (("mean", np.nanmean), ("p99", _p99)):
+            if np.isfinite(measured).any():
+                figures.append(_figure(f"{metric}_{statistic}", float(compute(measured)), float(compute(predicted))))
+    return tuple(figures)
+
+
+def _figure(metric: str, measured: float, predicted: float) -> Figure:
+    return Figure(metric, measured, predicted, 100 * (predicted - measured) / measured if measured else float("nan"))
+
+
+def _p99(values: NDArray[np.float64]) -> float:
+    """Linear interpolation, as the results' own percentiles."""
+    return float(np.nanpercentile(values, 99))

@@ -1,0 +1,150 @@
+"""The simulated instance that stands for a recorded engine: its model, its profile, its options."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from l4sim.cost.build import build_cost
+from l4sim.cost.profile import Profile, load_profile
+from l4sim.cost.profile_fit import write_profile
+from l4sim.cost.profile_import import import_profile, read_meta
+from l4sim.engine.config import EngineConfig
+from l4sim.errors import InputError
+from l4sim.experiment import Options, Setup
+from l4sim.recordings.recording import EngineOptions, Recording
+from l4sim.specs.gpu import GPU, GPUS, load_gpu
+from l4sim.specs.memory import kv_blocks
+from l4sim.specs.model import Model, list_models, load_model
+from l4sim.specs.placement import Placement
+
+_PROFILE = "profile"
+
+
+def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple[Setup, str]:
+    """A cluster of one instance with the recorded engine's options, and where its number of KV blocks comes from.
+
+    Raises:
+        InputError: the model does not fit the GPU, or the profile has nothing for it.
+    """
+    blocks, blocks_from = engine.kv_blocks, "recorded, less vLLM's null block"
+    if blocks is None:
+        blocks_from = f"derived: what vLLM leaves of {engine.gpu_memory_utilization:g} of {profile.gpu.name}'s memory"
+        blocks = kv_blocks(
+            model,
+            profile.gpu,
+            engine.tensor_parallel,
+            utilization=engine.gpu_memory_utilization,
+            block_tokens=engine.block_tokens,
+            max_num_batched_tokens=engine.max_num_batched_tokens,
+            max_num_seqs=engine.max_num_seqs,
+        )
+    options = Options(
+        instances=1,
+        model=model.name,
+        profile=profile.name,
+        tensor_parallel=engine.tensor_parallel,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        max_model_len=engine.max_model_len or model.max_model_len,
+        max_num_seqs=engine.max_num_seqs,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        block_size=engine.block_tokens,
+        kv_blocks=blocks,
+        prefix_caching=engine.prefix_caching,
+        reserve_full_prompt=engine.reserve_full_prompt,
+        async_scheduling=engine.async_scheduling,
+    )
+    cost = build_cost(
+        profile,
+        model,
+        tensor_parallel=engine.tensor_parallel,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        max_num_seqs=engine.max_num_seqs,
+    )
+    config = EngineConfig(
+        kv_blocks=blocks,
+        max_model_len=engine.max_model_len or model.max_model_len,
+        max_num_seqs=engine.max_num_seqs,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        block_tokens=engine.block_tokens,
+        prefix_caching=engine.prefix_caching,
+        reserve_full_prompt=engine.reserve_full_prompt,
+        async_scheduling=engine.async_scheduling,
+    )
+    return Setup(options, model, profile, Placement(1, engine.tensor_parallel), config, cost), blocks_from
+
+
+def find_model(recording: Recording, given: str | None) -> Model:
+    """The model that the engine ran.
+
+    In this order: the one ``given`` (a bundled name or a ``config.json``), a ``config.json`` in the recording's
+    folder, the bundled model of the recorded name.
+
+    Raises:
+        InputError: none of these.
+    """
+    if given is not None:
+        return load_model(given)
+    for path in (recording.folder / "config.json", recording.folder / _PROFILE / "config.json"):
+        if path.is_file():
+            return load_model(str(path))
+    recorded = recording.engine.model
+    name = Path(recorded).name.lower().removesuffix("-instruct")
+    if name not in list_models():
+        raise InputError(
+            f"{recording.folder / 'meta.json'}: model {recorded} is not bundled: add its config.json to the folder, or "
+            f"name it by --model; bundled are {', '.join(list_models())}"
+        )
+    return load_model(name)
+
+
+def find_profile(recording: Recording, model: Model, given: str | None, gpu: str | None) -> Profile:
+    """The profile of the GPU that the engine ran on.
+
+    In this order: the one ``given`` (a bundled name or a folder), ``profile/profile.json`` in the recording's folder,
+    one fitted to the measurements of kernels in ``profile/``. ``gpu`` names the GPU of those measurements; None takes
+    the one that was recorded.
+
+    Raises:
+        InputError: none of these, or a GPU that is not bundled.
+    """
+    if given is not None:
+        return load_profile(given)
+    source = recording.folder / _PROFILE
+    if (source / "profile.json").is_file():
+        return load_profile(str(source))
+    if not source.is_dir():
+        raise InputError(f"{recording.folder}: no {_PROFILE}/ to import; name a profile by --profile")
+    tensor_parallel = recording.engine.tensor_parallel
+    imported = import_profile(source, _gpu(source, recording.engine, gpu), model, tensor_parallel=tensor_parallel)
+    with tempfile.TemporaryDirectory() as made:
+        write_profile(imported, Path(made))
+        return load_profile(made)
+
+
+def find_gpu(device: str) -> GPU | None:
+    """The bundled GPU of a CUDA device name (``NVIDIA H100 80GB HBM3``); None for one that is not bundled.
+
+    PCIe and NVL cards carry the names of faster SXM ones: they are not taken for them.
+    """
+    words = set(re.split(r"[^a-z0-9]+", device.lower()))
+    if words & {"pcie", "nvl"}:
+        return None
+    for name, gpu in GPUS.items():
+        # The words that tell GPUs apart; form factor and memory are not always in CUDA's names.
+        if all(part in words for part in name.split("-") if part != "sxm" and not part.endswith("gb")):
+            return gpu
+    return None
+
+
+def _gpu(source: Path, engine: EngineOptions, given: str | None) -> GPU:
+    if given is not None:
+        return load_gpu(given)
+    device = engine.device or read_meta(source).get("gpu")
+    if device is None:
+        raise InputError(f"{source}: neither meta.yaml nor meta.json names the GPU; name it by --gpu")
+    gpu = find_gpu(device)
+    if gpu is None:
+        raise InputError(f"{source}: GPU {device} is not bundled; name the nearest by --gpu: {', '.join(GPUS)}")
+    return gpu

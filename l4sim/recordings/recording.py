@@ -1,0 +1,58 @@
+"""What a recorded run holds, whichever tool wrote it: the engine's options and what its requests took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """The options of the engine that ran; what was not recorded is that engine's default."""
+
+    model: str
+    """As the engine was given it: a Hugging Face name or a path."""
+    device: str | None
+    """The GPU as CUDA names it; None if it is not recorded beside the run."""
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int | None
+    """None: the model's own."""
+    tensor_parallel: int
+    kv_blocks: int | None
+    """Blocks that requests can use; None if they are not recorded."""
+    block_tokens: int
+    gpu_memory_utilization: float
+    prefix_caching: bool
+    reserve_full_prompt: bool
+    async_scheduling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequests:
+    """Requests in order of arrival; all arrays are of shape ``[requests]``."""
+
+    request_id: tuple[str, ...]
+    arrival_s: FloatArray
+    """When the engine queued the request, counted from the first request's arrival."""
+    prompt_tokens: IntArray
+    output_tokens: IntArray
+    ttft_s: FloatArray
+    tpot_s: FloatArray
+    """NaN for answers of one token."""
+    e2e_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One run of one engine instance, as a folder holds it."""
+
+    folder: Path
+    engine: EngineOptions
+    requests: RecordedRequests
