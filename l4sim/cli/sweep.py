@@ -116,10 +116,11 @@ def _print(result: SweepResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from l4sim.sweeps.told import COLUMNS, failures, figure_text, short_runs, unfinished
+    from l4sim.sweeps.caveats import failures, short_runs, unfinished
+    from l4sim.sweeps.columns import COLUMNS, figure_text
 
     console = Console(highlight=False)
-    rows, settings = result.told, result.varied()
+    rows, settings = result.answers, result.varied()
     columns = [column for column in COLUMNS if column.figure in rows]
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for name in settings:
@@ -142,7 +143,7 @@ def _print(result: SweepResult) -> None:
 
 
 def _setting(value: Any) -> str:
-    from l4sim.sweeps.told import setting_text
+    from l4sim.sweeps.columns import setting_text
 
     # Wrapped at hyphens, so that the table fits 80 columns.
     return "\n".join(wrap(setting_text(value), 12))

@@ -23,9 +23,11 @@ from l4sim.results.html import (
     table,
     write_page,
 )
+from l4sim.sweeps.caveats import failures, short_runs, unfinished
+from l4sim.sweeps.columns import COLUMNS, figure_text, setting_text
+from l4sim.sweeps.pictures import SweepPlots
 from l4sim.sweeps.points import Value
-from l4sim.sweeps.result import SweepResult
-from l4sim.sweeps.told import COLUMNS, failures, figure_text, setting_text, short_runs, unfinished
+from l4sim.sweeps.tables import SweepTables
 
 _CAPTIONS = {
     "latency": "Latency against what was varied; intervals are 95 % over seeds",
@@ -47,47 +49,47 @@ _ANSWERS = {
 _MOST_VALUES = 6
 
 
-def write_report(path: Path, result: SweepResult) -> Path:
-    """Write the sweep as one HTML file that needs no other: images are inside. The same result, the same bytes.
+def write_report(path: Path, tables: SweepTables) -> Path:
+    """Write the sweep as one HTML file that needs no other: images are inside. The same tables give the same bytes.
 
     Raises:
         InputError: it cannot be written.
     """
-    policies = [str(policy) for policy in result.axes["policy"]]
-    kind = "Sweep" if result.search is None else "Capacity"
+    policies = [str(policy) for policy in tables.axes["policy"]]
+    kind = "Sweep" if tables.search is None else "Capacity"
     lead = [
-        paragraph(_question(result)),
-        paragraph(_answer(result), "answer") if len(policies) > 1 else "",
-        *(paragraph(line, "warning") for line in (*failures(result), *unfinished(result), *short_runs(result))),
+        paragraph(_question(tables)),
+        paragraph(_answer(tables), "answer") if len(policies) > 1 else "",
+        *(paragraph(line, "warning") for line in (*failures(tables), *unfinished(tables), *short_runs(tables))),
     ]
     sections = [
-        Section("Figures", tuple(_figures(result))),
-        Section("Pictures", tuple(_pictures(result))),
-        Section("How far the figures can be trusted", tuple(_trust(result))),
-        Section("Configuration", tuple(_configuration(result))),
+        Section("Figures", tuple(_figures(tables))),
+        Section("Pictures", tuple(_pictures(tables))),
+        Section("How far the figures can be trusted", tuple(_trust(tables))),
+        Section("Configuration", tuple(_configuration(tables))),
     ]
-    return write_page(path, f"{kind}: {_listed(policies)}, {len(result.points):,} simulations", lead, sections)
+    return write_page(path, f"{kind}: {_listed(policies)}, {len(tables.points):,} simulations", lead, sections)
 
 
-def _question(result: SweepResult) -> str:
+def _question(tables: SweepTables) -> str:
     varied = [
         f"{name} ({_values(values)})"
-        for name, values in result.axes.items()
+        for name, values in tables.axes.items()
         if name not in ("policy", "seed") and len(values) > 1
     ]
-    return _QUESTIONS[result.search].format(
-        policies=_listed([str(policy) for policy in result.axes["policy"]]),
-        slo="" if result.slo is None else result.slo.told,
+    return _QUESTIONS[tables.search].format(
+        policies=_listed([str(policy) for policy in tables.axes["policy"]]),
+        slo="" if tables.slo is None else tables.slo.told,
         varied=f" over {_listed(varied)}" if varied else "",
     )
 
 
-def _answer(result: SweepResult) -> str:
+def _answer(tables: SweepTables) -> str:
     """Which policy is best in how many combinations of the settings that were varied."""
-    name, figure, most = _ANSWERS[result.search]
-    found = result.told[result.found]
+    name, figure, most = _ANSWERS[tables.search]
+    found = tables.answers[tables.found]
     rows = found.dropna(subset=[figure]) if len(found) else found
-    others = [setting for setting in result.varied() if setting not in ("policy", figure)]
+    others = [setting for setting in tables.varied() if setting not in ("policy", figure)]
     parts = [part for _, part in rows.groupby(others, sort=False, dropna=False)] if others else [rows]
     compared = [part for part in parts if len(part) > 1]
     if not compared:
@@ -97,12 +99,12 @@ def _answer(result: SweepResult) -> str:
         for part in compared
         for policy in part.loc[part[figure] == (part[figure].max() if most else part[figure].min()), "policy"]
     )
-    told = [f"{policy} in {count:,} of {len(compared):,}" for policy, count in best.most_common()]
-    return f"{name}: {', '.join(told)} combinations." if len(parts) > 1 else f"{name}: {_listed(list(best))}."
+    shares = [f"{policy} in {count:,} of {len(compared):,}" for policy, count in best.most_common()]
+    return f"{name}: {', '.join(shares)} combinations." if len(parts) > 1 else f"{name}: {_listed(list(best))}."
 
 
-def _figures(result: SweepResult) -> Iterator[str]:
-    settings, rows = result.varied(), result.told
+def _figures(tables: SweepTables) -> Iterator[str]:
+    settings, rows = tables.varied(), tables.answers
     columns = [column for column in COLUMNS if column.figure in rows]
     body: list[list[Cell]] = [
         [*(setting_text(row[name]) for name in settings), *(figure_text(row, column) for column in columns)]
@@ -110,8 +112,8 @@ def _figures(result: SweepResult) -> Iterator[str]:
     ]
     yield table((*settings, *(column.name for column in columns)), body, "stacked")
     yield remark("norm.: E2E / output tokens. USD: for the output tokens, over the makespan.")
-    seeds = len(result.axes.get("seed", ("one",)))
-    if result.search is not None:
+    seeds = len(tables.axes.get("seed", ("one",)))
+    if tables.search is not None:
         which = f", of the first of {seeds} seeds; the SLO is met with each of them" if seeds > 1 else ""
         yield remark(f"Figures at the capacity{which}.")
     elif seeds > 1:
@@ -120,20 +122,20 @@ def _figures(result: SweepResult) -> Iterator[str]:
         yield remark("One seed: nothing here tells how much of a difference is chance.")
 
 
-def _pictures(result: SweepResult) -> Iterator[str]:
+def _pictures(tables: SweepTables) -> Iterator[str]:
     try:
-        for name, figure in result.plot.figures():
+        for name, figure in SweepPlots(tables).figures():
             if figure is not None:
                 yield picture(figure, _CAPTIONS[name])
     except InputError as error:
         yield paragraph(f"No pictures: {error}")
 
 
-def _trust(result: SweepResult) -> Iterator[str]:
+def _trust(tables: SweepTables) -> Iterator[str]:
     default = Options()
-    named = product(result.axes.get("profile", [default.profile]), result.axes.get("kernel", [default.kernel]))
+    named = product(tables.axes.get("profile", [default.profile]), tables.axes.get("kernel", [default.kernel]))
     for name, kernel in named:
-        # What does not exist has made its points fail, which is told above.
+        # What does not exist has made its points fail, which the warnings above say.
         try:
             profile = load_profile(str(name))
         except InputError:
@@ -147,19 +149,19 @@ def _trust(result: SweepResult) -> Iterator[str]:
     )
 
 
-def _configuration(result: SweepResult) -> Iterator[str]:
-    given = [(name, _values(values)) for name, values in result.axes.items()]
+def _configuration(tables: SweepTables) -> Iterator[str]:
+    given = [(name, _values(values)) for name, values in tables.axes.items()]
     asked = (
-        ("SLO", None if result.slo is None else result.slo.text),
-        ("search", result.search),
-        ("price per GPU-hour (USD)", result.price_usd_per_gpu_hour),
+        ("SLO", None if tables.slo is None else tables.slo.text),
+        ("search", tables.search),
+        ("price per GPU-hour (USD)", tables.price_usd_per_gpu_hour),
     )
     given += [(name, _text(value)) for name, value in asked if value is not None]
     yield table(("setting", "values"), given, "plain")
     left = [
         (field.name, str(field.default))
         for field in fields(Options)
-        if field.name not in result.axes and field.name != result.searched
+        if field.name not in tables.axes and field.name != tables.searched
     ]
     yield folded("Every other setting, at its default", table(("setting", "value"), left, "plain"))
 

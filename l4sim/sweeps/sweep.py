@@ -57,20 +57,21 @@ def run_sweep(
     axes = grid_axes(grid, where)
     store = Store(out)
     rows: list[Row] = []
-    told = [Progress(0, 0, 0, 0)]
+    progress = Progress(0, 0, 0, 0)
 
     with _workers(jobs, executor, out) as workers:
 
         def run(asked: Sequence[Point]) -> list[Row]:
             # A search asks in rounds, and each of them adds to what was done before.
-            before = told[-1]
+            before = progress
 
-            def tell(progress: Progress) -> None:
-                told.append(before + progress)
+            def add(round_progress: Progress) -> None:
+                nonlocal progress
+                progress = before + round_progress
                 if report is not None:
-                    report(told[-1])
+                    report(progress)
 
-            new = run_points(asked, store, workers=workers, retry_failed=retry_failed, report=tell)
+            new = run_points(asked, store, workers=workers, retry_failed=retry_failed, report=add)
             rows.extend(new)
             return new
 

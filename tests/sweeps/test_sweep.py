@@ -88,11 +88,11 @@ def test_a_search_stores_its_points_and_its_capacity(tiny, tmp_path):
 
 
 def test_a_search_tells_of_all_its_rounds(tiny, tmp_path):
-    told = []
-    result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate", report=told.append)
-    ended = [progress.ended for progress in told]
+    reported = []
+    result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate", report=reported.append)
+    ended = [progress.ended for progress in reported]
     assert ended == sorted(ended)
-    assert told[-1].points == told[-1].ended == len(result.points)
+    assert reported[-1].points == reported[-1].ended == len(result.points)
 
 
 def test_a_search_has_a_picture_of_its_own_and_no_other(tiny, tmp_path):
