@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from l4sim.workload.trace import Trace
     from validate_gpu.comparison.compare import Comparison
     from validate_gpu.live.build import LiveOptions
-    from validate_gpu.records import LiveResult, LiveRun
+    from validate_gpu.live_run import LiveResult, LiveRun
 
 
 @click.command()
@@ -64,7 +64,7 @@ def live(context: click.Context, /, policies: str, **values: Any) -> None:
     from validate_gpu.comparison.compare import compare_sides
     from validate_gpu.live.build import LiveOptions
     from validate_gpu.lockstep import shared_memory
-    from validate_gpu.match import served_kernel
+    from validate_gpu.profile_match import served_kernel
 
     if values["share_devices"] and values["driver"] != "realtime":
         raise InputError("--share-devices is for --driver realtime: lockstep instances take turns on one device")
@@ -115,8 +115,9 @@ def recorded(
     from dataclasses import replace
 
     from l4sim.experiment import resolve
-    from validate_gpu.comparison.recorded import compare_recording
-    from validate_gpu.recording import LIVE, read_recording
+    from validate_gpu.comparison.compare_recording import compare_recording
+    from validate_gpu.recording.files import LIVE
+    from validate_gpu.recording.read import read_recording
 
     recording = read_recording(folder if (folder / LIVE).is_file() else folder / "live")
     given = {"profile": profile, "kernel": kernel, "cost_model": cost_model}
@@ -147,19 +148,19 @@ def _conclude(comparison: Comparison, out: Path | None, tolerance_pct: float, *,
 def _keep(
     out: Path | None, trace: Trace, setup: Setup, names: list[str], options: LiveOptions, driver: str
 ) -> Callable[[LiveRun], None]:
-    """What tells of every live run as it ends, and writes it if there is a folder to write to."""
+    """What is done with every live run as it ends: a line about it, and its files if there is a folder for them."""
     if out is None:
-        return _tell
+        return _print_run
     from validate_gpu.live.build import describe_device
     from validate_gpu.live.device import open_device
-    from validate_gpu.recording import Recorder
+    from validate_gpu.recording.write import Recorder
 
     device = open_device(options.device)
     recorder = Recorder(out / "live", trace, setup, names, driver=driver, describe=lambda: describe_device(device))
 
     def keep(done: LiveRun) -> None:
         recorder.add(done)
-        _tell(done)
+        _print_run(done)
 
     return keep
 
@@ -187,25 +188,31 @@ def _measure(
     setup: Setup,
     options: LiveOptions,
     values: dict[str, Any],
-    told: Callable[[LiveRun], None],
+    on_run: Callable[[LiveRun], None],
 ) -> LiveResult:
     if values["driver"] == "realtime":
         from validate_gpu.realtime.driver import realtime
 
         return realtime(
-            trace, names, setup, options, share_devices=values["share_devices"], repeats=values["repeats"], told=told
+            trace,
+            names,
+            setup,
+            options,
+            share_devices=values["share_devices"],
+            repeats=values["repeats"],
+            on_run=on_run,
         )
     from validate_gpu.lockstep import lockstep
 
-    return lockstep(trace, names, setup, options, repeats=values["repeats"], told=told)
+    return lockstep(trace, names, setup, options, repeats=values["repeats"], on_run=on_run)
 
 
-def _tell(done: LiveRun) -> None:
+def _print_run(done: LiveRun) -> None:
     seconds = sum(iteration.seconds for iteration in done.iterations)
     requests = done.run.requests
     finished = int((requests["status"] == "finished").sum())
-    told = f"{finished:,} of {len(requests):,} requests finished, {seconds:.1f} s of iterations"
-    click.echo(f"{done.run.policy}: {told}", err=True)
+    outcome = f"{finished:,} of {len(requests):,} requests finished, {seconds:.1f} s of iterations"
+    click.echo(f"{done.run.policy}: {outcome}", err=True)
 
 
 def _or_fail(run: Callable[[], LiveResult]) -> LiveResult:

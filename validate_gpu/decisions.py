@@ -1,4 +1,7 @@
-"""A policy's decisions in a live run, recorded with what it read of its views, and asked of a fresh policy once more.
+"""Recording a policy's decisions in a live run, and replaying them: does a fresh policy decide the same?
+
+What the policy reads of its views is recorded with each decision. A replay shows a policy that has not run yet the same
+readings, stimuli and messages in the same order, and compares its decisions with the recorded ones.
 
 Equal decisions mean that a policy knows nothing but its views, its stimuli and its seed: what it decided on live
 instances is what it decides in a simulation that shows it the same.
@@ -22,16 +25,17 @@ _METHODS = ("decoding", "queued", "find")
 
 
 class Routed(NamedTuple):
-    """The router has chosen."""
+    """A call of the router's ``route``: it has chosen an instance."""
 
     request: RequestView
     reads: tuple[Read, ...]
     """Of each instance's view, by position."""
     position: int
+    """Of the chosen instance."""
 
 
 class Heard(NamedTuple):
-    """The router was sent a message."""
+    """A call of the router's ``receive``: it was sent a message."""
 
     sender: int
     message: Any
@@ -39,7 +43,7 @@ class Heard(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """An agent, or the coordinator, has answered a stimulus."""
+    """A call of the ``handle`` of an agent, or of the coordinator: it has answered a stimulus."""
 
     address: int
     stimulus: Stimulus
@@ -50,11 +54,12 @@ class Asked(NamedTuple):
 
 
 Call = Routed | Heard | Asked
+"""One call of a part of a policy, with what it was given and what it returned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """Recorded decisions held against those of a fresh policy."""
+class DecisionReplay:
+    """How many recorded decisions a fresh policy decided alike."""
 
     routed: int
     stimuli: int
@@ -76,8 +81,8 @@ class Replay:
         return 100 * (1 - self.differing / self.decisions) if self.decisions else 100.0
 
 
-def recording(policy: Policy, calls: list[Call]) -> Policy:
-    """The same policy, whose calls are appended to ``calls`` in order."""
+def record_decisions(policy: Policy, calls: list[Call]) -> Policy:
+    """The same policy, which appends every call of its parts to ``calls``, in order."""
     return replace(
         policy,
         router=_RecordingRouter(policy.router, calls),
@@ -86,8 +91,8 @@ def recording(policy: Policy, calls: list[Call]) -> Policy:
     )
 
 
-def replay(calls: Iterable[Call], fresh: Policy) -> Replay:
-    """Ask a policy that has not run yet the same again, in the same order."""
+def replay_decisions(calls: Iterable[Call], fresh: Policy) -> DecisionReplay:
+    """Repeat recorded calls on a policy that has not run yet, in their order, and compare what it decides."""
     routed = stimuli = instructions = differing = 0
     first = ""
     for call in calls:
@@ -107,8 +112,8 @@ def replay(calls: Iterable[Call], fresh: Policy) -> Replay:
             again = str(error)
         if again != decided:
             differing += 1
-            first = first or f"{_told(call)}: {decided} live, {again} replayed"
-    return Replay(routed, stimuli, instructions, differing, first)
+            first = first or f"{_described(call)}: {decided} live, {again} replayed"
+    return DecisionReplay(routed, stimuli, instructions, differing, first)
 
 
 def _ask(call: Routed | Asked, fresh: Policy) -> Any:
@@ -122,7 +127,7 @@ def _ask(call: Routed | Asked, fresh: Policy) -> Any:
     return tuple(fresh.agents[call.address].handle(call.stimulus, own, call.now_s))
 
 
-def _told(call: Routed | Asked) -> str:
+def _described(call: Routed | Asked) -> str:
     if isinstance(call, Routed):
         return f"request {call.request.request}"
     who = "the coordinator" if call.address == COORDINATOR else f"agent {call.address}"
@@ -174,7 +179,7 @@ class _RecordingRouter:
 
 
 class _Reading:
-    """A view that notes what is read of it, since it changes in place between calls."""
+    """A view that keeps what is read of it: views change in place, so that it cannot be read again later."""
 
     def __init__(self, view: object) -> None:
         self.read: Read = {}
@@ -198,7 +203,7 @@ class _NotReadError(Exception):
 
 
 class _Recalled:
-    """A view that knows no more than what was read of it."""
+    """A view as a replayed policy sees it: it answers what was read of the live one, and nothing else."""
 
     def __init__(self, read: Read) -> None:
         self._read = read

@@ -17,18 +17,17 @@ from l4sim.policies.l4.partition import Partition
 from l4sim.policies.policy import Policy
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
-from validate_gpu.decisions import Call, recording
+from validate_gpu.decisions import Call, record_decisions
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device
 from validate_gpu.live.clock import no_collections
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.executor import LiveExecutor, RecordedExecutor
 from validate_gpu.live.sequences import Sequences
+from validate_gpu.live_run import LiveResult, LiveRun
 from validate_gpu.measure.describe import Clock
 from validate_gpu.measure.speed import slowness_of
 from validate_gpu.measure.timing import SlownessAfter
-from validate_gpu.records import LiveResult, LiveRun
 
-Told = Callable[[LiveRun], None]
 """Hears of every run as it ends."""
 
 
@@ -39,7 +38,7 @@ def lockstep(
     options: LiveOptions,
     *,
     repeats: int = 1,
-    told: Told | None = None,
+    on_run: Callable[[LiveRun], None] | None = None,
 ) -> LiveResult:
     """Replay the trace on live instances under each policy in turn, all of that ``repeats`` times.
 
@@ -61,8 +60,8 @@ def lockstep(
             for name in policies:
                 live = _run(name, trace, setup, planned, engine, lambda: clock.mhz, slowness)
                 runs[name].append(live)
-                if told is not None:
-                    told(live)
+                if on_run is not None:
+                    on_run(live)
     return LiveResult(runs, describe_device(engine.device))
 
 
@@ -76,7 +75,7 @@ def _run(
     slowness: SlownessAfter | None,
 ) -> LiveRun:
     calls: list[Call] = []
-    policy = recording(policy_for(name, trace, setup, planned), calls)
+    policy = record_decisions(policy_for(name, trace, setup, planned), calls)
     executor = LiveExecutor([engine], clock_mhz=clock_mhz, slowness=slowness)
     with no_collections():
         run = run_built(name, policy, trace, setup, executor=executor)

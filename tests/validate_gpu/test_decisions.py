@@ -8,7 +8,7 @@ from l4sim.policies.agent import COORDINATOR, Received, Send, SetTimer, Started,
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding, RoundRobin
 from l4sim.policies.views import RequestView
-from validate_gpu.decisions import Asked, Heard, Routed, recording, replay
+from validate_gpu.decisions import Asked, Heard, Routed, record_decisions, replay_decisions
 
 
 @dataclasses.dataclass
@@ -65,20 +65,20 @@ class Remembers:
 
 def test_routing_is_recorded_with_what_was_read_of_every_view_then():
     calls = []
-    router = recording(Policy(LeastOutstanding()), calls).router
+    router = record_decisions(Policy(LeastOutstanding()), calls).router
     views = [View(0, running=2), View(1, running=1)]
     assert router.route(request(7), views) == 1
     views[1].running = 5
     assert router.route(request(8), views) == 0
     read = ({"running": 2, "waiting": 0}, {"running": 1, "waiting": 0})
     assert calls[0] == Routed(request(7), read, 1)
-    found = replay(calls, Policy(LeastOutstanding()))
+    found = replay_decisions(calls, Policy(LeastOutstanding()))
     assert (found.routed, found.differing, found.equal_pct) == (2, 0, 100)
 
 
 def test_agents_and_coordinator_are_asked_again_with_what_they_read():
     calls = []
-    recorded = recording(Policy(RoundRobin(), agents=(Sees(), Sees()), coordinator=Counts()), calls)
+    recorded = record_decisions(Policy(RoundRobin(), agents=(Sees(), Sees()), coordinator=Counts()), calls)
     recorded.agents[1].handle(Started(), View(1), 0.0)
     told = recorded.agents[1].handle(TimerFired("look"), View(1, running=4), 0.5)
     recorded.coordinator.handle(Received(1, told[0].message), 0.6)
@@ -87,41 +87,41 @@ def test_agents_and_coordinator_are_asked_again_with_what_they_read():
     )
     assert calls[1] == look
     assert calls[2] == Asked(COORDINATOR, Received(1, (4, 3, None)), {}, 0.6, (Send(0, 1),))
-    found = replay(calls, Policy(RoundRobin(), agents=(Sees(), Sees()), coordinator=Counts()))
+    found = replay_decisions(calls, Policy(RoundRobin(), agents=(Sees(), Sees()), coordinator=Counts()))
     assert (found.stimuli, found.instructions, found.decisions, found.differing) == (3, 3, 3, 0)
 
 
 def test_messages_to_a_router_are_part_of_what_it_knows():
     calls = []
-    router = recording(Policy(Remembers()), calls).router
+    router = record_decisions(Policy(Remembers()), calls).router
     router.receive(0, 1, 0.1)
     router.route(request(0), [View(0), View(1)])
     assert calls[0] == Heard(0, 1, 0.1)
-    assert replay(calls, Policy(Remembers())).differing == 0
-    assert replay(calls[1:], Policy(Remembers())).differing == 1
+    assert replay_decisions(calls, Policy(Remembers())).differing == 0
+    assert replay_decisions(calls[1:], Policy(Remembers())).differing == 1
 
 
 def test_a_decision_that_differs_is_counted_and_the_first_is_told():
     calls = []
-    router = recording(Policy(RoundRobin()), calls).router
+    router = record_decisions(Policy(RoundRobin()), calls).router
     for number in range(4):
         router.route(request(number), [View(0), View(1)])
     # The recorded policy is not fresh: it would go on with instance 1.
     used = RoundRobin()
     used.route(request(9), [View(0), View(1)])
-    found = replay(calls, Policy(used))
+    found = replay_decisions(calls, Policy(used))
     assert (found.decisions, found.differing, found.equal_pct) == (4, 4, 0)
     assert found.first_difference == "request 0: 0 live, 1 replayed"
 
 
 def test_reading_what_the_live_policy_did_not_read_is_a_difference():
     calls = []
-    router = recording(Policy(RoundRobin()), calls).router
+    router = record_decisions(Policy(RoundRobin()), calls).router
     router.route(request(0), [View(0), View(1)])
-    found = replay(calls, Policy(LeastOutstanding()))
+    found = replay_decisions(calls, Policy(LeastOutstanding()))
     assert found.first_difference.endswith("reads running, which the live policy did not replayed")
 
 
 @pytest.mark.parametrize("policy", [Policy(RoundRobin()), Policy(LeastOutstanding())])
 def test_no_decisions_are_all_equal(policy):
-    assert replay([], policy).equal_pct == 100
+    assert replay_decisions([], policy).equal_pct == 100

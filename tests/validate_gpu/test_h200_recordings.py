@@ -9,8 +9,8 @@ from l4sim.experiment import resolve, run_policy
 from l4sim.results.metrics import summarise
 from validate_gpu.comparison.figures import compare_figures, find_figure
 from validate_gpu.comparison.iterations import errors_by_shape, iteration_table
-from validate_gpu.recording import read_recording
-from validate_gpu.records import LiveResult, LiveRun
+from validate_gpu.live_run import LiveResult, LiveRun
+from validate_gpu.recording.read import read_recording
 
 REPORTS = Path(__file__).parents[2] / "validate_gpu" / "reports"
 

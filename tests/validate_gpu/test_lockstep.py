@@ -45,9 +45,9 @@ def test_an_iterations_time_is_the_one_measured():
 
 
 def test_every_policy_runs_as_often_as_asked_and_is_told_of():
-    told = []
-    live = lockstep(make_trace([0], [4], [2]), ["random", "vllm"], setup(), CPU, repeats=2, told=told.append)
-    assert [one.run.policy for one in told] == ["random", "vllm", "random", "vllm"]
+    ended = []
+    live = lockstep(make_trace([0], [4], [2]), ["random", "vllm"], setup(), CPU, repeats=2, on_run=ended.append)
+    assert [one.run.policy for one in ended] == ["random", "vllm", "random", "vllm"]
     assert [len(runs) for runs in live.runs.values()] == [2, 2]
 
 

@@ -19,9 +19,9 @@ from validate_gpu.comparison.iterations import (
     slowness_of_runs,
 )
 from validate_gpu.comparison.migrations import CopyBucket, MigrationFigures, copies_by_size, migration_figures
-from validate_gpu.decisions import Replay, replay
+from validate_gpu.decisions import DecisionReplay, replay_decisions
+from validate_gpu.live_run import LiveResult, LiveRun
 from validate_gpu.lockstep import again, repeat
-from validate_gpu.records import LiveResult, LiveRun
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,7 +44,7 @@ class Comparison:
     slowness: Slowness | None
     """Of the device during the live runs, by which all seconds were divided; None if they are as they were measured."""
     shapes: Sequence[ShapeError]
-    replays: Mapping[str, Replay]
+    replays: Mapping[str, DecisionReplay]
     """Of all repeats together."""
     schedules_equal: Mapping[str, bool]
     """Whether a simulation with the live run's own seconds gives its tables; empty where the clock was the wall's."""
@@ -154,16 +154,17 @@ def trace_told(trace: Trace) -> dict[str, Any]:
     return {"name": trace.name, "requests": len(trace), "sha256": trace.content_hash}
 
 
-def _replays(trace: Trace, setup: Setup, live: LiveResult) -> dict[str, Replay]:
+def _replays(trace: Trace, setup: Setup, live: LiveResult) -> dict[str, DecisionReplay]:
     replays = {
-        policy: [replay(one.calls, again(trace, setup, one)) for one in runs] for policy, runs in live.runs.items()
+        policy: [replay_decisions(one.calls, again(trace, setup, one)) for one in runs]
+        for policy, runs in live.runs.items()
     }
     return {policy: _sum(of_runs) for policy, of_runs in replays.items()}
 
 
-def _sum(replays: Sequence[Replay]) -> Replay:
+def _sum(replays: Sequence[DecisionReplay]) -> DecisionReplay:
     first = next((one.first_difference for one in replays if one.first_difference), "")
-    return Replay(
+    return DecisionReplay(
         routed=sum(one.routed for one in replays),
         stimuli=sum(one.stimuli for one in replays),
         instructions=sum(one.instructions for one in replays),

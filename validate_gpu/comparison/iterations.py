@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.cost.model import CostModel
-from validate_gpu.records import Iteration, LiveResult, LiveRun
+from validate_gpu.live_run import Iteration, LiveResult, LiveRun
 
 if TYPE_CHECKING:
     from pandas import DataFrame

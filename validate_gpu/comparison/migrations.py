@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from l4sim.results.run import MIGRATION_STATUSES, Run
-from validate_gpu.records import Copy
+from validate_gpu.live_run import Copy
 
 if TYPE_CHECKING:
     from pandas import DataFrame

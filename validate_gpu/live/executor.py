@@ -15,7 +15,7 @@ from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.kv import copy_kv, equal_kv
 from validate_gpu.live.pages import PagedPool
-from validate_gpu.records import Copy, Iteration
+from validate_gpu.live_run import Copy, Iteration
 
 
 class LiveExecutor:

@@ -22,15 +22,15 @@ from l4sim.policies.l4.partition import Partition
 from l4sim.simulator.executor import ExecutionError
 from l4sim.simulator.migration import MigrationRules
 from l4sim.workload.trace import Trace
-from validate_gpu.decisions import Call, RecordingAgent, recording
+from validate_gpu.decisions import Call, RecordingAgent, record_decisions
 from validate_gpu.live.build import LiveOptions, describe_device
 from validate_gpu.live.device import open_device
-from validate_gpu.lockstep import Told, stepwise
+from validate_gpu.live_run import LiveResult, LiveRun
+from validate_gpu.lockstep import stepwise
 from validate_gpu.realtime.clock import WallClock
 from validate_gpu.realtime.front_end import FrontEnd
 from validate_gpu.realtime.wire import Failed, Goodbye, Link, Lost, Ready, Start
 from validate_gpu.realtime.worker import WorkerSpec, run_worker
-from validate_gpu.records import LiveResult, LiveRun
 
 Socket: TypeAlias = "Connection[Any, Any]"
 
@@ -47,7 +47,7 @@ def realtime(
     *,
     share_devices: bool = False,
     repeats: int = 1,
-    told: Told | None = None,
+    on_run: Callable[[LiveRun], None] | None = None,
 ) -> LiveResult:
     """Replay the trace by the wall's clock under each policy in turn, with processes of its own; ``repeats`` times.
 
@@ -66,8 +66,8 @@ def realtime(
         for name in policies:
             live = _run(name, trace, setup, planned, replace(options, shared=share_devices), devices)
             runs[name].append(live)
-            if told is not None:
-                told(live)
+            if on_run is not None:
+                on_run(live)
     return LiveResult(runs, {**describe_device(open_device(options.device)), "threads": options.threads})
 
 
@@ -102,7 +102,7 @@ def _run(
     """One policy's run, on new processes."""
     policy = policy_for(name, trace, setup, planned)
     calls: list[Call] = []
-    recorded = recording(policy, calls)
+    recorded = record_decisions(policy, calls)
     own, theirs = _sockets(len(devices))
     # A forked process could not use CUDA.
     context = get_context("spawn")

@@ -18,9 +18,9 @@ from l4sim.simulator.clock import Moment
 from l4sim.simulator.rows import SimulationResult, request_row
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call
+from validate_gpu.live_run import Iteration
 from validate_gpu.realtime.clock import WallClock
 from validate_gpu.realtime.wire import Deliver, Ended, Failed, Link, Lost, Records, Report, Stop, Submit
-from validate_gpu.records import Iteration
 
 
 class ReportedView:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from l4sim.engine.request import Request
 from validate_gpu.decisions import Call
-from validate_gpu.records import Iteration
+from validate_gpu.live_run import Iteration
 
 
 class Ready(NamedTuple):

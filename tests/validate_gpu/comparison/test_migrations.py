@@ -5,7 +5,7 @@ import pytest
 
 from l4sim.results.run import MIGRATIONS
 from validate_gpu.comparison.migrations import copies_by_size, migration_figures
-from validate_gpu.records import Copy
+from validate_gpu.live_run import Copy
 
 
 class OfMigrations:

@@ -11,8 +11,8 @@ from validate_gpu.comparison.compare import compare_sides
 from validate_gpu.comparison.plots import draw
 from validate_gpu.comparison.report import report
 from validate_gpu.live.executor import LiveExecutor
+from validate_gpu.live_run import LiveResult, LiveRun
 from validate_gpu.lockstep import lockstep
-from validate_gpu.records import LiveResult, LiveRun
 
 # Slow enough for instances to fill up unevenly.
 COST = AffineCost(base_s=8e-3, per_sequence_s=8e-4, per_prefill_token_s=8e-5, per_context_token_s=8e-7)

@@ -7,7 +7,7 @@ import pytest
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
 from validate_gpu.live.build import LiveOptions
-from validate_gpu.match import served_kernel
+from validate_gpu.profile_match import served_kernel
 
 CPU = LiveOptions(device="cpu")
 

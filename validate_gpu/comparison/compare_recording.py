@@ -10,14 +10,15 @@ from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_built
 from l4sim.workload.trace import Trace
 from validate_gpu.comparison.compare import Comparison, compare_sides
-from validate_gpu.decisions import Call, Replay, recording
+from validate_gpu.decisions import Call, DecisionReplay, record_decisions
 from validate_gpu.live.executor import RecordedExecutor
+from validate_gpu.live_run import LiveResult, LiveRun
 from validate_gpu.lockstep import again, stepwise
-from validate_gpu.recording import Recorded, Recording, decision_lines
-from validate_gpu.records import LiveResult, LiveRun
+from validate_gpu.recording.read import LiveRecording, RecordedRun
+from validate_gpu.recording.write import decision_lines
 
 
-def compare_recording(recorded: Recording, setup: Setup) -> Comparison:
+def compare_recording(recorded: LiveRecording, setup: Setup) -> Comparison:
     """Hold recorded live runs against a simulation with ``setup``'s costs, of policies planned as they were live.
 
     Decisions are those of a simulation with the recorded seconds, held against the recorded ones text for text; by the
@@ -27,10 +28,10 @@ def compare_recording(recorded: Recording, setup: Setup) -> Comparison:
         InputError: a run of a policy with a plan was recorded without it, or seconds at another reference speed.
     """
     trace, deployed = recorded.trace, recorded.deployed
-    told, predicting = deployed.profile.reference_s, setup.profile.reference_s
-    if told != predicting:
+    recorded_at, predicting = deployed.profile.reference_s, setup.profile.reference_s
+    if recorded_at != predicting:
         raise InputError(
-            f"profile {setup.profile.name} has reference_s {predicting}, and the runs were recorded at {told}: "
+            f"profile {setup.profile.name} has reference_s {predicting}, and the runs were recorded at {recorded_at}: "
             "accepted is a profile of the same reference speed, such as the recording's own"
         )
     repeatable = recorded.driver != "realtime"
@@ -46,19 +47,21 @@ def compare_recording(recorded: Recording, setup: Setup) -> Comparison:
     return replace(comparison, replays=replays)
 
 
-def _live(trace: Trace, deployed: Setup, recorded: Recorded, *, repeatable: bool) -> LiveRun:
+def _live(trace: Trace, deployed: Setup, recorded: RecordedRun, *, repeatable: bool) -> LiveRun:
     """A recorded run, and the calls of a simulation that takes its seconds."""
     calls: list[Call] = []
     live = LiveRun(recorded.run, recorded.iterations, recorded.copies, calls, recorded.partition)
     if not repeatable:
         return live
-    policy = recording(again(trace, deployed, live), calls)
+    policy = record_decisions(again(trace, deployed, live), calls)
     executor = RecordedExecutor(recorded.iterations)
     run_built(recorded.run.policy, policy, trace, stepwise(deployed), executor=executor)
     return live
 
 
-def _held_against(simulated: Replay, recorded: Sequence[Recorded], runs: Sequence[LiveRun]) -> Replay:
+def _held_against(
+    simulated: DecisionReplay, recorded: Sequence[RecordedRun], runs: Sequence[LiveRun]
+) -> DecisionReplay:
     """The decisions of all repeats against the recorded ones."""
     pairs = [
         (one, other)
