@@ -217,7 +217,7 @@ def _print_run(done: LiveRun) -> None:
 
 def _or_fail(run: Callable[[], LiveResult]) -> LiveResult:
     """A run's result; one line and exit code 1 where the device fails before anything could be measured."""
-    from l4sim.simulator.executor import ExecutionError
+    from l4sim.runtime.executor import ExecutionError
 
     try:
         return run()

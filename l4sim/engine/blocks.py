@@ -63,3 +63,7 @@ class BlockPool:
         ``resumable``: it was preempted, so that its blocks may serve it again.
         """
         self.free += blocks_for(tokens, self.block_tokens)
+
+    def violations(self) -> list[str]:
+        """What of the pool's invariants does not hold."""
+        return [] if 0 <= self.free <= self.total else [f"E1: {self.free} of {self.total} blocks are free"]

@@ -170,3 +170,16 @@ class DecodingSet:
             else:
                 high = middle - 1
         return low
+
+    def violations(self) -> list[str]:
+        """What of the batch's invariants does not hold."""
+        contexts = [self.context_tokens(request) for request in self.requests]
+        phases = [0] * self._block_tokens
+        for request in self.requests:
+            phases[request.base_tokens % self._block_tokens] += 1
+        found = []
+        if sum(contexts) != self.context_sum or phases != self._phases:
+            found.append(f"E3: contexts sum up to {sum(contexts)} tokens, {self.context_sum} are kept")
+        if [request.slot for request in self.requests] != list(range(len(self.requests))):
+            found.append("E3: a decoding request does not know its place in the batch")
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +17,10 @@ from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.replan import Planning
 from l4sim.policies.policy import Policy, PolicyChoice, Setting
 from l4sim.policies.registry import build_policy, policy_name
-from l4sim.simulator import Rules, SimulationResult, simulate
-from l4sim.simulator.arrivals import shared_prefix_ids
-from l4sim.simulator.executor import Executor
-from l4sim.simulator.migration import KINDS, REASONS, STATUSES
-from l4sim.simulator.rows import REQUEST_STATUSES
+from l4sim.policies.views import SOLE_KIND
+from l4sim.runtime.executor import Executor
+from l4sim.runtime.trace_requests import shared_prefix_ids
+from l4sim.simulator import Fail, InstanceSpec, Rules, SimulationResult, simulate_fleet
 from l4sim.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -58,20 +57,20 @@ def run_built(
     executor: Executor | None = None,
 ) -> Run:
     """Replay the trace under a policy that has not run yet, which may have been built for another setup."""
-    result = simulate(
+    cluster = setup.cluster
+    kind = SOLE_KIND._replace(gpu=setup.profile.gpu.name, tensor_parallel=cluster.tensor_parallel)
+    instance = InstanceSpec(setup.engine, setup.cost, setup.model.kv_bytes_per_token, kind)
+    result = simulate_fleet(
         trace,
-        router=policy.router,
-        agents=policy.agents,
-        coordinator=policy.coordinator,
-        cluster=setup.cluster,
-        engine=setup.engine,
-        cost=setup.cost,
-        kv_bytes_per_token=setup.model.kv_bytes_per_token,
-        rules=Rules(fast_forward=setup.options.fast_forward, failures=setup.failures),
+        policy,
+        [instance] * cluster.instances,
+        cluster,
+        events=[Fail(failure.time_s, failure.instance) for failure in setup.failures],
+        rules=Rules(fast_forward=setup.options.fast_forward),
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
-    return tables(name, trace, result, policy, setup.options.instances)
+    return tables(name, trace, result, policy)
 
 
 def policy_for(choice: PolicyChoice, trace: Trace, setup: Setup, partition: Callable[[], Partition]) -> Policy:
@@ -154,23 +153,21 @@ def compare(
     ]
 
 
-def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy, instances: int) -> Run:
+def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy) -> Run:
     """A run's flat rows as tables, requests in the trace's order."""
     from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Death, Run, frame_from_rows
 
     ids = {"request_id": trace.request_id}
-    requests = _by_first_column(result.requests, len(REQUESTS) - 1)
-    request_words: Mapping[str, Sequence[str]] = {**ids, "status": REQUEST_STATUSES, "reason": result.reasons}
-    migration_words = {**ids, "kind": KINDS, "status": STATUSES, "reason": REASONS}
+    requests = _by_first_column(result.requests.numbers, len(result.requests.columns))
     return Run(
         name,
-        frame_from_rows(name, requests, REQUESTS, request_words),
-        frame_from_rows(name, result.iterations, ITERATIONS, {}),
-        frame_from_rows(name, result.migrations, MIGRATIONS, migration_words),
+        frame_from_rows(name, requests, REQUESTS, ids | result.requests.words),
+        frame_from_rows(name, result.iterations.numbers, ITERATIONS, {}),
+        frame_from_rows(name, result.migrations.numbers, MIGRATIONS, ids | result.migrations.words),
         None if policy.partition is None else policy.partition.plan.stages,
         frame_from_rows(name, array("d", [n for move in policy.boundary_moves for n in move]), BOUNDARIES, {}),
-        instances,
-        tuple(Death(*death) for death in result.deaths),
+        result.instances,
+        tuple(Death(c.instance, c.time_s, c.requests) for c in result.changes if c.change == "died"),
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.errors import InputError
-from l4sim.results.run import MIGRATION_STATUSES, REQUEST_STATUSES, Run
+from l4sim.records import MIGRATION_STATUSES, REQUEST_STATUSES
+from l4sim.results.run import Run
 
 LATENCIES = ("ttft_s", "tpot_s", "max_itl_s", "e2e_s", "normalized_latency_s", "queue_s")
 PERCENTILES = (50, 90, 95, 99)

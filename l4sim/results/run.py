@@ -9,78 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from l4sim.policies.l4.plan import Stage
+from l4sim.records import BoundaryRow, MigrationRow, RequestRow, SegmentRow, column_types
 
 if TYPE_CHECKING:
     from array import array
 
     from pandas import DataFrame
 
-REQUESTS: Mapping[str, type] = {
-    "policy": str,
-    "request_id": str,
-    "arrival_s": float,
-    "prompt_tokens": int,
-    "output_tokens": int,
-    "cached_tokens": int,
-    "queue_s": float,
-    "ttft_s": float,
-    "tpot_s": float,
-    "max_itl_s": float,
-    "e2e_s": float,
-    "normalized_latency_s": float,
-    "migrations": int,
-    "preemptions": int,
-    "first_instance": int,
-    "last_instance": int,
-    "status": str,
-    "reason": str,
-}
-"""One row per request. ``queue_s`` (until first scheduled), ``ttft_s`` and ``e2e_s`` count from the arrival; ``tpot_s``
-is NaN for one-token outputs, every latency is NaN unless finished, and instances are -1 where none was reached."""
-
-ITERATIONS: Mapping[str, type] = {
-    "policy": str,
-    "instance": int,
-    "start_s": float,
-    "end_s": float,
-    "iterations": int,
-    "decode_requests": int,
-    "prefill_requests": int,
-    "prefill_tokens": int,
-    "context_tokens": int,
-    "context_std_tokens": float,
-    "waiting_requests": int,
-    "kv_blocks_used": int,
-    "kv_blocks_total": int,
-}
-"""One row per segment of equal iterations. Requests and tokens are those of one iteration; ``context_tokens`` sums over
-the decoding requests at the segment's start, ``context_std_tokens`` is their standard deviation."""
-
-MIGRATIONS: Mapping[str, type] = {
-    "policy": str,
-    "request_id": str,
-    "kind": str,
-    "source": int,
-    "destination": int,
-    "asked_s": float,
-    "start_s": float,
-    "pause_start_s": float,
-    "end_s": float,
-    "pause_s": float,
-    "context_tokens": int,
-    "copied_bytes": int,
-    "stages": int,
-    "status": str,
-    "reason": str,
-}
-"""One row per migration asked for: ``kind`` is handover or rebalance, ``status`` is done, refused or aborted; times
-that were not reached are NaN."""
-
-BOUNDARIES: Mapping[str, type] = {"policy": str, "time_s": float, "stage": int, "hi_tokens": int}
-"""One row per stage boundary moved at run time: from ``time_s`` on, ``stage`` ends at ``hi_tokens``."""
-
-REQUEST_STATUSES = ("finished", "rejected", "failed")
-MIGRATION_STATUSES = ("done", "refused", "aborted")
+REQUESTS: Mapping[str, type] = column_types(RequestRow)
+ITERATIONS: Mapping[str, type] = column_types(SegmentRow)
+MIGRATIONS: Mapping[str, type] = column_types(MigrationRow)
+BOUNDARIES: Mapping[str, type] = column_types(BoundaryRow)
+"""Every table's columns with their types; `l4sim.records` says what they hold."""
 
 
 class Death(NamedTuple):

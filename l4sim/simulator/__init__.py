@@ -1,6 +1,14 @@
 """Instances, router, agents, messages and migrations in simulated time."""
 
-from l4sim.simulator.cluster import Rules, simulate
-from l4sim.simulator.rows import SimulationResult
+from l4sim.simulator.cluster import (
+    Drain,
+    Fail,
+    InstanceSpec,
+    Join,
+    Rules,
+    SimulationResult,
+    simulate,
+    simulate_fleet,
+)
 
-__all__ = ["Rules", "SimulationResult", "simulate"]
+__all__ = ["Drain", "Fail", "InstanceSpec", "Join", "Rules", "SimulationResult", "simulate", "simulate_fleet"]

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import simpy
 
-
-class Moment(Protocol):
-    """A moment of simulated time that has come."""
-
-    @property
-    def value(self) -> Any:
-        """What was given to `Clock.at`."""
-        ...
+from l4sim.runtime.clock import Action
 
 
-Action = Callable[[Any], None]
-"""What to do when a moment has come; it is given the `Moment`."""
-
-
-class Timekeeper(Protocol):
-    """What servers need of a clock, be it simulated or the wall's."""
-
-    @property
-    def now_s(self) -> float:
-        """Seconds since the run's start."""
-        ...
-
-    def at(self, time_s: float, action: Action, value: Any = None) -> None:
-        """Call ``action`` at a moment that is not past."""
-        ...
-
-
-class Clock:
+class SimulatedClock:
     """Calls actions at moments of simulated time; equal moments in the order in which they were asked for."""
 
     def __init__(self) -> None:

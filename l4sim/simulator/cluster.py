@@ -1,34 +1,81 @@
-"""A cluster replaying a trace: arrivals through a router to servers; agents, their messages and migrations."""
+"""A fleet that replays a trace in simulated time: composition, and what happens to the fleet while it does."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import NamedTuple
 
 from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Instance, Outcome
-from l4sim.engine.request import Request
-from l4sim.policies.agent import Agent, Coordinator, Crossed, Finished, Joined, Migrate, MigrationEnded, PeerDied
+from l4sim.engine.protocol import EngineFactory
+from l4sim.engine.vllm.engine import VLLMEngine
+from l4sim.policies.agent import Agent, Coordinator, Draining, InstanceUp, PeerDied, Started, Stimulus
+from l4sim.policies.policy import Policy
 from l4sim.policies.routers import Router
-from l4sim.policies.views import DecodingRequest, RequestView
-from l4sim.simulator.arrivals import Arrivals
-from l4sim.simulator.clock import Clock, Moment
-from l4sim.simulator.executor import ExecutionError, Executor, Modelled
-from l4sim.simulator.messages import AgentHost, Network
-from l4sim.simulator.migration import MigrationRules, Migrations
-from l4sim.simulator.rows import SimulationResult, request_row
-from l4sim.simulator.server import Listener, Server
+from l4sim.policies.views import SOLE_KIND, InstanceKind
+from l4sim.records import MigrationRow, RequestRow, SegmentRow, Table, migration_table, segment_table
+from l4sim.runtime.clock import Moment
+from l4sim.runtime.coordinator_host import CoordinatorHost
+from l4sim.runtime.executor import ExecutionError, Executor
+from l4sim.runtime.front_end import FrontEnd, Progress
+from l4sim.runtime.instance_host import InstanceHost
+from l4sim.runtime.migration.methods import MigrationRules
+from l4sim.runtime.server import Server
+from l4sim.runtime.trace_requests import TraceRequests
+from l4sim.simulator.clock import SimulatedClock
+from l4sim.simulator.modelled import Modelled
+from l4sim.simulator.transport import Network, SimulatedTransport
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import Trace
 
-_REPORT_EVERY = 512
 
-Progress = Callable[[float, int], None]
-"""Simulated seconds, requests ended."""
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """What one instance is made of."""
+
+    engine: EngineConfig
+    cost: CostModel
+    kv_bytes_per_token: int
+    """The model's, over all ranks."""
+    kind: InstanceKind = SOLE_KIND
+    make_engine: EngineFactory = VLLMEngine
+
+
+class Join(NamedTuple):
+    """An instance joins; it gets the next number."""
+
+    time_s: float
+    spec: InstanceSpec
+
+
+class Drain(NamedTuple):
+    """An instance takes no new requests from now on, and leaves once it is empty."""
+
+    time_s: float
+    instance: int
+
+
+class Fail(NamedTuple):
+    """An instance dies for good. The front end routes nothing there any more: its connections break."""
+
+    time_s: float
+    instance: int
+
+
+FleetEvent = Join | Drain | Fail
+
+
+class FleetChange(NamedTuple):
+    """What became of an instance during a run."""
+
+    time_s: float
+    instance: int
+    change: str
+    """``joined``, ``draining``, ``left`` or ``died``."""
+    requests: int
+    """How many were there, waiting ones included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +88,30 @@ class Rules:
     """Most iterations skipped at once: bounds the error of interpolating costs that are not affine."""
     network: Network = field(default_factory=Network)
     """Between agents."""
-    failures: tuple[tuple[int, float], ...] = ()
-    """Instances that die, and when. The front end routes nothing there any more: its connections break."""
     failure_detection_s: float = 1.0
     """From a death to the moment when agents know and the requests lost start over elsewhere."""
     migration: MigrationRules = field(default_factory=MigrationRules)
+    validate: bool = field(default_factory=lambda: os.environ.get("L4SIM_VALIDATE") == "1")
+    """Check the invariants of `docs/invariants.md` at every event; by default if L4SIM_VALIDATE is 1, as in tests."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulationResult:
+    """What a simulation leaves behind."""
+
+    requests: Table[RequestRow]
+    """In order of the requests' ends; ``request_id`` is the request's row in the trace."""
+    iterations: Table[SegmentRow]
+    migrations: Table[MigrationRow]
+    end_s: float
+    instances: int
+    """That there have been, those that joined included."""
+    kv_blocks_held: tuple[int, ...]
+    """Per instance that is still up, KV blocks held at the end; all zero unless something leaks."""
+    messages_sent: int
+    """By agents, coordinators included."""
+    changes: tuple[FleetChange, ...] = ()
+    """In order of time."""
 
 
 def simulate(
@@ -58,213 +124,216 @@ def simulate(
     engine: EngineConfig,
     cost: CostModel,
     kv_bytes_per_token: int,
+    failures: Sequence[tuple[int, float]] = (),
     rules: Rules | None = None,
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> SimulationResult:
-    """Replay a trace on a cluster of equal instances.
+    """Replay a trace on a cluster of equal instances; for the rest see `simulate_fleet`.
 
-    ``agents``: none, or one per instance. ``kv_bytes_per_token`` is the model's, over all ranks. A session's next turn
-    arrives its delay after the turn before it has ended, in whichever way. ``executor`` stands in for the cost model:
-    live instances, whose measured seconds move the simulated clock. Where it fails, the run ends, and every request
-    that has not ended has failed, with its reason.
+    ``agents``: none, or one per instance. ``failures``: instances that die, and when.
+    """
+    kind = SOLE_KIND._replace(tensor_parallel=cluster.tensor_parallel)
+    return simulate_fleet(
+        trace,
+        Policy(router, tuple(agents), coordinator),
+        [InstanceSpec(engine, cost, kv_bytes_per_token, kind)] * cluster.instances,
+        cluster,
+        events=[Fail(time_s, instance) for instance, time_s in failures],
+        rules=rules,
+        progress=progress,
+        executor=executor,
+    )
+
+
+def simulate_fleet(
+    trace: Trace,
+    policy: Policy,
+    instances: Sequence[InstanceSpec],
+    placement: Placement,
+    *,
+    events: Sequence[FleetEvent] = (),
+    rules: Rules | None = None,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> SimulationResult:
+    """Replay a trace under a policy on a fleet whose instances may differ, join, drain and die.
+
+    ``placement`` places those that join during the run too. A session's next turn arrives its delay after the turn
+    before has ended, in whichever way. ``executor`` stands in for the cost models: live instances, whose measured
+    seconds move the simulated clock. Where it fails, the run ends, and every request that has not ended has failed,
+    with its reason.
 
     Raises:
-        InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
+        InputError: the trace's prefix blocks and the engines' KV blocks do not fit together.
     """
-    return _Simulation(
-        trace,
-        router,
-        agents,
-        coordinator,
-        cluster,
-        engine,
-        executor or Modelled(cost),
-        kv_bytes_per_token,
-        rules or Rules(),
-        progress,
-    ).run()
+    return _Simulation(trace, policy, instances, placement, rules or Rules(), progress, executor).run(events)
 
 
-class _Simulation(Listener):
+class _Simulation:
     def __init__(
         self,
         trace: Trace,
-        router: Router,
-        agents: Sequence[Agent],
-        coordinator: Coordinator | None,
-        cluster: Placement,
-        engine: EngineConfig,
-        executor: Executor,
-        kv_bytes_per_token: int,
+        policy: Policy,
+        instances: Sequence[InstanceSpec],
+        placement: Placement,
         rules: Rules,
         progress: Progress | None,
+        executor: Executor | None,
     ) -> None:
-        self._clock = Clock()
-        self._arrivals = Arrivals(trace, engine.block_tokens, prefix_caching=engine.prefix_caching)
-        self._router = router
+        self._clock = SimulatedClock()
+        self._policy = policy
         self._rules = rules
-        self._progress = progress
-        most = rules.max_segment_iterations if rules.fast_forward else 1
-        self._servers = [
-            Server(
-                number,
-                Instance(
-                    engine,
-                    hash_block_tokens=self._arrivals.hash_block_tokens,
-                    max_iterations=most,
-                    pool=executor.pool(number),
-                ),
-                executor,
-                self._clock,
-                self,
-                # Iterations that are really executed have been slowed down already.
-                slowdown=rules.migration.slowdown if isinstance(executor, Modelled) else 0.0,
-            )
-            for number in range(cluster.instances)
-        ]
-        self._views = [server.view for server in self._servers]
-        self._migrations = Migrations(
-            self._clock, cluster, kv_bytes_per_token, rules.migration, executor, self._on_migration_end, self._submit
+        self._costs: list[CostModel] = []
+        self._executor = executor or Modelled(self._costs)
+        self._transport = SimulatedTransport(self._clock, placement, rules.network, self._executor)
+        first = instances[0].engine
+        self._requests = TraceRequests(trace, first.block_tokens, prefix_caching=first.prefix_caching)
+        self._front_end = FrontEnd(
+            self._requests,
+            policy.router,
+            self._clock,
+            refusal=lambda request, instance: self._hosts[instance].server.engine.refusal(request),
+            submit=lambda request, instance: self._hosts[instance].server.submit(request),
+            on_all_ended=self._clock.stop,
+            progress=progress,
         )
-        self._agents = AgentHost(self._clock, rules.network, self._servers, agents, coordinator, router, self._migrate)
-        self._rows = array("d")
-        self._reasons: dict[str, int] = {"": 0}
-        self._has_ended = bytearray(len(trace))
-        self._left = len(trace)
-        self._deaths: list[tuple[int, float, int]] = []
+        self._migrations = migration_table()
+        self._hosts: list[InstanceHost] = []
+        self._coordinator = (
+            None if policy.coordinator is None else CoordinatorHost(policy.coordinator, self._clock, self._transport)
+        )
+        self._transport.connect(self._hosts, self._coordinator, self._front_end)
+        self._changes: list[FleetChange] = []
+        for number, spec in enumerate(instances):
+            self._add(spec, policy.agents[number] if policy.agents else None)
 
-    def run(self) -> SimulationResult:
-        self._agents.start()
-        for instance, time_s in self._rules.failures:
-            self._clock.at(time_s, self._on_failure, instance)
-        first_s = self._arrivals.next_open_s
-        if first_s is not None:
-            self._clock.at(first_s, self._on_open_arrival)
+    def _add(self, spec: InstanceSpec, agent: Agent | None) -> InstanceHost:
+        """Let an instance take requests."""
+        number = len(self._hosts)
+        rules = self._rules
+        self._costs.append(spec.cost)
+        server = Server(
+            number,
+            spec.make_engine(
+                spec.engine,
+                hash_block_tokens=self._requests.hash_block_tokens,
+                max_iterations=rules.max_segment_iterations if rules.fast_forward else 1,
+                pool=self._executor.pool(number),
+            ),
+            self._executor,
+            self._clock,
+            kind=spec.kind,
+            slowdown=0.0 if self._executor.measured else rules.migration.slowdown,
+            validate=rules.validate,
+        )
+        host = InstanceHost(
+            server,
+            agent,
+            self._clock,
+            self._transport,
+            rules.migration,
+            self._migrations,
+            kv_bytes_per_token=spec.kv_bytes_per_token,
+            on_finished=self._front_end.finish,
+            on_orphan=self._front_end.route,
+            discard=lambda request: self._executor.discard(request, number),
+        )
+        self._hosts.append(host)
+        self._front_end.open(server.view)
+        return host
+
+    def run(self, events: Sequence[FleetEvent]) -> SimulationResult:
+        for host in self._hosts:
+            host.stimulate(Started())
+        if self._coordinator is not None:
+            self._coordinator.stimulate(Started())
+        for event in events:
+            match event:
+                case Join(time_s, spec):
+                    self._clock.at(time_s, self._on_join, spec)
+                case Drain(time_s, instance):
+                    self._clock.at(time_s, self._on_drain, instance)
+                case Fail(time_s, instance):
+                    self._clock.at(time_s, self._on_failure, instance)
+        if self._front_end.left:
+            self._front_end.start()
             try:
                 self._clock.run()
             except ExecutionError as failure:
-                self._fail_rest(str(failure))
-        if self._left:
-            raise AssertionError(f"{self._left} requests never ended")
-        iterations = array("d")
-        for server in self._servers:
-            iterations.extend(server.segments)
+                self._front_end.fail_rest(str(failure))
+        if self._front_end.left:
+            raise AssertionError(f"{self._front_end.left} requests never ended")
+        servers = [host.server for host in self._hosts]
+        iterations = segment_table()
+        for server in servers:
+            iterations.numbers.extend(server.segments.numbers)
             # A million requests leave hundreds of megabytes here: not twice.
-            del server.segments[:]
+            del server.segments.numbers[:]
         return SimulationResult(
-            self._rows,
-            tuple(self._reasons),
+            self._front_end.rows,
             iterations,
-            self._migrations.rows,
+            self._migrations,
             self._clock.now_s,
-            tuple(s.instance.pool.total - s.instance.pool.free for s in self._servers if s.alive),
-            self._agents.messages_sent,
-            tuple(self._deaths),
+            len(servers),
+            tuple(server.engine.kv_blocks_used for server in servers if server.alive),
+            self._transport.messages_sent,
+            tuple(self._changes),
         )
 
-    # Requests.
+    # The fleet.
 
-    def _on_open_arrival(self, moment: Moment) -> None:
-        row = self._arrivals.pop_open()
-        next_s = self._arrivals.next_open_s
-        if next_s is not None:
-            self._clock.at(max(next_s, self._clock.now_s), self._on_open_arrival)
-        self._arrive(row)
+    def _on_join(self, moment: Moment) -> None:
+        """An instance joins: its agent hears first, then everybody."""
+        make_agent = self._policy.agent_for
+        host = self._add(moment.value, None if make_agent is None else make_agent(len(self._hosts)))
+        self._note(host, "joined", 0)
+        host.stimulate(Started())
+        self._tell_everybody(InstanceUp(host.server.number))
 
-    def _on_closed_arrival(self, moment: Moment) -> None:
-        self._arrive(moment.value)
-
-    def _arrive(self, row: int) -> None:
-        request = self._arrivals.request(row, self._clock.now_s)
-        reason = self._servers[0].instance.refusal(request)
-        if reason is not None:
-            self._end(request, "rejected", reason)
+    def _on_drain(self, moment: Moment) -> None:
+        host = self._hosts[moment.value]
+        if not host.server.alive:
             return
-        self._submit(request)
+        self._front_end.close(host.server.number)
+        self._note(host, "draining", host.server.view.running + host.server.view.waiting)
+        host.drain(lambda: self._on_empty(host))
+        self._tell_everybody(Draining(host.server.number))
+        host.look_whether_empty()
 
-    def _submit(self, request: Request) -> None:
-        """Send a request to the instance that the router chooses."""
-        if not self._views:
-            self._end(request, "failed", "no instance is left")
-            return
-        view = RequestView(
-            request.index, request.prompt_tokens, request.session, request.prefix_ids, request.total_tokens
-        )
-        server = self._servers[self._views[self._router.route(view, self._views)].instance]
-        request.last_instance = server.number
-        if request.first_instance < 0:
-            request.first_instance = server.number
-        server.submit(request)
-
-    def _end(self, request: Request, status: str, reason: str = "") -> None:
-        self._rows.extend(request_row(request, status, self._reasons.setdefault(reason, len(self._reasons))))
-        for row, delay_s in self._arrivals.following(request.index):
-            self._clock.at(self._clock.now_s + delay_s, self._on_closed_arrival, row)
-        assert not self._has_ended[request.index], f"request {request.index} has ended before"
-        self._has_ended[request.index] = 1
-        self._left -= 1
-        ended = len(self._has_ended) - self._left
-        if self._progress is not None and ended % _REPORT_EVERY == 0:
-            self._progress(self._clock.now_s, ended)
-        if not self._left:
-            self._clock.stop()
-
-    def _fail_rest(self, reason: str) -> None:
-        """End every request that has not ended."""
-        for row in np.flatnonzero(np.frombuffer(self._has_ended, dtype=np.uint8) == 0).tolist():
-            self._end(self._arrivals.request(row), "failed", reason)
-
-    # What servers tell.
-
-    def on_outcome(self, server: Server, outcome: Outcome) -> None:
-        for request in outcome.finished:
-            self._migrations.on_ended(request)
-            self._end(request, "finished")
-            if server.reports_finished:
-                done = Finished(request.prompt_tokens, request.cached_tokens, request.output_tokens)
-                self._agents.stimulate(server.number, done)
-        for request in outcome.crossed:
-            context_tokens = server.instance.decoding.context_tokens(request)
-            self._agents.stimulate(
-                server.number, Crossed(DecodingRequest(request.index, context_tokens, request.cached_tokens))
-            )
-
-    def on_departed(self, server: Server, requests: Sequence[Request]) -> None:
-        for request in requests:
-            self._migrations.on_departed(server, request)
-
-    def on_preempted(self, server: Server, requests: Sequence[Request]) -> None:
-        for request in requests:
-            self._migrations.on_preempted(request)
-
-    # Migrations.
-
-    def _migrate(self, source: Server, wish: Migrate) -> None:
-        self._migrations.ask(source, wish.request, self._servers[wish.to], wish.kind)
-
-    def _on_migration_end(self, source: Server, request: int, destination: int, done: bool, reason: str) -> None:
-        self._agents.stimulate_later(source.number, MigrationEnded(request, destination, done, reason))
-        if done:
-            self._agents.stimulate_later(destination, Joined(request))
-
-    # Failures.
+    def _on_empty(self, host: InstanceHost) -> None:
+        """A draining instance has served or handed over all that it had."""
+        host.server.fail()
+        self._note(host, "left", 0)
+        self._tell_everybody(PeerDied(host.server.number))
 
     def _on_failure(self, moment: Moment) -> None:
         """An instance dies: what it held is lost, and its requests start over elsewhere once that is noticed."""
-        server = self._servers[moment.value]
-        if not server.alive:
+        host = self._hosts[moment.value]
+        number = host.server.number
+        if not host.server.alive:
             return
-        orphans = [*self._migrations.on_failure(server), *server.fail()]
-        self._views.remove(server.view)
-        self._deaths.append((server.number, self._clock.now_s, len(orphans)))
-        self._clock.at(
-            self._clock.now_s + self._rules.failure_detection_s, self._on_detection, (server.number, orphans)
-        )
+        orphans = host.departures.on_death()
+        for other in self._hosts:
+            other.departures.on_peer_died(number)
+        orphans += host.server.fail()
+        self._front_end.close(number)
+        self._note(host, "died", len(orphans))
+        detection_s = self._clock.now_s + self._rules.failure_detection_s
+        self._clock.at(detection_s, self._on_detection, (number, orphans))
 
     def _on_detection(self, moment: Moment) -> None:
         number, orphans = moment.value
-        for address in self._agents.everybody():
-            self._agents.stimulate(address, PeerDied(number))
+        self._tell_everybody(PeerDied(number))
         for request in orphans:
-            self._submit(request)
+            self._front_end.route(request)
+
+    def _note(self, host: InstanceHost, change: str, requests: int) -> None:
+        self._changes.append(FleetChange(self._clock.now_s, host.server.number, change, requests))
+
+    def _tell_everybody(self, stimulus: Stimulus) -> None:
+        """All agents, then the coordinator."""
+        for host in self._hosts:
+            host.stimulate(stimulus)
+        if self._coordinator is not None:
+            self._coordinator.stimulate(stimulus)

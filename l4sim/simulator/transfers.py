@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from l4sim.simulator.clock import Action, Clock, Moment
+from l4sim.runtime.clock import Action, Clock, Moment
 from l4sim.specs.link import Link
 from l4sim.specs.placement import Placement
 

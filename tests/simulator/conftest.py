@@ -22,10 +22,10 @@ from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.replan import Planning
 from l4sim.policies.policy import Policy, Setting
 from l4sim.policies.registry import POLICIES, build_policy
-from l4sim.results.run import ITERATIONS, MIGRATIONS, REQUESTS
+from l4sim.records import Table
+from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Rules, SimulationResult, simulate
-from l4sim.simulator.messages import Network
-from l4sim.simulator.migration import MigrationRules
+from l4sim.simulator.transport import Network
 from l4sim.specs.link import Link
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace
@@ -102,7 +102,8 @@ class Case:
             engine=self.engine,
             cost=COST,
             kv_bytes_per_token=KV_BYTES_PER_TOKEN,
-            rules=Rules(migration=self.migration, network=self.network, failures=self.failures, **rules),
+            failures=self.failures,
+            rules=Rules(migration=self.migration, network=self.network, **rules),
         )
 
 
@@ -219,23 +220,28 @@ def deaths(draw: st.DrawFn, instances: int) -> tuple[tuple[int, float], ...]:
     return tuple((instance, draw(st.floats(0.0, 3.0)) + 1e-7 * math.pi) for instance in dying)
 
 
-def table(flat: Any, columns: Any) -> dict[str, Any]:
-    """Columns of a flat result by name."""
-    names = list(columns)[1:]
-    rows = np.frombuffer(flat, dtype=np.float64).reshape(-1, len(names)) if flat else np.empty((0, len(names)))
-    return dict(zip(names, rows.T, strict=True))
+def table(rows: Table[Any]) -> dict[str, Any]:
+    """A result's columns by name; texts are their numbers."""
+    shape = (-1, len(rows.columns))
+    numbers = np.frombuffer(rows.numbers, dtype=np.float64).reshape(shape) if len(rows) else np.empty((0, shape[1]))
+    return dict(zip(rows.columns, numbers.T, strict=True))
+
+
+def texts(rows: Table[Any], column: str) -> list[str]:
+    """A text column of a result."""
+    return [getattr(row, column) for row in rows]
 
 
 def requests(result: SimulationResult) -> dict[str, Any]:
     """The request table in the trace's order."""
-    columns = table(result.requests, REQUESTS)
+    columns = table(result.requests)
     order = np.argsort(columns["request_id"])
     return {name: values[order] for name, values in columns.items()}
 
 
 def iterations(result: SimulationResult) -> dict[str, Any]:
-    return table(result.iterations, ITERATIONS)
+    return table(result.iterations)
 
 
 def migrations(result: SimulationResult) -> dict[str, Any]:
-    return table(result.migrations, MIGRATIONS)
+    return table(result.migrations)

@@ -11,10 +11,10 @@ from l4sim.errors import InputError
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
-from l4sim.simulator.messages import Network
+from l4sim.simulator.transport import Network
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks
-from tests.simulator.conftest import make_trace, requests
+from tests.simulator.conftest import make_trace, requests, texts
 
 COST = AffineCost(base_s=0.010)
 
@@ -38,7 +38,7 @@ def test_too_long_a_request_is_rejected_with_its_reason_and_reaches_no_instance(
     result = run(make_trace([0.0, 0.1], [90, 10], [20, 2]))
     ended = requests(result)
     assert ended["status"].tolist() == [1, 0]
-    assert result.reasons[int(ended["reason"][0])] == "prompt and output exceed max_model_len 100"
+    assert texts(result.requests, "reason")[0] == "prompt and output exceed max_model_len 100"
     assert ended["first_instance"].tolist() == [-1, 0]
     assert np.isnan(ended["e2e_s"][0])
     assert np.isnan(ended["ttft_s"][0])
@@ -46,10 +46,7 @@ def test_too_long_a_request_is_rejected_with_its_reason_and_reaches_no_instance(
 
 def test_a_request_larger_than_the_cache_is_rejected_not_hung():
     result = run(make_trace([0.0], [50], [40]), kv_blocks=5)
-    assert (
-        result.reasons[int(requests(result)["reason"][0])]
-        == "prompt and output need more than the instance's 5 KV blocks"
-    )
+    assert texts(result.requests, "reason")[0] == "prompt and output need more than the instance's 5 KV blocks"
 
 
 def test_a_session_goes_on_after_a_rejected_turn():

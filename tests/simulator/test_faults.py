@@ -9,11 +9,11 @@ from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
 from l4sim.policies.agent import Migrate, PeerDied, SetTimer, Started, TimerFired
 from l4sim.policies.routers import RoundRobin
+from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Rules, simulate
-from l4sim.simulator.migration import REASONS, STATUSES, MigrationRules
 from l4sim.specs.link import Link
 from l4sim.specs.placement import Placement
-from tests.simulator.conftest import make_trace, migrations, requests
+from tests.simulator.conftest import make_trace, requests, texts
 from tests.simulator.test_migration import FirstInstance, Mover
 
 COST = AffineCost(base_s=0.010)
@@ -31,7 +31,8 @@ def run(trace, *, failures, router=None, agents=(), coordinator=None, instances=
         engine=EngineConfig(async_scheduling=False, **options),
         cost=COST,
         kv_bytes_per_token=1_000,
-        rules=Rules(failures=failures, migration=MigrationRules(last_stage_blocks=1, slowdown=0.0)),
+        failures=failures,
+        rules=Rules(migration=MigrationRules(last_stage_blocks=1, slowdown=0.0)),
     )
 
 
@@ -74,8 +75,8 @@ def test_a_death_after_the_end_or_a_second_one_changes_nothing():
     trace = make_trace([0.0, 0.001], [10, 10], [20, 20])
     once = run(trace, failures=((0, 0.055),))
     again = run(trace, failures=((0, 0.055), (0, 0.075), (1, 99.0)))
-    assert once.requests.tobytes() == again.requests.tobytes()
-    assert once.deaths == again.deaths == ((0, 0.055, 1),)
+    assert once.requests.numbers.tobytes() == again.requests.numbers.tobytes()
+    assert once.changes == again.changes == ((0.055, 0, "died", 1),)
     assert once.end_s < 99.0
 
 
@@ -84,7 +85,7 @@ def test_without_any_instance_requests_fail_and_so_do_the_turns_after_them():
     result = run(trace, failures=((0, 0.055), (1, 0.065)))
     ended = requests(result)
     assert ended["status"].tolist() == [2, 2, 2]
-    assert {result.reasons[int(reason)] for reason in ended["reason"]} == {"no instance is left"}
+    assert set(texts(result.requests, "reason")) == {"no instance is left"}
     assert ended["arrival_s"][1] == pytest.approx(1.055 + 0.5), "noticed after a second, when there is nowhere to go"
     assert np.isnan(ended["e2e_s"]).all()
 
@@ -108,11 +109,11 @@ def test_without_any_instance_requests_fail_and_so_do_the_turns_after_them():
 def test_a_death_ends_a_migration_and_the_request_goes_on(instance, time_s, end_s, reason):
     agents = [Mover(50, 1), Mover(None, 0)]
     result = run(make_trace([0.0], [40], [30]), failures=((instance, time_s),), router=FirstInstance(), agents=agents)
-    ended, moved = first(requests(result)), first(migrations(result))
+    ended, moved = first(requests(result)), next(iter(result.migrations))
     assert ended["e2e_s"] == pytest.approx(end_s)
     assert ended["migrations"] == 0
     assert ended["preemptions"] == (instance == 0)
-    assert (STATUSES[int(moved["status"])], REASONS[int(moved["reason"])]) == ("aborted", reason)
+    assert (moved.status, moved.reason) == ("aborted", reason)
     assert result.kv_blocks_held == (0,)
 
 
@@ -150,8 +151,11 @@ def test_a_queued_request_on_its_way_to_an_instance_that_dies_is_routed_anew():
         instances=3,
         max_num_seqs=1,
     )
-    moved, ended = first(migrations(result)), requests(result)
-    assert (STATUSES[int(moved["status"])], REASONS[int(moved["reason"])]) == ("aborted", "the destination has died")
+    moved, ended = next(iter(result.migrations)), requests(result)
+    assert (moved.status, moved.reason) == (
+        "aborted",
+        "the destination has died",
+    )
     assert ended["status"].tolist() == [0, 0]
     assert ended["last_instance"].tolist() == [0, 0], "where the router sends it"
     assert ended["migrations"].tolist() == [0, 0]

@@ -8,11 +8,11 @@ import pytest
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
 from l4sim.policies.agent import Crossed, Migrate, MigrationEnded, Started, Watch
+from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Rules, simulate
-from l4sim.simulator.migration import REASONS, STATUSES, MigrationRules
 from l4sim.specs.link import Link
 from l4sim.specs.placement import Placement
-from tests.simulator.conftest import make_trace, migrations, requests
+from tests.simulator.conftest import make_trace, migrations, requests, texts
 
 ITERATION_S = 0.010
 COST = AffineCost(base_s=ITERATION_S)
@@ -72,7 +72,7 @@ def test_blocks_are_copied_while_decoding_goes_on_and_only_the_rest_pauses_the_r
     )
     assert moved == pytest.approx([0.110, 0.170, 0.177, 0.007, 2])
     assert migrations(result)["copied_bytes"][0] == 56 * BYTES_PER_TOKEN
-    assert STATUSES[int(migrations(result)["status"][0])] == "done"
+    assert texts(result.migrations, "status")[0] == "done"
 
     ended = requests(result)
     assert ended["migrations"][0] == 1
@@ -129,7 +129,7 @@ def test_stages_follow_one_another_until_little_is_left():
     rules = MigrationRules(last_stage_blocks=2, max_stages=3, slowdown=0.0)
     result, agent = run(make_trace([0.0], [40], [400]), bytes_per_s=1e5, rules=rules)
     assert migrations(result)["stages"][0] == 3
-    assert REASONS[int(migrations(result)["reason"][0])] == "copying did not catch up with decoding"
+    assert texts(result.migrations, "reason")[0] == "copying did not catch up with decoding"
     [(end, _)] = agent.ends
     assert not end.done
     assert requests(result)["last_instance"][0] == 0
@@ -176,7 +176,7 @@ def test_a_destination_without_room_refuses():
 def test_refusals_say_why(to, rules, reason):
     result, agent = run(make_trace([0.0], [40], [30]), bytes_per_s=1e6, to=to, rules=rules)
     assert agent.ends[0][0] == MigrationEnded(0, to, False, reason)
-    assert REASONS[int(migrations(result)["reason"][0])] == reason
+    assert texts(result.migrations, "reason")[0] == reason
 
 
 def test_no_more_than_the_allowed_transfers_run_at_a_time():

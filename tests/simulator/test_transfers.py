@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from l4sim.simulator.clock import Clock
+from l4sim.simulator.clock import SimulatedClock
 from l4sim.simulator.transfers import Transfers
 from l4sim.specs.link import Link
 from l4sim.specs.placement import Placement
@@ -16,7 +16,7 @@ class Scene:
     """Begins and cancels transfers at given moments, and notes when each arrives."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = SimulatedClock()
         self.transfers = Transfers(self.clock, Placement(6, gpus_per_node=4, intra=FAST, inter=SLOW))
         self.begun, self.arrived = {}, {}
 

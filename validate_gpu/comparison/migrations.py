@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from l4sim.results.run import MIGRATION_STATUSES, Run
+from l4sim.records import MIGRATION_STATUSES
+from l4sim.results.run import Run
 from validate_gpu.live_run import Copy
 
 if TYPE_CHECKING:

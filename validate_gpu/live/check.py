@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from l4sim.simulator.executor import ExecutionError
+from l4sim.runtime.executor import ExecutionError
 from l4sim.specs.model import Model
 from validate_gpu.live.attention import Attention, TorchAttention
 from validate_gpu.live.inputs import PageTable, indptr

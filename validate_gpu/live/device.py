@@ -12,7 +12,7 @@ import torch
 
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
-from l4sim.simulator.executor import ExecutionError
+from l4sim.runtime.executor import ExecutionError
 from l4sim.specs.memory import non_kv_bytes
 from l4sim.specs.model import Model
 

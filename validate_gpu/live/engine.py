@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Step
+from l4sim.engine.protocol import Step
 from l4sim.engine.request import Request
 from l4sim.errors import InputError
 from l4sim.specs.model import Model

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from l4sim.batch import Batch, same_batch
 from l4sim.engine.blocks import BlockPool
-from l4sim.engine.instance import Step
+from l4sim.engine.protocol import Step
 from l4sim.engine.request import Request
-from l4sim.simulator.executor import ExecutionError
+from l4sim.runtime.executor import ExecutionError
 from validate_gpu.live.device import failures_of
 from validate_gpu.live.engine import DeviceEngine
 from validate_gpu.live.kv import copy_kv, equal_kv
@@ -20,6 +20,8 @@ from validate_gpu.live_run import Copy, Iteration
 
 class LiveExecutor:
     """Instances spread over engines in turn; each step runs alone, and its measured seconds are its time."""
+
+    measured = True
 
     def __init__(
         self,
@@ -97,6 +99,8 @@ class LiveExecutor:
 
 class RecordedExecutor:
     """A live run's times once more: nothing is run, every iteration takes the seconds that it took then."""
+
+    measured = True
 
     def __init__(self, iterations: Iterable[Iteration]) -> None:
         """``iterations``: each instance's in order."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.engine.instance import Step
+from l4sim.engine.protocol import Step
 from l4sim.engine.request import Request
 from validate_gpu.live.pages import PagedPool
 from validate_gpu.live.sequences import Sequences

@@ -11,7 +11,7 @@ from torch import Tensor
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.blocks import BlockPool
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Step
+from l4sim.engine.protocol import Step
 from l4sim.engine.request import Request
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
@@ -70,6 +70,8 @@ class ServedTimer:
 
 class _Probe:
     """An executor that runs the launch, whatever it is asked for."""
+
+    measured = True
 
     def __init__(self, launch: Launch, now: Callable[[], float], told: AtReferenceSpeed) -> None:
         self.seconds: list[float] = []

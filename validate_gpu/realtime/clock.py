@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from l4sim.simulator.clock import Action
+from l4sim.runtime.clock import Action
 
 
 class Due(NamedTuple):

@@ -19,8 +19,8 @@ from l4sim.errors import InputError
 from l4sim.experiment import Setup, plan, policy_for, sample_demand, tables
 from l4sim.policies.agent import FRONT_END
 from l4sim.policies.l4.partition import Partition
-from l4sim.simulator.executor import ExecutionError
-from l4sim.simulator.migration import MigrationRules
+from l4sim.runtime.executor import ExecutionError
+from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call, RecordingAgent, record_decisions
 from validate_gpu.live.build import LiveOptions, describe_device
@@ -28,7 +28,7 @@ from validate_gpu.live.device import open_device
 from validate_gpu.live_run import LiveResult, LiveRun
 from validate_gpu.lockstep import stepwise
 from validate_gpu.realtime.clock import WallClock
-from validate_gpu.realtime.front_end import FrontEnd
+from validate_gpu.realtime.front_end import RealtimeFrontEnd
 from validate_gpu.realtime.wire import Failed, Goodbye, Link, Lost, Ready, Start
 from validate_gpu.realtime.worker import WorkerSpec, run_worker
 
@@ -132,7 +132,7 @@ def _run(
         epoch_s = time.monotonic() + _LEAD_S
         for link in links.values():
             link.send(Start(epoch_s))
-        front_end = FrontEnd(trace, recorded, setup.engine, links, WallClock(epoch_s))
+        front_end = RealtimeFrontEnd(trace, recorded, setup.engine, links, WallClock(epoch_s))
         result = front_end.run(inbox)
     finally:
         for link in links.values():
@@ -143,7 +143,7 @@ def _run(
                 process.terminate()
         for link in links.values():
             link.close(_GOODBYE_S)
-    run = tables(name, trace, result, policy, setup.options.instances)
+    run = tables(name, trace, result, policy)
     return LiveRun(run, front_end.executed, (), calls + front_end.agents_calls, policy.partition)
 
 

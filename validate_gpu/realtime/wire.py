@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch.multiprocessing  # noqa: F401  lets a tensor on a GPU be sent as a handle to its memory
+from torch import Tensor
+
 from l4sim.engine.request import Request
+from l4sim.records import MigrationRow
 from validate_gpu.decisions import Call
 from validate_gpu.live_run import Iteration
 
@@ -23,9 +29,41 @@ class Start(NamedTuple):
 
 
 class Submit(NamedTuple):
-    """A request to be queued: new from the front end, or sent on from a peer before it had begun."""
+    """From the front end: a request to be queued."""
 
     request: Request
+
+
+Payload = Tensor | np.ndarray[Any, np.dtype[Any]]
+"""KV of some tokens, ``[2, layers, n, kv_heads, head_dim]``: on a GPU a handle, which the destination copies from peer
+memory; on a CPU the bytes themselves."""
+
+
+class Kv(NamedTuple):
+    """From a migration's source to its destination: the KV of a request's tokens ``[start, end)``."""
+
+    request: int
+    start_tokens: int
+    end_tokens: int
+    payload: Payload
+
+
+class Handover(NamedTuple):
+    """From a migration's source to its destination: the request, with the last of its KV and what it has sampled."""
+
+    request: Request
+    sampled: array[int]
+    start_tokens: int
+    end_tokens: int
+    payload: Payload
+
+
+class Forward(NamedTuple):
+    """From a migration's source to its destination: a request without KV."""
+
+    request: Request
+    sampled: array[int] | None
+    """None if it has not begun."""
 
 
 class Ended(NamedTuple):
@@ -71,10 +109,9 @@ class Goodbye(NamedTuple):
 class Records(NamedTuple):
     """An instance's last message: what it has recorded."""
 
-    iterations: bytes
-    """Rows of the ITERATIONS table, doubles."""
-    migrations: bytes
-    """Rows of the MIGRATIONS table, doubles."""
+    segments: bytes
+    """The numbers of the instance's table of segments."""
+    migrations: list[MigrationRow]
     kv_blocks_held: int
     messages_sent: int
     executed: list[Iteration]

@@ -11,7 +11,7 @@ all waiting requests have theirs, per request; how many blocks each may still gr
   `balanced` only those that leave the destination at 3 or more and narrow the gap without turning it round. A pair with
   an instance that migrates already is passed over: one migration at a time per instance.
 - The source of a pair migrates its shortest running request (`local_migration_scheduler.py`, `SR`). How a migration
-  itself goes is `l4sim.simulator.migration`'s business.
+  itself goes is `l4sim.runtime.migration`'s business.
 
 Departures:
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l4sim.cost.affine import AffineCost
-from l4sim.engine.instance import Step
+from l4sim.engine.protocol import Step
 from l4sim.engine.request import Request
 from l4sim.policies.agent import Crossed, Instruction, Migrate, OwnView, Started, Stimulus, Watch
-from l4sim.simulator.executor import Modelled
+from l4sim.simulator.modelled import Modelled
 from l4sim.specs.link import Link
 from validate_gpu.live.executor import LiveExecutor
 
@@ -29,7 +29,7 @@ class ImposedTimes(LiveExecutor):
 
     def execute(self, instance: int, step: Step, decoding: Sequence[Request]) -> tuple[float, float]:
         super().execute(instance, step, decoding)
-        return Modelled(COST).execute(instance, step, decoding)
+        return Modelled([COST] * 8).execute(instance, step, decoding)
 
 
 class MoveAt:

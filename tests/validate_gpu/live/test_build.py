@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from l4sim.simulator.executor import ExecutionError
+from l4sim.runtime.executor import ExecutionError
 from tests.validate_gpu.live.small import MODEL, engine_config
 from validate_gpu.live import build
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device, warm_up_steps

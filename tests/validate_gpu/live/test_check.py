@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from l4sim.simulator.executor import ExecutionError
+from l4sim.runtime.executor import ExecutionError
 from tests.validate_gpu.live.small import CPU, MODEL, engine_config
 from tests.validate_gpu.live.stub_flashinfer import stub_module
 from validate_gpu.live.attention import TorchAttention

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from l4sim.policies.routers import RoundRobin
+from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Rules, simulate
-from l4sim.simulator.migration import MigrationRules
 from l4sim.specs.placement import Placement
 from tests.simulator.conftest import iterations, migrations, requests
 from tests.validate_gpu.live.live_runs import COST, KV_BYTES_PER_TOKEN, SLOW, ImposedTimes, MoveAt
@@ -99,10 +99,10 @@ def test_the_simulator_repeats_a_live_runs_schedule_from_its_recorded_times(asyn
     live = LiveExecutor([device_engine(config, 2)])
     measured = run(TRACE, live, config, boundary=40)
     repeated = run(TRACE, RecordedExecutor(live.iterations), config, boundary=40)
-    assert measured.requests == repeated.requests
-    assert measured.iterations == repeated.iterations
+    assert measured.requests.numbers == repeated.requests.numbers
+    assert measured.iterations.numbers == repeated.iterations.numbers
     # Rows hold NaN, which equals nothing: bytes do.
-    assert measured.migrations.tobytes() == repeated.migrations.tobytes()
+    assert measured.migrations.numbers.tobytes() == repeated.migrations.numbers.tobytes()
     assert len(measured.migrations)
 
 
@@ -113,8 +113,8 @@ def test_with_imposed_times_a_live_run_equals_a_simulation():
     rules = MigrationRules(last_stage_blocks=1, slowdown=0.0)
     live = run(TRACE, ImposedTimes([engine]), config, boundary=40, rules=rules)
     simulated = run(TRACE, None, config, boundary=40, rules=rules)
-    assert live.requests == simulated.requests
-    assert live.iterations == simulated.iterations
+    assert live.requests.numbers == simulated.requests.numbers
+    assert live.iterations.numbers == simulated.iterations.numbers
 
 
 def test_no_page_is_left_when_a_run_has_ended():
@@ -148,7 +148,7 @@ def test_an_iterations_seconds_are_divided_by_the_devices_slowness():
     assert [iteration.slowness for iteration in live.iterations[:3]] == [3.0, 2.0, 3.0]
     assert [i.seconds * i.slowness for i in live.iterations] == pytest.approx(measured_s)
     repeated = run(TRACE, RecordedExecutor(live.iterations), config, boundary=40)
-    assert result.requests == repeated.requests
+    assert result.requests.numbers == repeated.requests.numbers
     plain = LiveExecutor([device_engine(config, 2)])
     run(TRACE, plain, config, boundary=40)
     assert {iteration.slowness for iteration in plain.iterations} == {1.0}
@@ -198,7 +198,7 @@ def test_a_device_that_fails_ends_the_run_and_keeps_what_there_is():
     result = run(TRACE, ImposedTimes([failing]), config)
     table = requests(result)
     assert table["status"].tolist() == [2, 0, 0, 2]
-    assert result.reasons[int(table["reason"][0])].endswith("CUDA out of memory. Tried to allocate 2.00 GiB")
+    assert result.requests.words["reason"][1].endswith("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 def test_another_schedule_than_the_recorded_one_is_noticed():
@@ -206,7 +206,7 @@ def test_another_schedule_than_the_recorded_one_is_noticed():
     live = LiveExecutor([device_engine(config, 2)])
     run(make_trace([0.0], [5], [3]), live, config)
     result = run(make_trace([0.0], [5], [4]), RecordedExecutor(live.iterations), config)
-    assert result.reasons == ("", "instance 0 runs more iterations than were recorded")
+    assert result.requests.words["reason"] == ("", "instance 0 runs more iterations than were recorded")
 
 
 def test_an_engine_serves_the_next_run_afresh():

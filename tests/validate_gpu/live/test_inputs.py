@@ -1,7 +1,7 @@
 import numpy as np
 
-from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request
+from l4sim.engine.vllm.engine import VLLMEngine
 from tests.validate_gpu.live.small import engine_config
 from validate_gpu.live.inputs import build_inputs, pad_decodes
 from validate_gpu.live.pages import PagedPool
@@ -13,7 +13,7 @@ def mixed_step():
     config = engine_config(max_num_batched_tokens=8, async_scheduling=False)
     pool = PagedPool(config.kv_blocks, config.block_tokens)
     sequences = Sequences(50, seed=0)
-    instance = Instance(config, pool=pool)
+    instance = VLLMEngine(config, pool=pool)
     instance.add(Request(0, 0.0, 5, 10), 0.0)
     step = instance.plan(0.0)
     build_inputs(step, instance.decoding.requests, pool, sequences)
@@ -49,7 +49,7 @@ def test_only_decodes_and_prompts_that_end_sample():
 def test_padding_adds_one_token_contexts_on_the_scratch_page():
     config = engine_config(async_scheduling=False)
     pool, sequences = PagedPool(config.kv_blocks, config.block_tokens), Sequences(50, seed=0)
-    instance = Instance(config, pool=pool)
+    instance = VLLMEngine(config, pool=pool)
     instance.add(Request(0, 0.0, 4, 10), 0.0)
     step = instance.plan(0.0)
     build_inputs(step, [], pool, sequences)

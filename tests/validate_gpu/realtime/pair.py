@@ -6,63 +6,94 @@ import itertools
 from queue import SimpleQueue
 from typing import Any
 
-from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request
-from l4sim.policies.agent import Migrate
-from l4sim.simulator.migration import KINDS, REASONS, STATUSES, MigrationRules
-from l4sim.simulator.server import Listener
+from l4sim.engine.vllm.engine import VLLMEngine
+from l4sim.policies.agent import Crossed, Joined, Migrate, MigrationEnded, Started, Watch
+from l4sim.records import MigrationRow, migration_table
+from l4sim.runtime.instance_host import InstanceHost
+from l4sim.runtime.migration.methods import MigrationRules
 from tests.validate_gpu.live.small import MODEL, engine_config, transformer
 from validate_gpu.live.engine import DeviceEngine, torch_kernels
 from validate_gpu.live.executor import LiveExecutor
 from validate_gpu.live.sequences import Sequences
-from validate_gpu.realtime.arrivals import Arrivals
 from validate_gpu.realtime.clock import WallClock
-from validate_gpu.realtime.departures import Departures
 from validate_gpu.realtime.server import RealtimeServer
+from validate_gpu.realtime.transport import SocketTransport
+from validate_gpu.realtime.worker import deliver_migration
 
 TICK_S = 1e-4
 
 
-class Side(Listener):
+class Mover:
+    """Moves every request that crosses the boundary to the other instance."""
+
+    def __init__(self, number: int, boundary: int | None) -> None:
+        self.peer, self.boundary = 1 - number, boundary
+        self.joined: list[int] = []
+        self.ended: list[MigrationEnded] = []
+
+    def handle(self, stimulus, own, now_s):
+        match stimulus:
+            case Started():
+                return (Watch(self.boundary),)
+            case Crossed(request):
+                return (Migrate(request.request, self.peer, "handover"),)
+            case Joined(request):
+                self.joined.append(request)
+            case MigrationEnded():
+                self.ended.append(stimulus)
+        return ()
+
+
+class Wire:
+    """A connection to the other instance, whose messages take their time."""
+
+    def __init__(self, pair: Pair, sender: int, to: int) -> None:
+        self.pair, self.sender, self.to = pair, sender, to
+
+    def send(self, message: Any) -> None:
+        self.pair.clock.at(
+            self.pair.clock.now_s + self.pair.delay_s, self.pair.deliver, (self.to, self.sender, message)
+        )
+
+
+class Side:
     """One instance, and what happened on it."""
 
-    def __init__(self, number: int, pair: Pair, config: Any, rules: MigrationRules) -> None:
-        self.pair = pair
+    def __init__(self, number: int, pair: Pair, boundary: int | None, config: Any, rules: MigrationRules) -> None:
         self.engine = DeviceEngine(transformer(), config, 1, torch_kernels(), Sequences(MODEL.vocab, 0))
         executor = LiveExecutor([self.engine], first=number)
-        self.instance = Instance(config, max_iterations=1, pool=executor.pool(number))
-        self.server = RealtimeServer(number, self.instance, executor, pair.clock, self, lambda: None)
-        self.finished: list[Request] = []
-        self.joined: list[int] = []
-        self.ended: list[tuple[int, int, bool, str]] = []
-
-        def send(to: int, message: Any) -> None:
-            pair.clock.at(pair.clock.now_s + pair.delay_s, pair.deliver, (to, number, message))
-
-        self.departures = Departures(
-            self.server, self.engine, pair.clock, rules, 1, send, lambda *end: self.ended.append(end)
+        pool = executor.pool(number)
+        self.instance = VLLMEngine(config, max_iterations=1, pool=pool)
+        self.server = RealtimeServer(number, self.instance, executor, pair.clock, lambda: None, validate=True)
+        self.agent = Mover(number, boundary)
+        self.transport = SocketTransport(
+            number, self.engine, {1 - number: Wire(pair, number, 1 - number)}, lambda received: None
         )
-        self.arrivals = Arrivals(self.server, self.engine, pair.clock, rules, send, self.joined.append)
+        self.finished: list[Request] = []
+        self.migrations = migration_table()
 
-    def on_outcome(self, server, outcome):
-        for request in outcome.finished:
-            self.departures.on_ended(request.index)
+        def on_finished(request: Request) -> None:
             self.finished.append(request)
-            self.pair.left -= 1
-        for request in outcome.crossed:
-            self.departures.ask(Migrate(request.index, 1 - self.server.number, "handover"))
+            pair.left -= 1
 
-    def on_departed(self, server, requests):
-        for request in requests:
-            self.departures.on_departed(request)
-
-    def on_preempted(self, server, requests):
-        for request in requests:
-            self.departures.on_preempted(request.index)
+        self.host = InstanceHost(
+            self.server,
+            self.agent,
+            pair.clock,
+            self.transport,
+            rules,
+            self.migrations,
+            kv_bytes_per_token=1,
+            on_finished=on_finished,
+            on_orphan=lambda request: None,
+            discard=pool.discard,
+        )
+        self.host.stimulate(Started())
 
 
 class Pair:
-    """Instance 0, whose requests migrate to instance 1 at a boundary, and instance 1."""
+    """VLLMEngine 0, whose requests migrate to instance 1 at a boundary, and instance 1."""
 
     def __init__(
         self, *, boundary: int | None, rules: MigrationRules | None = None, delay_s: float = 0.0, **config: Any
@@ -72,8 +103,9 @@ class Pair:
         ticks = itertools.count()
         self.clock = WallClock(0.0, lambda: next(ticks) * TICK_S)
         self.left = 0
-        self.sides = [Side(number, self, engine_config(**config), rules or MigrationRules()) for number in range(2)]
-        self.sides[0].instance.decoding.watch(boundary)
+        rules = rules or MigrationRules()
+        bounds = (boundary, None)
+        self.sides = [Side(number, self, bounds[number], engine_config(**config), rules) for number in range(2)]
 
     def submit(self, side: int, index: int, prompt_tokens: int, output_tokens: int) -> None:
         self.left += 1
@@ -89,10 +121,10 @@ class Pair:
     def deliver(self, moment: Any) -> None:
         to, source, message = moment.value
         side = self.sides[to]
-        assert side.departures.handle(message) or side.arrivals.handle(source, message)
+        deliver_migration(side.host, side.transport, source, message)
 
     def _check(self, moment: Any) -> None:
-        if not self.left and all(side.departures.idle for side in self.sides):
+        if not self.left and all(side.host.departures.idle for side in self.sides):
             self.clock.stop()
         else:
             self.clock.at(self.clock.now_s + 10 * TICK_S, self._check)
@@ -107,25 +139,8 @@ class Pair:
         }
 
     @property
-    def migrations(self) -> list[dict[str, Any]]:
-        rows = [
-            list(side.departures.rows[at : at + 14])
-            for side in self.sides
-            for at in range(0, len(side.departures.rows), 14)
-        ]
-        return [
-            {
-                "request": int(row[0]),
-                "kind": KINDS[int(row[1])],
-                "way": (int(row[2]), int(row[3])),
-                "pause_s": row[8],
-                "copied_tokens": int(row[10]),
-                "stages": int(row[11]),
-                "status": STATUSES[int(row[12])],
-                "reason": REASONS[int(row[13])],
-            }
-            for row in rows
-        ]
+    def migrations(self) -> list[MigrationRow]:
+        return [row for side in self.sides for row in side.migrations]
 
     def assert_nothing_is_left(self) -> None:
         for side in self.sides:

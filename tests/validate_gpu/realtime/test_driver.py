@@ -4,7 +4,7 @@ import pytest
 
 from l4sim.errors import InputError
 from l4sim.experiment import policy_for
-from l4sim.simulator.executor import ExecutionError
+from l4sim.runtime.executor import ExecutionError
 from tests.validate_gpu.live.small import make_trace
 from tests.validate_gpu.test_lockstep import setup
 from validate_gpu.decisions import Asked, replay_decisions

@@ -7,14 +7,14 @@ import numpy as np
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding, RoundRobin
-from l4sim.results.run import ITERATIONS
+from l4sim.records import SegmentRow
 from tests.simulator.conftest import make_trace, requests
 from tests.validate_gpu.live.small import engine_config
 from validate_gpu.realtime.clock import WallClock
-from validate_gpu.realtime.front_end import FrontEnd, ReportedView
+from validate_gpu.realtime.front_end import RealtimeFrontEnd, ReportedView
 from validate_gpu.realtime.wire import Deliver, Ended, Failed, Lost, Records, Report, Stop, Submit
 
-ROW = array("d", range(len(ITERATIONS) - 1)).tobytes()
+ROW = array("d", range(len(SegmentRow._fields))).tobytes()
 
 
 class Worker:
@@ -36,14 +36,14 @@ class Worker:
                 request.last_token_s = request.arrival_s + 0.1
                 self.inbox.put((self.number, Ended(request)))
             case Stop():
-                self.inbox.put((self.number, Records(ROW, b"", 0, 3, [], [])))
+                self.inbox.put((self.number, Records(ROW, [], 0, 3, [], [])))
 
 
 def replay(trace, policy, failures=(None, None)):
     inbox = SimpleQueue()
     workers = [Worker(number, inbox, failure) for number, failure in enumerate(failures)]
     clock = WallClock(time.monotonic())
-    front_end = FrontEnd(trace, policy, engine_config(), dict(enumerate(workers)), clock)
+    front_end = RealtimeFrontEnd(trace, policy, engine_config(), dict(enumerate(workers)), clock)
     return front_end.run(inbox), workers
 
 
@@ -59,7 +59,7 @@ def test_requests_are_routed_as_they_arrive_and_their_ends_recorded():
 
 def test_all_workers_records_are_collected():
     result, _ = replay(make_trace([0.0], [5], [2]), Policy(RoundRobin()))
-    assert result.iterations.tobytes() == ROW * 2
+    assert result.iterations.numbers.tobytes() == ROW * 2
     assert result.messages_sent == 6
 
 
@@ -72,7 +72,7 @@ def test_a_sessions_next_turn_follows_its_answer():
 def test_what_no_instance_can_serve_is_rejected():
     result, _ = replay(make_trace([0.0, 0.0], [5, 300], [2, 2]), Policy(RoundRobin()))
     assert requests(result)["status"].tolist() == [0, 1]
-    assert result.reasons[1] == "prompt and output exceed max_model_len 256"
+    assert result.requests.words["reason"][1] == "prompt and output exceed max_model_len 256"
 
 
 def test_a_failure_ends_the_run_and_keeps_what_there_is():
@@ -83,10 +83,10 @@ def test_a_failure_ends_the_run_and_keeps_what_there_is():
     ):
         result, workers = replay(trace, Policy(RoundRobin()), (None, failure))
         assert requests(result)["status"].tolist() == [0, 2, 2]
-        assert result.reasons == ("", reason)
+        assert result.requests.words["reason"] == ("", reason)
         # The worker that is left is asked at once, and does not wait for its peer.
         assert workers[0].received[-1] == Stop(at_once=True)
-        assert result.iterations.tobytes() == ROW
+        assert result.iterations.numbers.tobytes() == ROW
 
 
 def test_requests_sent_count_until_the_next_report():
@@ -137,6 +137,6 @@ def test_messages_from_agents_reach_the_coordinator_and_the_router():
     inbox.put((0, Deliver(COORDINATOR, 0, "load")))
     inbox.put((0, Deliver(FRONT_END, 0, "ranges")))
     clock = WallClock(time.monotonic())
-    FrontEnd(make_trace([0.0], [5], [2]), policy, engine_config(), workers, clock).run(inbox)
+    RealtimeFrontEnd(make_trace([0.0], [5], [2]), policy, engine_config(), workers, clock).run(inbox)
     assert Received(0, "load") in policy.coordinator.heard
     assert policy.router.heard == ((0, "ranges"),)

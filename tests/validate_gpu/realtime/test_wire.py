@@ -4,8 +4,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from l4sim.engine.request import Request
-from validate_gpu.realtime.protocol import Kv
-from validate_gpu.realtime.wire import Link, Lost, Submit
+from validate_gpu.realtime.wire import Kv, Link, Lost, Submit
 
 
 def linked():
@@ -24,8 +23,8 @@ def test_messages_keep_their_order_and_name_their_sender():
 def test_both_sides_may_send_more_than_a_socket_holds():
     here, there, (inbox_here, inbox_there) = linked()
     payload = np.arange(2_000_000.0)
-    here.send(Kv(1, 0, 5, 6, payload))
-    there.send(Kv(2, 0, 5, 6, payload))
+    here.send(Kv(1, 0, 5, payload))
+    there.send(Kv(2, 0, 5, payload))
     assert inbox_here.get(timeout=20)[1].request == 2
     np.testing.assert_array_equal(inbox_there.get(timeout=20)[1].payload, payload)
 

@@ -6,9 +6,9 @@ import pytest
 
 from l4sim.batch import Prefill
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request
-from tests.engine.driving import Driver, instance_with
+from l4sim.engine.vllm.engine import VLLMEngine
+from tests.engine.vllm.driving import Driver, instance_with
 
 # Batching.
 
@@ -296,7 +296,7 @@ def test_a_boundary_is_reported_when_the_context_reaches_it() -> None:
 
 def test_a_step_may_be_repeated_until_something_can_change() -> None:
     config = EngineConfig(kv_blocks=8, max_model_len=100, max_num_seqs=1, block_tokens=4, async_scheduling=False)
-    instance = Instance(config)
+    instance = VLLMEngine(config)
     first, second = Request(0, 0.0, 6, 20), Request(1, 0.0, 4, 2)
     instance.add(first, 0.0)
     instance.add(second, 0.0)
@@ -317,7 +317,7 @@ def test_a_step_may_be_repeated_until_something_can_change() -> None:
 
 def test_a_repeated_step_takes_its_blocks_when_it_is_committed() -> None:
     config = EngineConfig(kv_blocks=50, max_model_len=400, max_num_seqs=1, block_tokens=4, async_scheduling=False)
-    instance = Instance(config)
+    instance = VLLMEngine(config)
     instance.add(Request(0, 0.0, 6, 100), 0.0)
     for now_s, iterations in ((0.0, 1), (1.0, 30)):
         step = instance.plan(now_s)

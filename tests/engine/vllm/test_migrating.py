@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Instance
 from l4sim.engine.request import Request
-from tests.engine.driving import Driver, instance_with
+from l4sim.engine.vllm.engine import VLLMEngine
+from tests.engine.vllm.driving import Driver, instance_with
 
 
 def test_a_reservation_takes_blocks_and_a_place() -> None:
@@ -159,7 +159,7 @@ def test_a_departed_request_leaves_its_shared_prefix_cached(prefix_caching: bool
 
 def test_the_first_step_of_a_migrated_request_is_not_repeated() -> None:
     # Its first token here ends the gap; those behind it are an iteration apart.
-    instance = Instance(EngineConfig(kv_blocks=100, max_model_len=1000, block_tokens=4, async_scheduling=False))
+    instance = VLLMEngine(EngineConfig(kv_blocks=100, max_model_len=1000, block_tokens=4, async_scheduling=False))
     moving = Request(0, 0.0, 9, 20)
     moving.generated_tokens = 3
     moving.last_token_s = 0.5

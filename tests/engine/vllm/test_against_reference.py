@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Instance
-from tests.engine.driving import Record, drive
-from tests.engine.vllm_reference import Job, ReferencePool, ReferenceScheduler, Work
+from l4sim.engine.vllm.engine import VLLMEngine
+from tests.engine.vllm.driving import Record, drive
+from tests.engine.vllm.reference import Job, ReferencePool, ReferenceScheduler, Work
 
 
 def iteration_s(work: Sequence[Work]) -> float:
@@ -56,9 +56,9 @@ def scenarios(draw: st.DrawFn) -> tuple[EngineConfig, int, list[Job]]:
 
 def run(
     scenario: tuple[EngineConfig, int, list[Job]], max_iterations: int | None, boundary_tokens: int | None = None
-) -> tuple[Instance, Record]:
+) -> tuple[VLLMEngine, Record]:
     config, hash_tokens, jobs = scenario
-    instance = Instance(config, hash_block_tokens=hash_tokens, max_iterations=max_iterations)
+    instance = VLLMEngine(config, hash_block_tokens=hash_tokens, max_iterations=max_iterations)
     instance.decoding.watch(boundary_tokens)
     return instance, drive(instance, jobs, iteration_s)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from l4sim.engine.blocks import NO_MATCH, blocks_for
-from l4sim.engine.prefix_cache import PrefixCachingPool
 from l4sim.engine.request import Request
-from tests.engine.vllm_reference import Holder, ReferencePool
+from l4sim.engine.vllm.prefix_cache import PrefixCachingPool
+from tests.engine.vllm.reference import Holder, ReferencePool
 
 
 def arriving(index: int, prompt_tokens: int, *prefix_ids: int, output_tokens: int = 100) -> Request:

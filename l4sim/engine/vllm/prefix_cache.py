@@ -143,3 +143,14 @@ class PrefixCachingPool(BlockPool):
                 self._idle[key] = self._blocks_per_id
                 self.free += self._blocks_per_id
         request.held_ids.clear()
+
+    def violations(self) -> list[str]:
+        """What of the pool's invariants does not hold."""
+        found = super().violations()
+        idle = sum(self._idle.values())
+        if idle != self.free:
+            found.append(f"E2: {idle} blocks are in line to be evicted, {self.free} are free")
+        shared = {key for key in (*self._holders, *self._idle) if key >= 0}
+        if any((self._holders.get(key, -1) == 0) != (key in self._idle) for key in shared):
+            found.append("E2: a shared block is in line to be evicted while it is held, or nowhere")
+        return found

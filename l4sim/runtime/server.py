@@ -1,36 +1,38 @@
-"""One instance in simulated time: runs its steps, and skips over iterations in which nothing can change."""
+"""One instance in time: runs its engine's steps, and skips over iterations in which nothing can change."""
 
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Sequence
+from typing import Protocol
 
-from l4sim.engine.instance import Instance, Outcome, Step
+from l4sim.engine.protocol import Engine, Outcome, Step
 from l4sim.engine.request import Request
 from l4sim.policies.views import SOLE_KIND, DecodingRequest, InstanceKind, QueuedRequest
-from l4sim.simulator.clock import Moment, Timekeeper
-from l4sim.simulator.executor import Executor
+from l4sim.records import SegmentRow, Table, segment_table
+from l4sim.runtime.clock import Clock, Moment
+from l4sim.runtime.executor import Executor
+from l4sim.runtime.invariants import check_engine
 
 
-class Listener:
-    """What a server tells the cluster; the methods of `cluster.Simulation` that servers call."""
+class Listener(Protocol):
+    """Hears what becomes of a server's requests."""
 
-    def on_outcome(self, server: Server, outcome: Outcome) -> None:
+    def on_outcome(self, outcome: Outcome) -> None:
         """Requests have ended or crossed the watched boundary."""
-        raise NotImplementedError
+        ...
 
-    def on_departed(self, server: Server, requests: Sequence[Request]) -> None:
+    def on_departed(self, requests: Sequence[Request]) -> None:
         """Requests have left the batch to migrate."""
-        raise NotImplementedError
+        ...
 
-    def on_preempted(self, server: Server, requests: Sequence[Request]) -> None:
+    def on_preempted(self, requests: Sequence[Request]) -> None:
         """Requests were preempted."""
-        raise NotImplementedError
+        ...
 
 
 class Server:
-    """Drives one `Instance`: decide, execute, account.
+    """Drives one `Engine`: decide, execute, account.
 
     A step that may be repeated runs as one *segment*: iteration i of k takes first + i·(last - first)/(k - 1) seconds,
     which is exact for costs that are affine in the context lengths. An input that arrives meanwhile cuts the segment at
@@ -40,19 +42,24 @@ class Server:
     def __init__(
         self,
         number: int,
-        instance: Instance,
+        engine: Engine,
         executor: Executor,
-        clock: Timekeeper,
-        listener: Listener,
+        clock: Clock,
         *,
+        kind: InstanceKind = SOLE_KIND,
         slowdown: float = 0.0,
+        validate: bool = False,
     ) -> None:
-        """``slowdown``: the fraction by which iterations take longer while it takes part in a migration."""
+        """``slowdown``: the fraction by which iterations take longer while it takes part in a migration.
+
+        ``validate``: check the engine's invariants whenever something has changed. A listener is to be set before the
+        first step.
+        """
         self.number = number
-        self.instance = instance
-        self.view = ServerView(self)
-        self.segments = array("d")
-        """Rows of the results' ITERATIONS table."""
+        self.engine = engine
+        self.listener: Listener
+        self.view = ServerView(self, kind)
+        self.segments: Table[SegmentRow] = segment_table()
         self.alive = True
         self.transfers = 0
         """Migrations that it takes part in."""
@@ -60,9 +67,9 @@ class Server:
         """Whether its agent is told of requests that end."""
         self._executor = executor
         self._clock = clock
-        self._listener = listener
         self._slowdown = slowdown
-        self._lookahead = 1 if instance.config.async_scheduling else 0
+        self._validate = validate
+        self._lookahead = 1 if engine.config.async_scheduling else 0
         self._version = 0
         self._step: Step | None = None
         self._start_s = 0.0
@@ -75,13 +82,13 @@ class Server:
 
     def submit(self, request: Request) -> None:
         """Queue a new request."""
-        instance = self.instance
-        instance.add(request, self._clock.now_s)
+        engine = self.engine
+        engine.add(request, self._clock.now_s)
         view = self.view
-        view.waiting = len(instance.waiting)
-        view.pending_prompt_tokens += instance.waiting_tokens - view.waiting_tokens
-        view.waiting_tokens = instance.waiting_tokens
-        if self._step is None or not instance.admission_blocked:
+        view.waiting = engine.waiting_requests
+        view.pending_prompt_tokens += engine.waiting_tokens - view.waiting_tokens
+        view.waiting_tokens = engine.waiting_tokens
+        if self._step is None or not engine.admission_blocked:
             self.wake()
 
     def wake(self, *, untimed: bool = False) -> None:
@@ -93,7 +100,7 @@ class Server:
         if not self.alive:
             return
         if self._step is None:
-            step = self.instance.plan(self._clock.now_s)
+            step = self.engine.plan(self._clock.now_s)
             if step is not None:
                 self._run(step)
             self.report()
@@ -116,8 +123,8 @@ class Server:
             self._iterations = done
             self._record(step, end_s)
             longest_s = max(self._first_s, self._first_s + self._slope_s * (done - 1))
-            self.instance.account_last(done, end_s, longest_s)
-        return self.instance.evacuate(step)
+            self.engine.account_last(done, end_s, longest_s)
+        return self.engine.evacuate(step)
 
     @property
     def iteration_under_way(self) -> int:
@@ -129,18 +136,22 @@ class Server:
     # Segments.
 
     def _run(self, step: Step) -> None:
-        decoding = self.instance.decoding
+        engine = self.engine
         self._step = step
         self._start_s = self._clock.now_s
         self._iterations = iterations = step.iterations
-        first_s, last_s = self._executor.execute(self.number, step, decoding.requests)
+        first_s, last_s = self._executor.execute(self.number, step, engine.decoding_requests)
         if self.transfers:
             first_s, last_s = first_s * (1.0 + self._slowdown), last_s * (1.0 + self._slowdown)
         self._first_s = first_s
         self._slope_s = (last_s - first_s) / (iterations - 1) if iterations > 1 else 0.0
-        pool = self.instance.pool
-        self._noted = (decoding.context_std, len(self.instance.waiting), pool.total - pool.free)
+        self._noted = self._note()
         self._schedule_end()
+
+    def _note(self) -> tuple[float, int, int]:
+        """What the segment's row tells of the moment at which it begins."""
+        engine = self.engine
+        return engine.context_std_tokens, engine.waiting_requests, engine.kv_blocks_used
 
     def _schedule_end(self) -> None:
         self._version += 1
@@ -169,59 +180,61 @@ class Server:
         iterations = self._iterations
         longest_s = max(self._first_s, self._first_s + self._slope_s * (iterations - 1))
         self._record(step, now_s)
-        instance = self.instance
-        outcome = instance.commit(
+        engine = self.engine
+        outcome = engine.commit(
             step,
             now_s,
             iterations=iterations,
             last_started_s=self._start_s + self._elapsed_s(iterations - 1),
             longest_s=longest_s,
         )
-        following = instance.plan(now_s)
+        following = engine.plan(now_s)
         self._step = None
         if following is not None:
             self._run(following)
         self.report()
         # Listeners act on a server that is already running its next step, as a front end would find it.
         if outcome.finished or outcome.crossed:
-            self._listener.on_outcome(self, outcome)
-        if instance.departed:
-            departed, instance.departed = instance.departed, []
-            self._listener.on_departed(self, departed)
-        if instance.preempted:
-            preempted, instance.preempted = instance.preempted, []
-            self._listener.on_preempted(self, preempted)
+            self.listener.on_outcome(outcome)
+        if engine.departed:
+            departed, engine.departed = engine.departed, []
+            self.listener.on_departed(departed)
+        if engine.preempted:
+            preempted, engine.preempted = engine.preempted, []
+            self.listener.on_preempted(preempted)
 
     def _record(self, step: Step, end_s: float) -> None:
         batch = step.batch
-        context_std, waiting, used_blocks = self._noted
-        self.segments.extend(
-            (
-                self.number,
-                self._start_s,
-                end_s,
-                self._iterations,
-                len(batch.decode_context_tokens),
-                len(step.chunks),
-                sum([chunk.tokens for chunk in step.chunks]) if step.chunks else 0,
-                batch.decode_context_sum,
-                context_std,
-                waiting,
-                used_blocks,
-                self.instance.pool.total,
+        context_std_tokens, waiting, used_blocks = self._noted
+        self.segments.numbers.extend(
+            SegmentRow(
+                instance=self.number,
+                start_s=self._start_s,
+                end_s=end_s,
+                iterations=self._iterations,
+                decode_requests=len(batch.decode_context_tokens),
+                prefill_requests=len(step.chunks),
+                prefill_tokens=sum([chunk.tokens for chunk in step.chunks]) if step.chunks else 0,
+                context_tokens=batch.decode_context_sum,
+                context_std_tokens=context_std_tokens,
+                waiting_requests=waiting,
+                kv_blocks_used=used_blocks,
+                kv_blocks_total=self.engine.kv_blocks_total,
             )
         )
 
     def report(self) -> None:
         """Refresh the counts in the view."""
-        instance, view = self.instance, self.view
-        view.running = instance.running
-        view.waiting = len(instance.waiting)
-        view.waiting_tokens = instance.waiting_tokens
-        pending = instance.waiting_tokens + instance.partial_tokens
+        engine, view = self.engine, self.view
+        view.running = engine.running
+        view.waiting = engine.waiting_requests
+        view.waiting_tokens = engine.waiting_tokens
+        pending = engine.waiting_tokens + engine.partial_tokens
         if self._step is not None and self._step.chunks:
             pending += sum([chunk.tokens for chunk in self._step.chunks])
         view.pending_prompt_tokens = pending
+        if self._validate:
+            check_engine(self.number, engine)
 
 
 class ServerView:
@@ -229,10 +242,10 @@ class ServerView:
 
     __slots__ = ("_server", "instance", "kind", "pending_prompt_tokens", "running", "waiting", "waiting_tokens")
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, kind: InstanceKind) -> None:
         self._server = server
         self.instance = server.number
-        self.kind: InstanceKind = SOLE_KIND
+        self.kind = kind
         self.running = 0
         self.waiting = 0
         self.waiting_tokens = 0
@@ -246,47 +259,40 @@ class ServerView:
     @property
     def kv_blocks_total(self) -> int:
         """KV blocks there are."""
-        return self._server.instance.pool.total
+        return self._server.engine.kv_blocks_total
 
     @property
     def kv_block_tokens(self) -> int:
         """Tokens per KV block."""
-        return self._server.instance.config.block_tokens
+        return self._server.engine.config.block_tokens
 
     @property
     def kv_blocks_free(self) -> int:
         """KV blocks that no request holds."""
-        instance = self._server.instance
-        decoding = instance.decoding
-        taken = decoding.blocks_needed(self._server.iteration_under_way) - decoding.blocks_next()
-        return instance.pool.free - taken
+        return self._server.engine.kv_blocks_free(self._server.iteration_under_way)
 
     @property
     def context_tokens(self) -> int:
         """KV tokens of all decoding requests."""
-        decoding = self._server.instance.decoding
-        return decoding.context_sum + len(decoding) * (self._server.iteration_under_way - 1)
+        return self._server.engine.context_sum_tokens(self._server.iteration_under_way)
 
     def decoding(self) -> Sequence[DecodingRequest]:
         """The requests that decode now."""
-        decoding = self._server.instance.decoding
-        done = self._server.iteration_under_way - 1
-        return [DecodingRequest(r.index, decoding.context_tokens(r) + done, r.cached_tokens) for r in decoding.requests]
+        engine, iteration = self._server.engine, self._server.iteration_under_way
+        return [
+            DecodingRequest(r.index, engine.context_tokens(r, iteration), r.cached_tokens)
+            for r in engine.decoding_requests
+        ]
 
     def queued(self) -> Sequence[QueuedRequest]:
         """The requests that wait and have not begun, head first."""
-        instance = self._server.instance
-        return [
-            QueuedRequest(r.index, r.prompt_tokens, instance.pool.match(r).tokens)
-            for r in instance.waiting
-            if not r.has_begun
-        ]
+        return [QueuedRequest(r.index, r.prompt_tokens, cached) for r, cached in self._server.engine.queued()]
 
     def find(self, request: int) -> DecodingRequest | None:
         """A decoding request by its number; None if it does not decode here (any more)."""
-        decoding = self._server.instance.decoding
-        found = decoding.find(request)
+        engine = self._server.engine
+        found = engine.find_decoding(request)
         if found is None:
             return None
-        context_tokens = decoding.context_tokens(found) + self._server.iteration_under_way - 1
+        context_tokens = engine.context_tokens(found, self._server.iteration_under_way)
         return DecodingRequest(request, context_tokens, found.cached_tokens)

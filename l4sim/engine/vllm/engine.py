@@ -1,10 +1,4 @@
-"""One engine instance with vLLM V1's scheduling rules, sans-IO: it never waits and reads no clock.
-
-The driver's loop is *decide, execute, account*::
-
-    step = instance.plan(now)
-    seconds = ...  # the simulator: a cost model; a live engine: a forward pass
-    outcome = instance.commit(step, now + seconds)
+"""vLLM V1's scheduling rules: an `Engine` (`l4sim.engine.protocol` has its loop and what may be asked of it).
 
 The rules followed are those of vLLM 0.19's `v1/core/sched/scheduler.py`: running requests first (one token each), then
 the prompt that is partly done, then waiting requests in order of arrival, under a token budget (chunked prefill); a
@@ -16,46 +10,20 @@ cuts a prompt short has used up the budget.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from l4sim.batch import Batch, Prefill
 from l4sim.engine.blocks import BlockPool, blocks_for
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.decoding import DecodingSet
 from l4sim.engine.latency import LongestSince
-from l4sim.engine.prefix_cache import PrefixCachingPool
+from l4sim.engine.protocol import Chunk, Outcome, Step
 from l4sim.engine.request import Request
+from l4sim.engine.vllm.prefix_cache import PrefixCachingPool
 
 
-class Chunk(NamedTuple):
-    """The prompt tokens of one request that an iteration computes."""
-
-    request: Request
-    tokens: int
-    done_tokens: int
-    """Tokens computed before."""
-    ends: bool
-    """Whether the prompt is complete with it."""
-
-
-class Step(NamedTuple):
-    """One iteration's work, which may be repeated ``iterations`` times before anything can change."""
-
-    batch: Batch
-    chunks: tuple[Chunk, ...]
-    iterations: int
-
-
-class Outcome(NamedTuple):
-    """What a commit brought about."""
-
-    finished: list[Request]
-    crossed: list[Request]
-    """Decoding requests whose context has reached the watched boundary."""
-
-
-class Instance:
-    """Queues, batch and KV blocks of one instance."""
+class VLLMEngine:
+    """An `Engine` by the rules of vLLM 0.19."""
 
     def __init__(
         self,
@@ -65,10 +33,7 @@ class Instance:
         max_iterations: int | None = None,
         pool: BlockPool | None = None,
     ) -> None:
-        """``hash_block_tokens``: the tokens that one of a request's `prefix_ids` stands for, a multiple of the block
-        size (None: requests carry none). ``max_iterations`` bounds how often one step may be repeated (1: never).
-        ``pool`` stands in for the instance's own: blocks that are more than counts.
-        """
+        """Make one engine; the arguments are those of `l4sim.engine.protocol.EngineFactory`."""
         self.config = config
         self.decoding = DecodingSet(config.max_num_seqs, config.block_tokens)
         if pool is not None:
@@ -81,14 +46,9 @@ class Instance:
             self.pool = BlockPool(config.kv_blocks, config.block_tokens)
         self.waiting: deque[Request] = deque()
         self.waiting_tokens = 0
-        """Tokens that the waiting requests bring along, prefix hits not taken off."""
         self.admission_blocked = False
-        """Whether the head of the queue found no room, so that arrivals behind it change nothing."""
         self.departed: list[Request] = []
-        """Requests that have left the batch as asked by `detach`, for the driver to take; each holds its blocks and its
-        place here until `drop` or `restore`."""
         self.preempted: list[Request] = []
-        """Requests preempted, for the driver to take."""
         self._max_iterations = max_iterations
         self._partial: Chunk | None = None
         self._ending = 0
@@ -110,6 +70,60 @@ class Instance:
         """Requests admitted and not yet ended: decoding, prompts in progress, and those about to migrate away."""
         prompts = self._ending + (self._partial is not None)
         return len(self.decoding.requests) + prompts + len(self._finishing) + self._away
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests in the queue."""
+        return len(self.waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is here: no request, and no room set aside for one."""
+        return not (self.running or self.waiting or self._incoming or self._attaching)
+
+    @property
+    def kv_blocks_total(self) -> int:
+        """KV blocks there are."""
+        return self.pool.total
+
+    @property
+    def kv_blocks_used(self) -> int:
+        """KV blocks that are held or set aside."""
+        return self.pool.total - self.pool.free
+
+    @property
+    def context_std_tokens(self) -> float:
+        """The standard deviation of the decoding requests' context lengths."""
+        return self.decoding.context_std
+
+    @property
+    def decoding_requests(self) -> Sequence[Request]:
+        """The decoding requests in batch order. A view: read it now."""
+        return self.decoding.requests
+
+    def kv_blocks_free(self, iteration: int = 1) -> int:
+        """KV blocks that no request holds."""
+        return self.pool.free - (self.decoding.blocks_needed(iteration) - self.decoding.blocks_next())
+
+    def context_sum_tokens(self, iteration: int = 1) -> int:
+        """KV tokens of all decoding requests."""
+        return self.decoding.context_sum + len(self.decoding) * (iteration - 1)
+
+    def context_tokens(self, request: Request, iteration: int = 1) -> int:
+        """KV tokens of a decoding request."""
+        return self.decoding.context_tokens(request) + iteration - 1
+
+    def find_decoding(self, index: int) -> Request | None:
+        """A decoding request by its number; None if it does not decode here."""
+        return self.decoding.find(index)
+
+    def queued(self) -> Sequence[tuple[Request, int]]:
+        """Requests that wait and have not begun, head first, each with its prompt tokens in the prefix cache."""
+        return [(request, self.pool.match(request).tokens) for request in self.waiting if not request.has_begun]
+
+    def blocks_for(self, tokens: int) -> int:
+        """KV blocks that a context of so many tokens takes."""
+        return blocks_for(tokens, self.config.block_tokens)
 
     @property
     def partial_tokens(self) -> int:
@@ -134,6 +148,10 @@ class Instance:
         request.ready_s = now_s
         self.waiting.append(request)
         self.waiting_tokens += request.total_tokens
+
+    def watch(self, boundary_tokens: int | None) -> None:
+        """From now on report decoding requests whose context reaches this length; None stops it."""
+        self.decoding.watch(boundary_tokens)
 
     def detach(self, request: Request, now_s: float) -> None:
         """Let a decoding request leave the batch with the next iteration planned from ``now_s`` on."""
@@ -423,3 +441,19 @@ class Instance:
             chunks.append(self._compute(request, tokens, match.tokens, blocks))
             places -= 1
             budget -= tokens
+
+    # Invariants.
+
+    def violations(self) -> list[str]:
+        """What of the engine's invariants does not hold."""
+        found = [*self.pool.violations(), *self.decoding.violations()]
+        waiting_tokens = sum(request.total_tokens for request in self.waiting)
+        if self.waiting_tokens != waiting_tokens:
+            found.append(f"E4: {self.waiting_tokens} waiting tokens are counted, {waiting_tokens} wait")
+        if self.running + self._incoming > self.config.max_num_seqs:
+            found.append(f"E5: {self.running} running and {self._incoming} coming exceed {self.config.max_num_seqs}")
+        if not self.config.prefix_caching:
+            held = sum(self.blocks_for(self.context_tokens(request)) for request in self.decoding.requests)
+            if held > self.kv_blocks_used:
+                found.append(f"E6: {held} blocks are decoded in, {self.kv_blocks_used} are taken")
+        return found

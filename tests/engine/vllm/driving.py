@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.instance import Instance, Outcome
+from l4sim.engine.protocol import Outcome
 from l4sim.engine.request import Request
-from tests.engine.vllm_reference import Iteration, Job, Work
+from l4sim.engine.vllm.engine import VLLMEngine
+from tests.engine.vllm.reference import Iteration, Job, Work
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Record:
     """Steps taken, repetitions not counted."""
 
 
-def drive(instance: Instance, jobs: Sequence[Job], iteration_s: Callable[[Sequence[Work]], float]) -> Record:
+def drive(instance: VLLMEngine, jobs: Sequence[Job], iteration_s: Callable[[Sequence[Work]], float]) -> Record:
     """Serve all jobs, given in order of arrival; cuts repeated steps short at arrivals.
 
     ``iteration_s`` must not depend on decoding, since a step's repetitions take as long as its first.
@@ -64,17 +65,17 @@ def drive(instance: Instance, jobs: Sequence[Job], iteration_s: Callable[[Sequen
         record.segments += 1
 
 
-def instance_with(**options: Any) -> Instance:
+def instance_with(**options: Any) -> VLLMEngine:
     """One step at a time; blocks of 4 tokens, synchronous and without a prefix cache unless told otherwise."""
     plain = {"kv_blocks": 100, "max_model_len": 1000, "max_num_seqs": 8, "max_num_batched_tokens": 64}
     modes = {"block_tokens": 4, "prefix_caching": False, "async_scheduling": False}
-    return Instance(EngineConfig(**{**plain, **modes, **options}), max_iterations=1)
+    return VLLMEngine(EngineConfig(**{**plain, **modes, **options}), max_iterations=1)
 
 
 class Driver:
     """Runs iterations one by one and keeps, for each, who decoded and which prompt tokens were computed."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: VLLMEngine) -> None:
         self.instance = instance
         self.now_s = 0.0
         self.requests: list[Request] = []

@@ -26,7 +26,7 @@ def shared_prefix_ids(trace: Trace, block_tokens: int) -> tuple[int, int]:
     )
 
 
-class Arrivals:
+class TraceRequests:
     """Makes a trace's requests, by their rows."""
 
     def __init__(self, trace: Trace, block_tokens: int, *, prefix_caching: bool) -> None:
@@ -50,6 +50,9 @@ class Arrivals:
         for row, before in enumerate(after):
             if before >= 0:
                 self._followers.setdefault(before, []).append(row)
+
+    def __len__(self) -> int:
+        return len(self._arrival_s)
 
     @property
     def hash_block_tokens(self) -> int | None:

@@ -1,0 +1,192 @@
+"""The front end: requests arrive there, the router sends them to instances, and their ends are recorded."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Callable
+from typing import Any
+
+from l4sim.engine.request import Request
+from l4sim.policies.routers import Listening, Router
+from l4sim.policies.views import InstanceKind, InstanceView, RequestView
+from l4sim.records import RequestRow, Table, request_table
+from l4sim.runtime.clock import Clock, Moment
+from l4sim.runtime.trace_requests import TraceRequests
+
+_REPORT_EVERY = 512
+
+Progress = Callable[[float, int], None]
+"""Seconds since the run's start, requests ended."""
+
+
+class FrontEnd:
+    """Replays a trace's requests; a session's next turn arrives its delay after the turn before has ended."""
+
+    def __init__(
+        self,
+        requests: TraceRequests,
+        router: Router,
+        clock: Clock,
+        *,
+        refusal: Callable[[Request, int], str | None],
+        submit: Callable[[Request, int], None],
+        on_all_ended: Callable[[], None],
+        progress: Progress | None = None,
+        lateness_counts: bool = False,
+    ) -> None:
+        """``refusal`` says why an instance can never serve a request, None if it can; ``submit`` brings it there.
+
+        ``lateness_counts``: a request has arrived when it was due, even if the clock calls later (the wall's does).
+        """
+        self.rows: Table[RequestRow] = request_table()
+        self._views: list[InstanceView] = []
+        self._kinds: dict[InstanceKind, int] = {}
+        """One instance of each kind that takes requests, or did last."""
+        self._requests = requests
+        self._router = router
+        self._clock = clock
+        self._refusal = refusal
+        self._submit = submit
+        self._on_all_ended = on_all_ended
+        self._progress = progress
+        self._lateness_counts = lateness_counts
+        self._has_ended = bytearray(len(requests))
+        self._left = len(requests)
+
+    @property
+    def left(self) -> int:
+        """Requests that have not ended, or not arrived."""
+        return self._left
+
+    def start(self) -> None:
+        """Let the trace's requests arrive."""
+        first_s = self._requests.next_open_s
+        if first_s is not None:
+            self._clock.at(first_s, self._on_open_arrival, first_s)
+
+    def open(self, view: InstanceView) -> None:
+        """From now on an instance takes requests."""
+        insort(self._views, view, key=lambda known: known.instance)
+        self._kinds.setdefault(view.kind, view.instance)
+
+    def close(self, instance: int) -> None:
+        """From now on an instance takes no requests."""
+        self._views = [view for view in self._views if view.instance != instance]
+        if self._views:
+            self._kinds = {view.kind: view.instance for view in self._views}
+
+    # Arrivals.
+
+    def _on_open_arrival(self, moment: Moment) -> None:
+        row = self._requests.pop_open()
+        next_s = self._requests.next_open_s
+        if next_s is not None:
+            self._clock.at(max(next_s, self._clock.now_s), self._on_open_arrival, next_s)
+        self._arrive(row, moment.value)
+
+    def _on_next_turn(self, moment: Moment) -> None:
+        row, due_s = moment.value
+        self._arrive(row, due_s)
+
+    def _arrive(self, row: int, due_s: float) -> None:
+        if self._has_ended[row]:
+            # The run has failed before.
+            return
+        request = self._requests.request(row, due_s if self._lateness_counts else self._clock.now_s)
+        reason = self._rejection(request)
+        if reason is not None:
+            self.end(request, "rejected", reason)
+            return
+        self.route(request)
+
+    def _rejection(self, request: Request) -> str | None:
+        """Why no instance can ever serve a request; None if one can."""
+        reasons = [self._refusal(request, instance) for instance in self._kinds.values()]
+        return None if None in reasons else reasons[0]
+
+    # Routing.
+
+    def route(self, request: Request) -> None:
+        """Send a request to the instance that the router chooses among those that can serve it."""
+        views = self._views
+        if len(self._kinds) > 1:
+            views = [view for view in views if self._refusal(request, view.instance) is None]
+        if not views:
+            self.end(request, "failed", "no instance is left")
+            return
+        view = RequestView(
+            request.index, request.prompt_tokens, request.session, request.prefix_ids, request.total_tokens
+        )
+        instance = views[self._router.route(view, views)].instance
+        request.last_instance = instance
+        if request.first_instance < 0:
+            request.first_instance = instance
+        self._submit(request, instance)
+
+    def hear(self, sender: int, message: Any) -> None:
+        """Take an agent's message to the router."""
+        if isinstance(self._router, Listening):
+            self._router.receive(sender, message, self._clock.now_s)
+
+    # Ends.
+
+    def finish(self, request: Request) -> None:
+        """A request has been answered."""
+        self.end(request, "finished")
+
+    def end(self, request: Request, status: str, reason: str = "") -> None:
+        """A request has ended, in whichever way; its session goes on."""
+        self._record(request, status, reason)
+        ended_s = request.last_token_s if status == "finished" else self._clock.now_s
+        for row, delay_s in self._requests.following(request.index):
+            due_s = ended_s + delay_s
+            self._clock.at(max(due_s, self._clock.now_s), self._on_next_turn, (row, due_s))
+        ended = len(self._has_ended) - self._left
+        if self._progress is not None and ended % _REPORT_EVERY == 0:
+            self._progress(self._clock.now_s, ended)
+        if not self._left:
+            self._on_all_ended()
+
+    def has_ended(self, request: int) -> bool:
+        """Whether a request has ended, by its number."""
+        return bool(self._has_ended[request])
+
+    def fail_rest(self, reason: str) -> None:
+        """End every request that has not ended: the run cannot go on."""
+        for row, ended in enumerate(self._has_ended):
+            if not ended:
+                self._record(self._requests.request(row), "failed", reason)
+
+    def _record(self, request: Request, status: str, reason: str) -> None:
+        assert not self._has_ended[request.index], f"request {request.index} has ended before"
+        self._has_ended[request.index] = 1
+        self._left -= 1
+        self.rows.add(request_row(request, status, reason))
+
+
+def request_row(request: Request, status: str, reason: str = "") -> RequestRow:
+    """A request that has ended, as the table of requests has it."""
+    first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
+    finished = status == "finished"
+    several = output > 1 and finished
+    e2e_s = last_s - request.arrival_s if finished else math.nan
+    return RequestRow(
+        request_id=request.index,
+        arrival_s=request.arrival_s,
+        prompt_tokens=request.prompt_tokens,
+        output_tokens=output,
+        cached_tokens=request.cached_tokens,
+        queue_s=request.scheduled_s - request.arrival_s if finished else math.nan,
+        ttft_s=first_s - request.arrival_s if finished else math.nan,
+        tpot_s=(last_s - first_s) / (output - 1) if several else math.nan,
+        max_itl_s=request.max_itl_s if several else math.nan,
+        e2e_s=e2e_s,
+        normalized_latency_s=e2e_s / output,
+        migrations=request.migrations,
+        preemptions=request.preemptions,
+        first_instance=request.first_instance,
+        last_instance=request.last_instance,
+        status=status,
+        reason=reason,
+    )
