@@ -36,6 +36,10 @@ def test_the_gain_is_over_the_best_rival(trace, gain):
     assert gain.finished == 200
 
 
+def test_no_oracle_is_a_rival_unless_it_is_named():
+    assert not [name for name in RIVALS if name.startswith(("oracle", "l4"))]
+
+
 def test_the_parts_sum_to_the_gain(gain):
     assert gain.kernel + gain.isolation + gain.memory + gain.balancing == pytest.approx(gain.total)
 

@@ -1,11 +1,13 @@
 """From profile and model to seconds: above the roofline and near it, for every bundled pair."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from l4sim.batch import Batch
 from l4sim.cost.build import COST_MODELS, build_cost
+from l4sim.cost.curve import Curve
 from l4sim.cost.profile import list_profiles, load_profile
 from l4sim.errors import InputError
 from l4sim.specs.model import load_model
@@ -58,6 +60,30 @@ def test_the_affine_model_is_near_the_tile_model_on_batches_in_between(batch: Ca
     tile, affine = (build_cost(H200, LLAMA_8B, cost_model=name) for name in ("tile", "affine"))
     for decode in (batch([3000] * 20), batch([12_000] * 40), batch([700] * 200)):
         assert affine.iteration_s(decode) == pytest.approx(tile.iteration_s(decode), rel=0.25)
+
+
+def test_an_all_reduce_follows_each_layer_s_attention_and_mlp_and_the_embedding(batch: Callable[..., Batch]) -> None:
+    """Whatever else it takes, an iteration of 4 ranks takes so many all-reduces of 1 ms more than with all-reduces of
+    none: 2 x 32 for the layers, one for the embedding, and one more that gathers the logits of who is sampled.
+    """
+    assert _all_reduces_s(batch([100]), Curve((0.0, 1e12), (1e-3, 1e-3))) == pytest.approx((2 * 32 + 1 + 1) * 1e-3)
+
+
+def test_all_reduces_are_of_hidden_states_and_half_the_logits(batch: Callable[..., Batch]) -> None:
+    """At 1 ns per byte: 7 tokens' bf16 hidden states, and the logits of 7 sampled sequences at half of that."""
+    per_byte = Curve((0.0, 1e12), (0.0, 1e3))
+    hidden, logits = 7 * LLAMA_8B.hidden * 2, 7 * LLAMA_8B.vocab * 2 / 2
+    assert _all_reduces_s(batch([100] * 7), per_byte) == pytest.approx((65 * hidden + logits) * 1e-9)
+
+
+def _all_reduces_s(batch: Batch, curve: Curve) -> float:
+    """What all-reduces by this curve add to an iteration of 4 ranks."""
+    none = Curve((0.0, 1e12), (0.0, 0.0))
+    with_them, without = (
+        build_cost(replace(H200, all_reduce={4: each}), LLAMA_8B, tensor_parallel=4).iteration_s(batch)
+        for each in (curve, none)
+    )
+    return with_them - without
 
 
 def test_tensor_parallelism_saves_time_but_less_than_its_ranks(batch: Callable[..., Batch]) -> None:

@@ -98,6 +98,17 @@ def test_l4_pays_against_the_best_other_policy_not_the_first(summary):
     assert verdict(summaries) == expected
 
 
+@pytest.mark.parametrize("no_rival", ["oracle-length", "l4:plan", "l4:replan"])
+def test_neither_an_oracle_nor_l4_s_own_kind_is_a_rival(summary, no_rival):
+    text = verdict([summary("llumnix", 0.050), summary(no_rival, 0.001), summary("l4", 0.040)])
+    assert text.startswith("l4 lowers mean normalized latency by 20 % against the best other policy (llumnix)")
+
+
+def test_with_an_oracle_alone_beside_it_l4_has_no_rival(summary):
+    text = verdict([summary("oracle-length", 0.050), summary("l4", 0.040)])
+    assert "against the best other policy" not in text
+
+
 def test_l4_does_not_pay_where_it_is_slower(summary):
     text = verdict([summary("l4", 0.060), summary("llumnix", 0.050)])
     assert text.startswith("l4 does not pay here: it raises mean normalized latency by 20 %")

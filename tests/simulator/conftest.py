@@ -31,9 +31,12 @@ from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _new_plans_within_small_traces():
-    """Plans change as often as they can: every little while, from a few requests, for no gain."""
+    """Plans change as often as they can: every little while, from a few requests, for no gain.
+
+    Of a module: hypothesis runs many examples within one test, and other rooms' tests are to find `replan` as it is.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"PERIOD_S": 0.4, "PERIODS": 1, "LEAST_REQUESTS": 2, "LEAST_GAIN": -1.0}.items():
             patch.setattr(replan, name, value)

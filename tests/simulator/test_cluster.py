@@ -115,6 +115,12 @@ def test_messages_take_their_time_whoever_they_are_for():
     assert router.heard == [(0, "c", 0.25)]
 
 
+def test_a_message_takes_half_a_millisecond_unless_told_otherwise():
+    agents = [Recorder(Send(1, "a")), Recorder()]
+    run(make_trace([0.0, 1.0], [10, 10], [1, 1]), agents=agents)
+    assert agents[1].heard == [(Started(), 0.0), (Received(0, "a"), 0.0005)]
+
+
 def test_timers_fire_after_their_delay_and_do_not_keep_a_finished_run_alive():
     agents = [Recorder(SetTimer(0.4, "soon"), SetTimer(1e9, "never")), Recorder()]
     result = run(make_trace([0.0, 1.0], [10, 10], [1, 1]), agents=agents)

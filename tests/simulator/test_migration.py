@@ -166,6 +166,59 @@ def test_a_destination_without_room_refuses():
     assert (requests(result)["status"] == 0).all()
 
 
+def test_a_copied_request_stays_in_its_batch_where_its_next_token_would_find_no_room():
+    # 50 tokens and one block more are 5 blocks, room for 80. Copying takes 305 ms, to 0.415, when there are just 80
+    # tokens, and the iteration under way makes the 81st: the 6th block is another request's, there from 0.300 to 0.440.
+    class FirstThenSecond:
+        def route(self, request, instances):
+            return 0 if request.request == 0 else 1
+
+    link = Link("test", bytes_per_s=50_000 / 0.304, latency_s=0.001)
+    mover = Mover(50, 1)
+    result = simulate(
+        make_trace([0.0, 0.3], [40, 2], [50, 14]),
+        router=FirstThenSecond(),
+        agents=[mover, Mover(None, 0)],
+        cluster=Placement(2, intra=link, inter=link),
+        engine=EngineConfig(
+            kv_blocks=6, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, async_scheduling=False
+        ),
+        cost=COST,
+        kv_bytes_per_token=BYTES_PER_TOKEN,
+        rules=Rules(migration=MigrationRules(last_stage_blocks=2, slowdown=0.0)),
+    )
+    [(end, ended_s)] = mover.ends
+    assert (end.done, end.reason) == (False, "the destination has no room")
+    assert ended_s == pytest.approx(0.415)
+    assert np.isnan(migrations(result)["pause_start_s"][0])
+    assert requests(result)["e2e_s"] == pytest.approx([50 * ITERATION_S, 14 * ITERATION_S])
+
+
+def test_a_reservation_holds_the_token_that_the_iteration_under_way_makes():
+    # As above, but what is there from 0.300 comes and goes in time: the 6th block is taken at 0.415, before the request
+    # leaves at 0.420, so that a third one, which asks for it at 0.417, waits until the first has ended.
+    class FirstThenSecond:
+        def route(self, request, instances):
+            return 0 if request.request == 0 else 1
+
+    link = Link("test", bytes_per_s=50_000 / 0.304, latency_s=0.001)
+    mover = Mover(50, 1)
+    result = simulate(
+        make_trace([0.0, 0.417], [40, 2], [50, 2]),
+        router=FirstThenSecond(),
+        agents=[mover, Mover(None, 0)],
+        cluster=Placement(2, intra=link, inter=link),
+        engine=EngineConfig(
+            kv_blocks=6, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, async_scheduling=False
+        ),
+        cost=COST,
+        kv_bytes_per_token=BYTES_PER_TOKEN,
+        rules=Rules(migration=MigrationRules(last_stage_blocks=2, slowdown=0.0)),
+    )
+    assert [end.done for end, _ in mover.ends] == [True]
+    assert requests(result)["queue_s"][1] > 0
+
+
 @pytest.mark.parametrize(
     ("to", "rules", "reason"),
     [

@@ -27,6 +27,19 @@ def test_what_is_not_kv_cache_is_near_the_logged_sum() -> None:
     assert non_kv_bytes(LLAMA_8B) / 2**30 == pytest.approx(0.35 + 1.24, abs=0.1)
 
 
+def test_ranks_of_one_model_keep_memory_for_one_another() -> None:
+    """NCCL's buffers and the custom all-reduce's: 0.75 GiB on every GPU, beside half of the MLP's activations."""
+    activations = 8192 * (3 * LLAMA_8B.intermediate / 2 + 4 * LLAMA_8B.hidden) * 2
+    sampler = 2 * 4 * 256 * LLAMA_8B.vocab
+    assert non_kv_bytes(LLAMA_8B, tensor_parallel=2) == (0.35 + 0.75) * 2**30 + activations + sampler
+
+
+def test_what_ranks_keep_for_one_another_is_no_kv_cache() -> None:
+    gpu = GPUS["h200-sxm"]
+    free = 0.9 * gpu.memory_bytes - LLAMA_8B.weight_bytes / 2 - non_kv_bytes(LLAMA_8B, tensor_parallel=2)
+    assert kv_blocks(LLAMA_8B, gpu, 2) == free // 2**20 - 1
+
+
 def test_blocks_by_hand() -> None:
     gpu = GPUS["h200-sxm"]
     free = 0.9 * gpu.memory_bytes - LLAMA_8B.weight_bytes - non_kv_bytes(LLAMA_8B)
