@@ -15,11 +15,20 @@ if os.environ.get("CI"):
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("L4SIM_SHARED", ROOT.parent / "shared"))
+_NO_SHARED = "no shared data"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what went untested: a dot less among thousands is seen by nobody."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(_NO_SHARED in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} tests skipped: {_NO_SHARED} at {SHARED} (set L4SIM_SHARED)", yellow=True)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared data; the test is skipped where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip(f"no shared data in {SHARED} (set L4SIM_SHARED)")
+        pytest.skip(f"{_NO_SHARED} at {SHARED} (set L4SIM_SHARED)")
     return SHARED

@@ -4,10 +4,13 @@ import torch
 from tests.validate_gpu.measure.known_law import CPU, LawBench
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Models this small gain nothing from a second thread, and lose much where tests run side by side."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
