@@ -26,7 +26,7 @@ from l4sim.experiment import Options, Setup, plan, resolve, run_policy, sample_d
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.l4.plan import Plan, Stage
-from l4sim.workload import arrange
+from l4sim.workload import transform
 from l4sim.workload.load import load_trace
 from l4sim.workload.trace import Trace
 
@@ -56,7 +56,7 @@ class Workload:
     def load(self) -> tuple[Trace, Setup]:
         trace = load_trace(self.path(), limit=self.limit, dejitter_s=self.dejitter_s)
         # The planner is to be judged by its model, not by the luck of a sample.
-        return arrange.scale_rate(trace, self.rate_scale), resolve(Options(plan_sample=1.0, **self.options))
+        return transform.scale_rate(trace, self.rate_scale), resolve(Options(plan_sample=1.0, **self.options))
 
 
 # Rates at which the longest answers take a small part of the trace's time, so that there is a steady state to plan for.

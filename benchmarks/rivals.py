@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from l4sim.experiment import Options, compare, resolve
-from l4sim.workload.arrange import pace
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import synthesize_named
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import pace
 
 POLICIES = ("vllm", "two-pools", "llumnix", "sglang-cache-aware", "least-harm", "l4")
 SHARED = Path(os.environ.get("L4SIM_SHARED", Path(__file__).resolve().parents[1] / ".." / "shared")) / "traces"

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from l4sim.experiment import Options, plan, resolve, run_policy, sample_demand
-from l4sim.workload.arrange import scale_rate
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth import synthesize
 from l4sim.workload.synth.arrivals import Poisson
 from l4sim.workload.synth.presets import preset
+from l4sim.workload.transform import scale_rate
 
 SHARED = Path(os.environ.get("L4SIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 AZURE = SHARED / "traces" / "azure_2023_conv.csv.gz"

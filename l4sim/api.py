@@ -20,11 +20,11 @@ from l4sim.sweeps.grid import DEFAULT_POLICIES
 from l4sim.sweeps.result import SweepResult
 from l4sim.sweeps.runner import Report
 from l4sim.sweeps.sweep import run_sweep
-from l4sim.workload.arrange import pace
 from l4sim.workload.load import load_trace as read_trace
 from l4sim.workload.save import save_trace
 from l4sim.workload.synth.named import synthesize_named
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import pace
 
 __all__ = [
     "Cluster",

@@ -12,8 +12,8 @@ from l4sim.bundled import folder
 from l4sim.errors import InputError
 from l4sim.experiment import Options
 from l4sim.gain import RIVALS, explain_gain
-from l4sim.workload.arrange import head, scale_rate
 from l4sim.workload.load import load_trace
+from l4sim.workload.transform import head, scale_rate
 
 OPTIONS = Options(instances=4)
 

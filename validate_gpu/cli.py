@@ -230,7 +230,7 @@ def _print(comparison: Comparison, tolerance_pct: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from l4sim.results.report import precise
+    from l4sim.results.numbers import precise
     from validate_gpu.comparison.report import summary
 
     table = Table("policy", "figure", "measured, ms", "predicted, ms", "error, %", "noise, %")

@@ -106,11 +106,11 @@ def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
 
 def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[str, Any]) -> dict[str, Any]:
     given = ("format_name", "time_unit", "tokens", "dejitter", "rate", "rate_scale", "limit", "duration")
-    told = {"name": trace.name, "requests": len(trace), "sha256": trace.content_hash}
+    summary = {"name": trace.name, "requests": len(trace), "sha256": trace.content_hash}
     return {
         **setup.describe(),
         "policies": list(policies),
-        "trace": {**told, **{name: values[name] for name in given}},
+        "trace": {**summary, **{name: values[name] for name in given}},
     }
 
 
@@ -146,7 +146,7 @@ def _write_timelines(out: Path, result: Result, window: tuple[float, float] | No
 def _print(result: Result) -> None:
     from rich.console import Console
 
-    from l4sim.results.report import comparison_table, deaths, heading, verdict
+    from l4sim.results.comparison_text import comparison_table, deaths, heading, verdict
 
     console = Console(highlight=False)
     console.print(heading(result.trace, result.setup))

@@ -52,7 +52,7 @@ def gain(as_json: bool, policy: str, rivals: str, **values: Any) -> None:
         return
     from rich.console import Console
 
-    from l4sim.results.report import heading
+    from l4sim.results.comparison_text import heading
 
     console = Console(highlight=False)
     console.print(heading(trace, setup))

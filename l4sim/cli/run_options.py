@@ -92,8 +92,8 @@ def load_from_options(values: dict[str, Any]) -> Trace:
     """
     from l4sim.bundled import DEFAULT_TRACE, folder
     from l4sim.errors import InputError
-    from l4sim.workload.arrange import pace
     from l4sim.workload.load import load_trace
+    from l4sim.workload.transform import pace
 
     if values["rate"] and values["rate_scale"]:
         raise InputError("--rate and --rate-scale exclude one another")

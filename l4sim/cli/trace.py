@@ -13,7 +13,7 @@ from l4sim.cli.trace_synth import synth
 from l4sim.workload.formats import FORMATS
 from l4sim.workload.load import load_trace
 from l4sim.workload.own_parquet import NAME as OWN
-from l4sim.workload.records import UNITS_PER_S
+from l4sim.workload.raw_records import UNITS_PER_S
 from l4sim.workload.save import FORMATS as WRITTEN
 from l4sim.workload.save import save_trace
 from l4sim.workload.statistics import Lengths, TraceStatistics, describe

@@ -72,14 +72,14 @@ def vllm_command(
 
     found = validate_vllm(folder, profile=profile, model=model, gpu=gpu)
     beyond = found.beyond(tolerance)
-    told = found.to_json() | {"tolerance_pct": tolerance, "within_tolerance": not beyond}
+    report = found.to_json() | {"tolerance_pct": tolerance, "within_tolerance": not beyond}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "validation.json").write_text(dump_json(told), encoding="utf-8")
+        (out / "validation.json").write_text(dump_json(report), encoding="utf-8")
         found.run.requests.to_parquet(out / "requests.parquet", index=False)
         found.run.iterations.to_parquet(out / "iterations.parquet", index=False)
     if as_json:
-        click.echo(dump_json(told), nl=False)
+        click.echo(dump_json(report), nl=False)
     else:
         _print(found, tolerance)
     if beyond:

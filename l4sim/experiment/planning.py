@@ -13,9 +13,9 @@ from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.reuse import Reuse, measure_reuse, prefix_uses
-from l4sim.workload.arrange import chain_arrival_s
 from l4sim.workload.histogram import read_histogram
 from l4sim.workload.trace import FloatArray, IntArray, Trace
+from l4sim.workload.transform import chain_arrival_s
 
 
 def sample_demand(trace: Trace, setup: Setup) -> Demand:

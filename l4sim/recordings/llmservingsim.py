@@ -141,7 +141,7 @@ def _object(parent: Fields, name: str) -> Fields:
 
 
 def _first(name: str, *places: Fields) -> Fields | None:
-    """The first of several objects that tells a field; None if none does."""
+    """The first of several objects that has a field; None if none has."""
     return next((place for place in places if place.values.get(name) is not None), None)
 
 
@@ -151,7 +151,7 @@ def _count(name: str, *places: Fields) -> int | None:
 
 
 def _flag(name: str, *places: Fields) -> bool:
-    """True where nothing tells otherwise, as all of these are in vLLM."""
+    """True where nothing says otherwise, as all of these are by default in vLLM."""
     found = _first(name, *places)
     return found is None or found.flag(name)
 
@@ -159,5 +159,5 @@ def _flag(name: str, *places: Fields) -> bool:
 def _accept(given: Fields, name: str, accepted: tuple[Any, ...]) -> None:
     value = given.values.get(name)
     if value not in accepted:
-        told = ", ".join(str(choice) for choice in accepted if choice is not None) or "none"
-        raise InputError(f"{given.where}: {name} is {value!r}, accepted is {told}")
+        choices = ", ".join(str(choice) for choice in accepted if choice is not None) or "none"
+        raise InputError(f"{given.where}: {name} is {value!r}, accepted is {choices}")

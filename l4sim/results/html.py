@@ -86,8 +86,8 @@ def write_page(path: Path, title: str, lead: Sequence[str], sections: Sequence[S
 def paragraph(text: str, style: str = "") -> str:
     """A paragraph of plain text; ``style`` is ``answer`` or ``warning``."""
     # A number and its percent sign stay on one line.
-    told = escape(text).replace(" %", "&nbsp;%")
-    return f'<p class="{style}">{told}</p>' if style else f"<p>{told}</p>"
+    content = escape(text).replace(" %", "&nbsp;%")
+    return f'<p class="{style}">{content}</p>' if style else f"<p>{content}</p>"
 
 
 def remark(text: str) -> str:
@@ -149,9 +149,9 @@ def profile_parts(profile: Profile, kernel: str) -> Iterator[str]:
     if missing:
         yield paragraph(f"Not measured: {', '.join(missing)}.", "warning")
     provenance = profile.provenance
-    told = [(field.name, getattr(provenance, field.name) or "not known") for field in fields(provenance)]
+    origin = [(field.name, getattr(provenance, field.name) or "not known") for field in fields(provenance)]
     sources = [*profile.sources.items(), (f"attention, {kernel}", profile.kernels[kernel].source)]
-    rows = [*told, *sources, ("sha256", profile.content_hash)]
+    rows = [*origin, *sources, ("sha256", profile.content_hash)]
     yield folded("Where the profile comes from", table(("profile", ""), rows, "plain"))
 
 

@@ -49,12 +49,12 @@ class PlanResult:
         return DataFrame(rows).rename_axis("stage")
 
     def __repr__(self) -> str:
-        return f"{self._told()}\n{self.stages.to_string()}"
+        return f"{self._summary()}\n{self.stages.to_string()}"
 
     def _repr_html_(self) -> str:
-        return f"{self.stages.to_html(border=0, na_rep='–')}<p>{self._told()}</p>"
+        return f"{self.stages.to_html(border=0, na_rep='–')}<p>{self._summary()}</p>"
 
-    def _told(self) -> str:
+    def _summary(self) -> str:
         if not self.feasible:
             return f"infeasible: the fullest stage gets {self.partition.load:.2f} times what it carries"
         return f"{self.partition.objective.name}: {self.partition.value:.4g}"

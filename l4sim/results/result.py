@@ -1,4 +1,4 @@
-"""A comparison to work with: frames, pictures, a table, a report."""
+"""What `compare` and `replay` give back: frames, pictures, a table, a report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from l4sim.results.comparison_text import heading, unfinished, verdict
 from l4sim.results.metrics import summarise
+from l4sim.results.numbers import precise
 from l4sim.results.plots.show import shown_axes
-from l4sim.results.report import heading, precise, unfinished, verdict
 from l4sim.results.run import Run
 
 if TYPE_CHECKING:
@@ -86,12 +87,12 @@ class Result:
         return Plots(self.runs)
 
     def to_html(self, path: str | PathLike[str]) -> Path:
-        """Write one self-contained file that tells the whole comparison.
+        """Write one self-contained file with the whole comparison.
 
         Raises:
             InputError: it cannot be written.
         """
-        from l4sim.results.run_report import write_report
+        from l4sim.results.html_report import write_report
 
         return write_report(Path(path), self.trace, self.setup, self.runs, self.summaries)
 

@@ -15,7 +15,7 @@ SCALES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 DEFAULT_ATTAINMENT = 0.9
 
 _METRICS = {name.removesuffix("_s"): name for name in LATENCIES}
-_TOLD = {
+_WORDS = {
     "ttft_s": "TTFT",
     "tpot_s": "TPOT",
     "max_itl_s": "longest ITL",
@@ -55,20 +55,20 @@ class SLO:
     """As it was given."""
 
     @property
-    def requests_told(self) -> str:
+    def requests_description(self) -> str:
         """The limits on each request in words, such as ``TTFT ≤ 2 s and TPOT ≤ 50 ms``; empty if there are none."""
         given = (("TTFT", self.ttft_s), ("TPOT", self.tpot_s))
         return " and ".join(f"{name} ≤ {_time(limit_s)}" for name, limit_s in given if limit_s is not None)
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """All of it in words, such as ``P99 TTFT ≤ 2 s, TPOT ≤ 50 ms for 90 % of requests``."""
         parts = [
-            f"{limit.statistic.replace('p', 'P')} {_TOLD[limit.metric]} ≤ {_time(limit.limit_s)}"
+            f"{limit.statistic.replace('p', 'P')} {_WORDS[limit.metric]} ≤ {_time(limit.limit_s)}"
             for limit in self.limits
         ]
-        if self.requests_told:
-            parts.append(f"{self.requests_told} for {100 * self.attainment:g} % of requests")
+        if self.requests_description:
+            parts.append(f"{self.requests_description} for {100 * self.attainment:g} % of requests")
         return ", ".join(parts)
 
     def judge(self, run: Run, summary: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from l4sim.results.report import precise
+from l4sim.results.numbers import precise
 
 
 class Column(NamedTuple):

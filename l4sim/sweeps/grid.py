@@ -16,10 +16,10 @@ from l4sim.errors import InputError
 from l4sim.experiment import Options
 from l4sim.policies.registry import check_policy
 from l4sim.sweeps.points import LOADING, PACE, Value
-from l4sim.workload.arrange import pace
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import ARRIVALS, PARAMETERS, synthesize_named
 from l4sim.workload.synth.sessions import Sessions
+from l4sim.workload.transform import pace
 
 ALIASES = {
     "policy": "policies",

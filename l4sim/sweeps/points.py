@@ -18,10 +18,10 @@ from l4sim.experiment import Options, compare, resolve
 from l4sim.results.metrics import summarise
 from l4sim.results.slo import parse_slo
 from l4sim.specs.model import load_model
-from l4sim.workload.arrange import pace
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import PARAMETERS, synthesize_named
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import pace
 
 Value = str | int | float | bool | None
 Row = dict[str, Any]

@@ -6,8 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from l4sim.sweeps.html_report import write_report
 from l4sim.sweeps.pictures import SweepPlots
-from l4sim.sweeps.report import write_report
 from l4sim.sweeps.tables import SweepTables
 
 if TYPE_CHECKING:

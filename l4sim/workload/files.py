@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l4sim.errors import InputError
-from l4sim.workload.records import Records, from_objects
+from l4sim.workload.raw_records import RawRecords, from_objects
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -31,7 +31,7 @@ def container(path: Path) -> str:
     return suffixes[-1]
 
 
-def read_records(path: Path) -> Records:
+def read_records(path: Path) -> RawRecords:
     """The records of a CSV, JSON lines or JSON file. Raises `InputError` if it cannot be read as what it is named."""
     text = _decode(path, read_bytes(path))
     if not text.strip():
@@ -53,11 +53,11 @@ def read_table(path: Path) -> pa.Table:
         raise InputError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
 
 
-def table_records(path: Path, table: pa.Table) -> Records:
+def table_records(path: Path, table: pa.Table) -> RawRecords:
     """The rows of a foreign parquet file as records; ``number`` counts rows from 1."""
     if not table.num_rows:
         raise InputError(f"{path}: the file holds no records")
-    return Records(str(path), table.to_pydict(), range(1, table.num_rows + 1), unit="row")
+    return RawRecords(str(path), table.to_pydict(), range(1, table.num_rows + 1), unit="row")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -81,7 +81,7 @@ def _decode(path: Path, raw: bytes) -> str:
         raise InputError(f"{path}, line {line}: not UTF-8 text") from None
 
 
-def _csv_records(path: Path, text: str) -> Records:
+def _csv_records(path: Path, text: str) -> RawRecords:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader)]
@@ -95,10 +95,10 @@ def _csv_records(path: Path, text: str) -> Records:
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells where the header names {len(header)} columns")
     cells = list(zip(*(row for _, row in numbered), strict=True)) or [()] * len(header)
-    return Records(str(path), dict(zip(header, cells, strict=True)), [line for line, _ in numbered], text=True)
+    return RawRecords(str(path), dict(zip(header, cells, strict=True)), [line for line, _ in numbered], text=True)
 
 
-def _json_records(path: Path, text: str) -> Records:
+def _json_records(path: Path, text: str) -> RawRecords:
     # A JSON file may hold an array, one object over many lines, or JSON lines under another name.
     if text.lstrip().startswith("["):
         values = list(_array_values(path, text))

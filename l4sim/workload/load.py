@@ -8,14 +8,14 @@ from pathlib import Path
 
 from l4sim.errors import InputError
 from l4sim.workload import own_parquet
-from l4sim.workload.arrange import dejitter, head
-from l4sim.workload.draft import finish
 from l4sim.workload.files import container, read_records, read_table, table_records
 from l4sim.workload.formats import named, recognise, texts, unused_fields
 from l4sim.workload.formats.base import Options
-from l4sim.workload.records import UNITS_PER_S, Records
+from l4sim.workload.parsed import to_trace
+from l4sim.workload.raw_records import UNITS_PER_S, RawRecords
 from l4sim.workload.tokens import token_counter
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import dejitter, head
 
 
 def load_trace(
@@ -32,7 +32,7 @@ def load_trace(
     ``format`` is one of `l4sim.workload.formats.FORMATS`, or ``"auto"`` to recognise it. ``time_unit`` (ns, us, ms, s)
     overrides the format's own for numeric times and delays. ``tokens`` says how texts are counted: ``"estimate"``, or a
     tokenizer's name or path. ``dejitter_s`` spreads arrivals over a coarse clock's tick; ``limit`` keeps the first
-    rows. Arrivals count from the first. What was changed or guessed is told in ``Trace.warnings``.
+    rows. Arrivals count from the first. ``Trace.warnings`` lists what was changed or guessed.
 
     Raises `InputError` for anything that is not accepted, naming file, line and field.
     """
@@ -58,17 +58,17 @@ def _load(path: Path, format_name: str, time_unit: str | None, tokens: str) -> T
     return _parse(read_records(path), name, format_name, time_unit, tokens)
 
 
-def _parse(records: Records, name: str, format_name: str, time_unit: str | None, tokens: str) -> Trace:
+def _parse(records: RawRecords, name: str, format_name: str, time_unit: str | None, tokens: str) -> Trace:
     kind = recognise(records) if format_name == "auto" else named(format_name)
     if tokens != "estimate" and kind not in texts.FORMATS:
         raise InputError(f"{records.path}: {kind.name} holds token counts, a tokenizer ({tokens}) is not accepted")
-    draft = kind.read(records, Options(time_unit, token_counter(tokens)))
-    if not len(draft.prompt_tokens):
+    parsed = kind.read(records, Options(time_unit, token_counter(tokens)))
+    if not len(parsed.prompt_tokens):
         raise InputError(f"{records.path}: the file holds no requests")
-    if time_unit is not None and draft.arrival_s is None:
+    if time_unit is not None and parsed.arrival_s is None:
         raise InputError(f"{records.path}: {kind.name} has no arrival times, a time unit ({time_unit}) is not accepted")
     unused = unused_fields(records, kind)
     if unused:
         listed = ", ".join(unused)
-        draft = replace(draft, warnings=(*draft.warnings, f"fields that {kind.name} does not use: {listed}"))
-    return finish(draft, name)
+        parsed = replace(parsed, warnings=(*parsed.warnings, f"fields that {kind.name} does not use: {listed}"))
+    return to_trace(parsed, name)

@@ -11,8 +11,8 @@ from typing import Any
 
 from l4sim.errors import InputError
 from l4sim.workload import own_parquet
-from l4sim.workload.draft import blocks_of
 from l4sim.workload.formats.mooncake import MOONCAKE_BLOCK_TOKENS
+from l4sim.workload.prefix_blocks import block_counts
 from l4sim.workload.trace import PrefixBlocks, Trace
 
 FORMATS = {"mooncake": (".jsonl", ".jsonl.gz"), "parquet": (".parquet",)}
@@ -96,7 +96,7 @@ def _mooncake_ids(trace: Trace, prefix: PrefixBlocks) -> list[list[int]]:
     known: dict[tuple[int, ...], int] = {}
     fresh = int(prefix.ids.max(initial=-1)) + 1 if joined == 1 else 0
     rows = []
-    for row, blocks in enumerate(blocks_of(trace.prompt_tokens, MOONCAKE_BLOCK_TOKENS).tolist()):
+    for row, blocks in enumerate(block_counts(trace.prompt_tokens, MOONCAKE_BLOCK_TOKENS).tolist()):
         fine = prefix.ids[prefix.offsets[row] : prefix.offsets[row + 1]].tolist()
         coarse: list[int] = fine if joined == 1 else []
         for start in range(0, len(fine) if joined > 1 else 0, joined):

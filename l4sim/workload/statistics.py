@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from l4sim.workload.arrange import NEEDS_RATE
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
+from l4sim.workload.transform import NEEDS_RATE
 
 PERCENTILES = (1, 10, 50, 90, 95, 99)
 LONG_TOKENS = {"32K": 32_768, "64K": 65_536, "128K": 131_072}

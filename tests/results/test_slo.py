@@ -76,12 +76,12 @@ def test_what_is_no_slo_is_refused_with_what_is(text, complaint):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "description"),
     [
         ("ttft=3s,tpot=50ms", "TTFT ≤ 3 s and TPOT ≤ 50 ms for 90 % of requests"),
         ("tpot=50ms,attainment=99.5%,ttft_p99=2min", "P99 TTFT ≤ 120 s, TPOT ≤ 50 ms for 99.5 % of requests"),
         ("normalized_latency_mean=30ms,max_itl_max=1s", "mean normalized latency ≤ 30 ms, max longest ITL ≤ 1 s"),
     ],
 )
-def test_an_slo_in_words(text, told):
-    assert parse_slo(text).told == told
+def test_an_slo_in_words(text, description):
+    assert parse_slo(text).description == description

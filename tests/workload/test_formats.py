@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.workload.arrange import NEEDS_RATE
 from l4sim.workload.files import read_records
 from l4sim.workload.formats import FORMATS, recognise
 from l4sim.workload.load import load_trace
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import NEEDS_RATE
 from tests.workload.trace_examples import EXAMPLES
 
 NAN = float("nan")

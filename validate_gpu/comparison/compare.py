@@ -75,7 +75,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Everything but the tables."""
         return {
-            "config": {**self.setup.describe(), "trace": trace_told(self.trace), "live": dict(self.live.device)},
+            "config": {**self.setup.describe(), "trace": trace_summary(self.trace), "live": dict(self.live.device)},
             "driver": self.driver,
             "figures": {
                 policy: [
@@ -149,7 +149,7 @@ def compare_sides(
     )
 
 
-def trace_told(trace: Trace) -> dict[str, Any]:
+def trace_summary(trace: Trace) -> dict[str, Any]:
     """A trace by name, size and content."""
     return {"name": trace.name, "requests": len(trace), "sha256": trace.content_hash}
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from l4sim import __version__
-from l4sim.results.report import precise
-from validate_gpu.comparison.compare import Comparison, trace_told
+from l4sim.results.numbers import precise
+from validate_gpu.comparison.compare import Comparison, trace_summary
 from validate_gpu.comparison.migrations import MigrationFigures
 
 _METRICS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
@@ -246,7 +246,7 @@ def _migration_cells(figures: MigrationFigures) -> tuple[str, ...]:
 
 
 def _provenance(comparison: Comparison, command: str, date: str) -> Iterator[str]:
-    setup, told = comparison.setup, trace_told(comparison.trace)
+    setup, told = comparison.setup, trace_summary(comparison.trace)
     provenance = {name: value for name, value in asdict(setup.profile.provenance).items() if value is not None}
     rows = [
         ("command", f"`{command}`"),

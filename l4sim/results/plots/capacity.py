@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from l4sim.results.numbers import precise
 from l4sim.results.plots.style import colours, legend, panels
 from l4sim.results.plots.varied import axis, combinations, draw_axis, draw_line, policy_handles
-from l4sim.results.report import precise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,12 +50,12 @@ def _bars(parts: Sequence[tuple[str, DataFrame]], searched: str, slo: SLO) -> Fi
         values = np.where(bounded, rows[searched].to_numpy(dtype=np.float64), 0.0)
         ax.barh(policies, values, color=[colour[policy] for policy in policies], height=0.7)
         for place, (value, row) in enumerate(zip(values, rows.to_dict("records"), strict=True)):
-            text = _told(value, row) if bounded[place] else str(row["error"])
+            text = _capacity_text(value, row) if bounded[place] else str(row["error"])
             ax.annotate(text, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
         ax.invert_yaxis()
         ax.grid(visible=False, axis="y")
         ax.set(title=title, xlim=(0, None))
-    axes[-1][0].set_xlabel(fill(f"{_LABELS[searched]} with {slo.told}", _LINE_CHARACTERS))
+    axes[-1][0].set_xlabel(fill(f"{_LABELS[searched]} with {slo.description}", _LINE_CHARACTERS))
     return figure
 
 
@@ -69,7 +69,8 @@ def _lines(parts: Sequence[tuple[str, DataFrame]], x: str, searched: str, slo: S
             draw_line(ax, line.astype({searched: float}), x, searched, colour=colour[policy])
         draw_axis(ax, rows, x)
         ax.set(
-            ylabel=_LABELS[searched].replace(" (", "\n("), title=", ".join(filter(None, (title, f"with {slo.told}")))
+            ylabel=_LABELS[searched].replace(" (", "\n("),
+            title=", ".join(filter(None, (title, f"with {slo.description}"))),
         )
         ax.set_ylim(bottom=0)
     legend(figure, policy_handles(policies, colour))
@@ -81,6 +82,6 @@ def _bounded(rows: DataFrame) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.asarray(rows["error"].fillna("") == "")
 
 
-def _told(value: float, row: Mapping[Any, Any]) -> str:
+def _capacity_text(value: float, row: Mapping[Any, Any]) -> str:
     cost = row.get(_COST)
     return precise(value) + (f" ({precise(cost)} USD/10⁶ tokens)" if isinstance(cost, float) else "")

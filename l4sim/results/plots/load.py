@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.results.numbers import precise
 from l4sim.results.plots.bins import binned_means, time_edges_s
 from l4sim.results.plots.style import colours, legend, panels
-from l4sim.results.report import precise
 from l4sim.results.run import Run
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by all common kinds of colour vision; its yellow is too faint on white for lines.
+# Okabe and Ito's palette, distinct under all common kinds of colour vision; its yellow is too faint on white for lines.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 # From Tol's muted scheme, which is as safe; and a grey between the palette's lightnesses.

@@ -97,7 +97,7 @@ def goodput_against_load(means: DataFrame, settings: Sequence[str], slo: SLO) ->
         ax.set(
             ylabel="goodput (requests/s)",
             ylim=(0, 1.05 * top),
-            title=", ".join(filter(None, (title, f"requests with {slo.requests_told}"))),
+            title=", ".join(filter(None, (title, f"requests with {slo.requests_description}"))),
         )
     handles = policy_handles(policies, colour)
     if equal:
@@ -138,7 +138,7 @@ def attainment_against_scale(means: DataFrame, settings: Sequence[str], slo: SLO
         panel_row[0].set_ylabel("requests within limits (%)")
     for ax in axes[-1]:
         ax.set_xlabel("SLO scale (times the limits)")
-    legend(figure, [*policy_handles(policies, colour), handle(BLACK, f"1: {slo.requests_told}", linestyle=":")])
+    legend(figure, [*policy_handles(policies, colour), handle(BLACK, f"1: {slo.requests_description}", linestyle=":")])
     return figure
 
 

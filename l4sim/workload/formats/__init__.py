@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from l4sim.errors import InputError
 from l4sim.workload.formats import mooncake, nested, tables, texts, tracelab, weka
 from l4sim.workload.formats.base import Format
-from l4sim.workload.records import MISSING, Records, quoted
+from l4sim.workload.raw_records import MISSING, RawRecords, quoted
 
 FORMATS: Mapping[str, Format] = {
     known.name: known for module in (tables, mooncake, nested, texts, tracelab, weka) for known in module.FORMATS
@@ -22,7 +22,7 @@ def named(name: str) -> Format:
     return FORMATS[name]
 
 
-def recognise(records: Records) -> Format:
+def recognise(records: RawRecords) -> Format:
     """The format of ``records``, by the fields of the first.
 
     Raises `InputError` if that is of no known format, or another record is not of the same.
@@ -48,13 +48,13 @@ def recognise(records: Records) -> Format:
     return first
 
 
-def unused_fields(records: Records, kind: Format) -> list[str]:
+def unused_fields(records: RawRecords, kind: Format) -> list[str]:
     """Fields of ``records`` that the format is not known to have, and that are therefore not read."""
     expected = kind.known.union(*kind.signatures)
     return [field for field in records.columns if field not in expected]
 
 
-def _fields_of_rows(records: Records) -> list[frozenset[str]]:
+def _fields_of_rows(records: RawRecords) -> list[frozenset[str]]:
     """The fields that each record has."""
     if records.text:
         # An empty cell is still a cell: a table's format is its header's.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from l4sim.workload.draft import Draft
-from l4sim.workload.records import Records
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.raw_records import RawRecords
 from l4sim.workload.tokens import TokenCounter
 
 
@@ -28,7 +28,7 @@ class Format:
     """A record is of this format if it has all fields of one of these, and no format wants more of its fields."""
     known: frozenset[str]
     """Further fields that the format is known to have; fields beyond these are named in a warning."""
-    read: Callable[[Records, Options], Draft]
+    read: Callable[[RawRecords, Options], ParsedRequests]
 
     def matched(self, fields: frozenset[str]) -> int:
         """How many fields the largest signature within ``fields`` has, 0 if there is none."""

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from l4sim.workload.draft import Draft, blocks_of, prefix_blocks
 from l4sim.workload.formats.base import Format, Options, fields
-from l4sim.workload.records import UNITS_PER_S, Records, labels, numbers, times, tokens
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.prefix_blocks import block_counts, read_prefix_blocks
+from l4sim.workload.raw_records import UNITS_PER_S, RawRecords, labels, numbers, times, tokens
 
 MOONCAKE_BLOCK_TOKENS = 512
 QWEN_BLOCK_TOKENS = 16
 
 
-def _read_mooncake(records: Records, options: Options) -> Draft:
+def _read_mooncake(records: RawRecords, options: Options) -> ParsedRequests:
     prompt_tokens = tokens(records, "input_length")
     session = labels(records, "session_id")
     arrival_s = times(records, "timestamp", "ms", options.time_unit, optional=True)
@@ -47,12 +48,12 @@ def _read_mooncake(records: Records, options: Options) -> Draft:
             delay_s[row] = np.nan
         last[name] = row
 
-    most = blocks_of(prompt_tokens, MOONCAKE_BLOCK_TOKENS)
+    most = block_counts(prompt_tokens, MOONCAKE_BLOCK_TOKENS)
     in_session = np.array([name is not None for name in session])
-    prefix = prefix_blocks(records, "hash_ids", np.where(in_session, 1, most), most, MOONCAKE_BLOCK_TOKENS)
+    prefix = read_prefix_blocks(records, "hash_ids", np.where(in_session, 1, most), most, MOONCAKE_BLOCK_TOKENS)
     short = 0 if prefix is None else int((np.diff(prefix.offsets) < most).sum())
     warning = f"{short} of {len(records)} prompts have fewer block ids than blocks: the rest is taken as shared by none"
-    return Draft(
+    return ParsedRequests(
         prompt_tokens,
         tokens(records, "output_length", least=0),
         arrival_s,
@@ -64,7 +65,7 @@ def _read_mooncake(records: Records, options: Options) -> Draft:
     )
 
 
-def _read_qwen(records: Records, options: Options) -> Draft:
+def _read_qwen(records: RawRecords, options: Options) -> ParsedRequests:
     prompt_tokens = tokens(records, "input_length")
     chats = labels(records, "chat_id")
     first: dict[str | None, str | None] = {}
@@ -73,14 +74,14 @@ def _read_qwen(records: Records, options: Options) -> Draft:
             records.refuse(row, "chat_id", "an id of its own for every row")
         # A parent that the file does not hold, as in an excerpt, still names the conversation.
         first[chat] = chat if parent in (None, "-1") else first.get(parent, parent)
-    most = blocks_of(prompt_tokens, QWEN_BLOCK_TOKENS)
-    return Draft(
+    most = block_counts(prompt_tokens, QWEN_BLOCK_TOKENS)
+    return ParsedRequests(
         prompt_tokens,
         tokens(records, "output_length", least=0),
         times(records, "timestamp", "s", options.time_unit),
         request_id=chats,
         session=[first[chat] for chat in chats],
-        prefix=prefix_blocks(records, "hash_ids", most, most, QWEN_BLOCK_TOKENS),
+        prefix=read_prefix_blocks(records, "hash_ids", most, most, QWEN_BLOCK_TOKENS),
     )
 
 

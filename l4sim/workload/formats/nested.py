@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from l4sim.workload.draft import Draft
 from l4sim.workload.formats.base import Format, Options, fields
-from l4sim.workload.records import UNITS_PER_S, Records, labels, nested, numbers, times, tokens
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.raw_records import UNITS_PER_S, RawRecords, labels, nested, numbers, times, tokens
 
 
-def _read_aibrix(records: Records, options: Options) -> Draft:
+def _read_aibrix(records: RawRecords, options: Options) -> ParsedRequests:
     arrival_s = times(records, "timestamp", "ms", options.time_unit)
     owners, requests = nested(records, "requests")
     # Older generators write "Prompt Length", newer ones "prompt_length".
@@ -27,7 +27,7 @@ def _read_aibrix(records: Records, options: Options) -> Draft:
         if "prompt_length" in requests.columns
         else ("Prompt Length", "Output Length")
     )
-    return Draft(
+    return ParsedRequests(
         tokens(requests, prompt),
         tokens(requests, output, least=0),
         arrival_s[owners],
@@ -35,11 +35,11 @@ def _read_aibrix(records: Records, options: Options) -> Draft:
     )
 
 
-def _read_llmservingsim(records: Records, options: Options) -> Draft:
+def _read_llmservingsim(records: RawRecords, options: Options) -> ParsedRequests:
     arrival_s = times(records, "arrival_time_ns", "ns", options.time_unit)
     single = [turns is None for turns in records.column("sub_requests")]
     if all(single):
-        return Draft(tokens(records, "input_toks"), tokens(records, "output_toks", least=0), arrival_s)
+        return ParsedRequests(tokens(records, "input_toks"), tokens(records, "output_toks", least=0), arrival_s)
 
     alone = zip(records.column("input_toks"), records.column("output_toks"), strict=True)
     turn_lists = [
@@ -51,7 +51,7 @@ def _read_llmservingsim(records: Records, options: Options) -> Draft:
     follows = np.concatenate(([False], owner[1:] == owner[:-1])) if len(owner) else np.zeros(0, dtype=bool)
     tool_s = numbers(turns, "tool_duration_ns", "a duration >= 0", least=0.0, optional=True)
     tool_s = np.nan_to_num(tool_s) / UNITS_PER_S[options.time_unit or "ns"]
-    return Draft(
+    return ParsedRequests(
         tokens(turns, "input_toks"),
         tokens(turns, "output_toks", least=0),
         np.where(follows, np.nan, arrival_s[owner]),

@@ -19,15 +19,15 @@ from functools import partial
 
 import numpy as np
 
-from l4sim.workload.draft import Draft
 from l4sim.workload.formats.base import Format, Options, fields
-from l4sim.workload.records import Records, labels, times, tokens
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.raw_records import RawRecords, labels, times, tokens
 
 SECONDS_PER_DAY = 86_400
 
 
 def _read(
-    records: Records,
+    records: RawRecords,
     options: Options,
     *,
     prompt: str,
@@ -37,9 +37,9 @@ def _read(
     request_id: str | None = None,
     session: str | None = None,
     warnings: tuple[str, ...] = (),
-) -> Draft:
+) -> ParsedRequests:
     """Rows whose columns need no more than their names."""
-    return Draft(
+    return ParsedRequests(
         prompt_tokens=tokens(records, prompt),
         output_tokens=tokens(records, output, least=0),
         arrival_s=None if time is None else times(records, time, unit, options.time_unit),
@@ -49,22 +49,22 @@ def _read(
     )
 
 
-def _read_guidellm(records: Records, options: Options) -> Draft:
-    draft = _read(records, options, prompt="input_length", output="output_length", time="timestamp")
+def _read_guidellm(records: RawRecords, options: Options) -> ParsedRequests:
+    parsed = _read(records, options, prompt="input_length", output="output_length", time="timestamp")
     if options.time_unit is None and set(map(type, records.column("timestamp"))) == {int}:
         doubt = (
             "timestamp is read as seconds (guidellm) though all are whole numbers: "
             "for milliseconds give --time-unit ms, or --format mooncake"
         )
-        return Draft(draft.prompt_tokens, draft.output_tokens, draft.arrival_s, warnings=(doubt,))
-    return draft
+        return ParsedRequests(parsed.prompt_tokens, parsed.output_tokens, parsed.arrival_s, warnings=(doubt,))
+    return parsed
 
 
-def _read_sarathi(records: Records, options: Options) -> Draft:
+def _read_sarathi(records: RawRecords, options: Options) -> ParsedRequests:
     day_s = times(records, "Date", "s", None)
     time_s = times(records, "Time", "s", options.time_unit)
     seconds = np.round(day_s / SECONDS_PER_DAY) * SECONDS_PER_DAY + time_s
-    return Draft(
+    return ParsedRequests(
         prompt_tokens=tokens(records, "PromptTokenCount"),
         output_tokens=tokens(records, "CompletionTokenCount", least=0),
         arrival_s=seconds - seconds.min(),

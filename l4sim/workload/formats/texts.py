@@ -17,13 +17,14 @@ from dataclasses import replace
 import numpy as np
 
 from l4sim.errors import InputError
-from l4sim.workload.draft import Draft, growing_prefix
 from l4sim.workload.formats.base import Format, Options, fields
-from l4sim.workload.records import (
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.prefix_blocks import shared_prefix_blocks
+from l4sim.workload.raw_records import (
     MAX_TOKENS,
     MISSING,
     UNITS_PER_S,
-    Records,
+    RawRecords,
     labels,
     nested,
     numbers,
@@ -38,7 +39,7 @@ ANSWERERS = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard"})
 ASKERS = frozenset({"human", "user", "system"})
 
 
-def _read_sharegpt(records: Records, options: Options) -> Draft:
+def _read_sharegpt(records: RawRecords, options: Options) -> ParsedRequests:
     owners, messages = nested(records, "conversations")
     speakers = texts(messages, "from")
     sizes = _counts(messages, "value", options)
@@ -77,26 +78,26 @@ def _read_sharegpt(records: Records, options: Options) -> Draft:
     if silent:
         warnings.append(f"{silent} of {len(records)} conversations hold no answered prompt and are left out")
     prompt_tokens = _checked(np.array(prompts, dtype=np.int64), records, turns_of)
-    return Draft(
+    return ParsedRequests(
         prompt_tokens,
         np.array(outputs, dtype=np.int64),
         request_id=_turn_ids(records, "id", turns_of),
         session=list(map(str, turns_of)),
         after=after,
         delay_s=np.where(after >= 0, 0.0, np.nan),
-        prefix=growing_prefix(prompt_tokens, after, prompt_tokens[after]),
+        prefix=shared_prefix_blocks(prompt_tokens, after, prompt_tokens[after]),
         warnings=tuple(warnings),
     )
 
 
-def _read_vllm_custom(records: Records, options: Options) -> Draft:
+def _read_vllm_custom(records: RawRecords, options: Options) -> ParsedRequests:
     output_tokens, warnings = _outputs(records, "output_tokens", options)
-    return Draft(_counts(records, "prompt", options), output_tokens, warnings=warnings)
+    return ParsedRequests(_counts(records, "prompt", options), output_tokens, warnings=warnings)
 
 
-def _read_aiperf_single(records: Records, options: Options) -> Draft:
+def _read_aiperf_single(records: RawRecords, options: Options) -> ParsedRequests:
     output_tokens, warnings = _outputs(records, "output_length", options)
-    return Draft(
+    return ParsedRequests(
         _counts(records, "text", options),
         output_tokens,
         times(records, "timestamp", "ms", options.time_unit, optional=True),
@@ -105,7 +106,7 @@ def _read_aiperf_single(records: Records, options: Options) -> Draft:
     )
 
 
-def _read_aiperf_multi(records: Records, options: Options) -> Draft:
+def _read_aiperf_multi(records: RawRecords, options: Options) -> ParsedRequests:
     owners, turns = nested(records, "turns")
     texts_tokens = _counts(turns, "text", options)
     output_tokens, warnings = _outputs(turns, "output_length", options)
@@ -118,7 +119,7 @@ def _read_aiperf_multi(records: Records, options: Options) -> Draft:
     for row in np.flatnonzero(previous >= 0).tolist():
         prompt_tokens[row] += prompt_tokens[row - 1] + output_tokens[row - 1]
     prompt_tokens = _checked(prompt_tokens, records, owners)
-    return Draft(
+    return ParsedRequests(
         prompt_tokens,
         output_tokens,
         np.where(waits, np.nan, arrival_s),
@@ -126,28 +127,28 @@ def _read_aiperf_multi(records: Records, options: Options) -> Draft:
         session=list(map(str, owners)),
         after=np.where(waits, previous, -1),
         delay_s=np.where(waits, np.nan_to_num(delay_s), np.nan),
-        prefix=growing_prefix(prompt_tokens, previous, prompt_tokens[previous]),
+        prefix=shared_prefix_blocks(prompt_tokens, previous, prompt_tokens[previous]),
         warnings=warnings,
     )
 
 
-def _counts(records: Records, field: str, options: Options) -> IntArray:
+def _counts(records: RawRecords, field: str, options: Options) -> IntArray:
     return np.array([options.counter.count(text) for text in texts(records, field)], dtype=np.int64)
 
 
-def _outputs(records: Records, field: str, options: Options) -> tuple[IntArray, tuple[str, ...]]:
+def _outputs(records: RawRecords, field: str, options: Options) -> tuple[IntArray, tuple[str, ...]]:
     """Output tokens, assumed where the file gives none, and the warnings that a format of texts needs."""
     given = [ASSUMED_OUTPUT_TOKENS if value is MISSING or value == "" else value for value in records.column(field)]
     output_tokens = tokens(replace(records, columns={field: given}), field, least=0)
     assumed = sum(value is MISSING or value == "" for value in records.column(field))
     warnings = () if options.counter.warning is None else (options.counter.warning,)
     if assumed:
-        told = f"{assumed} of {len(records)} requests come without an output length"
-        warnings = (*warnings, f"{told}: {ASSUMED_OUTPUT_TOKENS} tokens are assumed")
+        lacking = f"{assumed} of {len(records)} requests come without an output length"
+        warnings = (*warnings, f"{lacking}: {ASSUMED_OUTPUT_TOKENS} tokens are assumed")
     return output_tokens, warnings
 
 
-def _checked(prompt_tokens: IntArray, records: Records, owners: list[int]) -> IntArray:
+def _checked(prompt_tokens: IntArray, records: RawRecords, owners: list[int]) -> IntArray:
     """The prompts, unless one has grown beyond what is accepted."""
     if len(prompt_tokens) and prompt_tokens.max() > MAX_TOKENS:
         row = owners[int(prompt_tokens.argmax())]
@@ -162,7 +163,7 @@ def _previous(owners: list[int]) -> IntArray:
     )
 
 
-def _turn_ids(records: Records, field: str, owners: list[int]) -> list[str]:
+def _turn_ids(records: RawRecords, field: str, owners: list[int]) -> list[str]:
     """``conversation:turn``, by the conversation's own id in ``field`` or its line; turns count from 0."""
     names = labels(records, field)
     turns: Counter[int] = Counter()

@@ -13,14 +13,15 @@ from itertools import takewhile
 
 import numpy as np
 
-from l4sim.workload.draft import Draft, growing_prefix
 from l4sim.workload.formats.base import Format, Options, fields
-from l4sim.workload.records import Records, labels, times, tokens
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.prefix_blocks import shared_prefix_blocks
+from l4sim.workload.raw_records import RawRecords, labels, times, tokens
 
 INPUT_EVENTS = ("user_message", "tool_result")
 
 
-def _read(records: Records, options: Options) -> Draft:
+def _read(records: RawRecords, options: Options) -> ParsedRequests:
     prompt_tokens = tokens(records, "input_tokens_total")
     session = labels(records, "session_id")
     last: dict[str | None, int] = {None: -1}
@@ -30,17 +31,17 @@ def _read(records: Records, options: Options) -> Draft:
         if name is not None:
             last[name] = row
     starts = replace(records, columns={"timing_events": _starts(records)})
-    return Draft(
+    return ParsedRequests(
         prompt_tokens,
         tokens(records, "output_tokens", least=0),
         times(starts, "timing_events", "s", options.time_unit),
         request_id=labels(records, "round_id"),
         session=session,
-        prefix=growing_prefix(prompt_tokens, previous, tokens(records, "prefix_tokens", least=0)),
+        prefix=shared_prefix_blocks(prompt_tokens, previous, tokens(records, "prefix_tokens", least=0)),
     )
 
 
-def _starts(records: Records) -> list[object]:
+def _starts(records: RawRecords) -> list[object]:
     """The time stamp at which each round's last input arrived."""
     starts: list[object] = []
     for row, events in enumerate(records.column("timing_events")):

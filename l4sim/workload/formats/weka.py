@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from l4sim.errors import InputError
-from l4sim.workload.draft import Draft, blocks_of, prefix_blocks
 from l4sim.workload.formats.base import Format, Options, fields
-from l4sim.workload.records import Records, from_objects, integers, labels, numbers, tokens
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.prefix_blocks import block_counts, read_prefix_blocks
+from l4sim.workload.raw_records import RawRecords, from_objects, integers, labels, numbers, tokens
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks
 
 CLOCK_S = 1.0
@@ -54,7 +55,7 @@ class _Clock:
     delay_s: FloatArray
 
 
-def _read(records: Records, _: Options) -> Draft:
+def _read(records: RawRecords, _: Options) -> ParsedRequests:
     owners, streams, requests, markers = _flatten(records)
     prompt_tokens = tokens(requests, "in")
     output_tokens = tokens(requests, "out", least=0)
@@ -79,7 +80,7 @@ def _read(records: Records, _: Options) -> Draft:
     warning = (
         f"{unknown} of {len(requests)} requests have no api_time: the median of the others ({usual_s:g} s) is used"
     )
-    return Draft(
+    return ParsedRequests(
         prompt_tokens,
         output_tokens,
         request_id=[
@@ -94,7 +95,7 @@ def _read(records: Records, _: Options) -> Draft:
     )
 
 
-def _flatten(records: Records) -> tuple[list[int], list[_Stream], Records, FloatArray]:
+def _flatten(records: RawRecords) -> tuple[list[int], list[_Stream], RawRecords, FloatArray]:
     """Every session's requests as flat columns in the order of the file.
 
     Returns the session of each request, the streams, the columns, and the subagent's start that each request's ``t``
@@ -168,7 +169,9 @@ def _link(stream: _Stream, clock: _Clock, before: int) -> int:
     return last
 
 
-def _prefix(records: Records, requests: Records, owners: list[int], prompt_tokens: IntArray) -> PrefixBlocks | None:
+def _prefix(
+    records: RawRecords, requests: RawRecords, owners: list[int], prompt_tokens: IntArray
+) -> PrefixBlocks | None:
     """The ids of all requests, renumbered over the file where they are local to their session."""
     sizes = integers(records, "block_size", 1, 1_000_000, "tokens")
     scopes = ["local" if scope is None else scope for scope in records.column("hash_id_scope")]
@@ -178,8 +181,8 @@ def _prefix(records: Records, requests: Records, owners: list[int], prompt_token
         if scope != scopes[0] or sizes[row] != sizes[0]:
             raise InputError(f"{records.where(row)}: block_size and hash_id_scope differ from the first session's")
     block_tokens = int(sizes[0])
-    least, most = prompt_tokens // block_tokens, blocks_of(prompt_tokens, block_tokens)
-    prefix = prefix_blocks(requests, "hash_ids", least, most, block_tokens)
+    least, most = prompt_tokens // block_tokens, block_counts(prompt_tokens, block_tokens)
+    prefix = read_prefix_blocks(requests, "hash_ids", least, most, block_tokens)
     if prefix is None or scopes[0] == "global":
         return prefix
     session = np.repeat(np.array(owners), np.diff(prefix.offsets))

@@ -79,7 +79,7 @@ def _question(tables: SweepTables) -> str:
     ]
     return _QUESTIONS[tables.search].format(
         policies=_listed([str(policy) for policy in tables.axes["policy"]]),
-        slo="" if tables.slo is None else tables.slo.told,
+        slo="" if tables.slo is None else tables.slo.description,
         varied=f" over {_listed(varied)}" if varied else "",
     )
 

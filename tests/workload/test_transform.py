@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l4sim.errors import InputError
-from l4sim.workload.arrange import (
+from l4sim.workload.trace import PrefixBlocks, Trace
+from l4sim.workload.transform import (
     NEEDS_RATE,
     dejitter,
     head,
@@ -19,7 +20,6 @@ from l4sim.workload.arrange import (
     with_rate,
     within,
 )
-from l4sim.workload.trace import PrefixBlocks, Trace
 from tests.workload.trace_strategies import traces
 
 NAN = math.nan

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import math
 
 import pytest
 from rich.console import Console
 
+from l4sim.results.comparison_text import comparison_table, unfinished, verdict
 from l4sim.results.metrics import summarise
-from l4sim.results.report import change, comparison_table, precise, unfinished, verdict
 
 
 def printed(summaries, width: int = 80) -> str:
@@ -135,29 +134,3 @@ def test_a_policy_that_finished_nothing_is_not_compared(summary, make_tiny, no_l
     nothing = summarise(make_tiny("l4", requests=[{"status": "failed", "reason": "crash"} | no_latencies]))
     assert verdict([summary("llumnix", 1.0), nothing]).startswith("Nothing to compare")
     assert "–" in printed([summary("llumnix", 1.0), nothing])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.012345, "0.0123"),
-        (4.561, "4.56"),
-        (45.61, "45.6"),
-        (456.1, "456"),
-        (12_345, "12,300"),
-        (0, "0"),
-        (0.9996, "1.00"),
-        (99.96, "100"),
-        (math.nan, "–"),
-    ],
-)
-def test_numbers_have_three_significant_digits(value, text):
-    assert precise(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "base", "text"),
-    [(1.12, 1, "+12 %"), (0.996, 1, "-0.4 %"), (1.0001, 1, "±0 %"), (12, 1, "x12.0"), (1, 0, "–"), (math.nan, 1, "–")],
-)
-def test_changes_are_told_with_their_sign(value, base, text):
-    assert change(value, base) == text

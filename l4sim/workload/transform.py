@@ -1,4 +1,4 @@
-"""Traces from traces: other arrivals, fewer rows. Every function returns a new trace with valid ``after`` links."""
+"""Traces made from traces: with other arrivals, or fewer rows. Each function returns a new trace, its links valid."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Full load: the rate at which latency has grown to a multiple of what an idle cluster has. **[ours]**
 
-A yardstick that means the same for any traffic, model and GPU, so that loads can be told as fractions of it. Neither a
+A yardstick that means the same for any traffic, model and GPU, so that loads can be given as fractions of it. Neither a
 planner's own idea of what fits, nor the throughput of a burst, which its longest requests decide, would do.
 """
 
@@ -16,8 +16,8 @@ from l4sim.experiment import Options, compare, resolve
 from l4sim.results.run import Run
 from l4sim.sweeps.capacity import TOLERANCE, search_capacity
 from l4sim.sweeps.points import Point, Row
-from l4sim.workload.arrange import scale_rate
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import scale_rate
 
 SLOWDOWN = 3.0
 POLICY = "vllm"

@@ -1,11 +1,12 @@
-"""A comparison in print: a table, and what it comes to in words."""
+"""A comparison of policies as text: heading, table, verdict, and what to know before believing them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from l4sim.results.numbers import change, precise
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 Summary = Mapping[str, Any]
 """What `l4sim.results.metrics.summarise` returns."""
 
-# Differences below this share are told as none: breaking ties between equally loaded instances another way moves the
+# Differences below this share count as none: breaking ties between equally loaded instances another way moves the
 # mean of a trace of some thousand requests by as much.
 NOISE = 0.02
 
-# The most frequent reasons are told; summary.json has them all.
+# Only the most frequent reasons are printed; summary.json has them all.
 MAX_REASONS = 3
 
 
@@ -107,9 +108,9 @@ def unfinished(summaries: Sequence[Summary]) -> list[str]:
     """A line per policy that did not finish every request (one for all if it is the same for all), and one more if the
     policies finished different requests.
     """
-    told = {str(summary["policy"]): _unfinished_line(summary) for summary in summaries}
-    lines = [f"{policy} {line}" for policy, line in told.items() if line]
-    if len(lines) > 1 and len(set(told.values())) == 1:
+    line_of = {str(summary["policy"]): _unfinished_line(summary) for summary in summaries}
+    lines = [f"{policy} {line}" for policy, line in line_of.items() if line]
+    if len(lines) > 1 and len(set(line_of.values())) == 1:
         lines = [f"Every policy {_unfinished_line(summaries[0])}"]
     if _differ(summaries):
         lines.append("The policies finished different requests: their latencies are not of the same traffic.")
@@ -121,37 +122,14 @@ def deaths(failures: Sequence[Failure], summaries: Sequence[Summary]) -> list[st
     lines = []
     for summary in summaries if failures else ():
         requests = {death["instance"]: death["requests"] for death in summary["deaths"]}
-        told = [
+        fates = [
             f"instance {instance} died at {time_s:g} s, {requests[instance]:,} requests had to leave it"
             if instance in requests
             else f"instance {instance} lived: the run was over before {time_s:g} s"
             for instance, time_s in sorted(failures, key=lambda failure: failure.time_s)
         ]
-        lines.append(f"{summary['policy']}: {'; '.join(told)}.")
+        lines.append(f"{summary['policy']}: {'; '.join(fates)}.")
     return lines
-
-
-def precise(value: float) -> str:
-    """A number to three significant digits, thousands separated: 0.0123, 4.56, 789, 12,300; a dash for NaN."""
-    if value != value:
-        return "–"
-    rounded = float(f"{value:.3g}")
-    if rounded == 0:
-        return "0"
-    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
-
-
-def change(value: float, base: float) -> str:
-    """The relative change of ``value`` against ``base`` with its sign: ``+3 %``, ``-0.4 %``, ``±0 %``, ``x12``."""
-    if not base > 0 or value != value:
-        return "–"
-    ratio = value / base
-    percent = 100 * (ratio - 1)
-    if ratio >= 10:
-        return f"x{precise(ratio)}"
-    if abs(percent) < 0.05:
-        return "±0 %"
-    return f"{percent:+.0f} %" if abs(percent) >= 9.5 else f"{percent:+.1f} %"
 
 
 def _differ(summaries: Sequence[Summary]) -> bool:
@@ -199,9 +177,9 @@ def _reasons(reasons: Mapping[str, int]) -> str:
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     if len(ordered) == 1:
         return ordered[0][0]
-    told = [f"{count:,} {reason}" for reason, count in ordered[:MAX_REASONS]]
+    named = [f"{count:,} {reason}" for reason, count in ordered[:MAX_REASONS]]
     rest = sum(count for _, count in ordered[MAX_REASONS:])
-    return ", ".join([*told, f"{rest:,} for other reasons"] if rest else told)
+    return ", ".join([*named, f"{rest:,} for other reasons"] if rest else named)
 
 
 def _normalized(summary: Summary) -> float:

@@ -1,4 +1,4 @@
-"""What a trace file says, before anyone knows what it means: columns of raw values, and readers that check them.
+"""The records of a trace file as raw values, and functions that read a column of them as tokens, times or labels.
 
 Every refusal names the file, the line (1-based, as an editor shows it), the field, the value, and what is accepted.
 """
@@ -32,8 +32,8 @@ MISSING = None
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """The records of one file, as columns of equal length."""
+class RawRecords:
+    """The records of one file, as columns of equal length with values as they stand in the file."""
 
     path: str
     columns: Mapping[str, Sequence[Any]]
@@ -75,14 +75,14 @@ def from_objects(
     objects: Sequence[Mapping[str, Any]],
     numbers: Sequence[int],
     entries: Sequence[str] | None = None,
-) -> Records:
+) -> RawRecords:
     """Records from JSON objects; fields are all that any object has, in order of first appearance."""
     fields = dict.fromkeys(chain.from_iterable(objects))
     columns = {field: [item.get(field, MISSING) for item in objects] for field in fields}
-    return Records(path, columns, numbers, entries=entries)
+    return RawRecords(path, columns, numbers, entries=entries)
 
 
-def nested(records: Records, field: str) -> tuple[list[int], Records]:
+def nested(records: RawRecords, field: str) -> tuple[list[int], RawRecords]:
     """The objects in each record's list ``field``, as records of their own, with the row that each came from.
 
     Raises `InputError` where the field is no list of objects.
@@ -100,12 +100,12 @@ def nested(records: Records, field: str) -> tuple[list[int], Records]:
     return owners, from_objects(records.path, objects, [records.numbers[row] for row in owners], entries)
 
 
-def tokens(records: Records, field: str, *, least: int = 1) -> IntArray:
+def tokens(records: RawRecords, field: str, *, least: int = 1) -> IntArray:
     """Token counts, shape ``[n]``: whole numbers from ``least`` to `MAX_TOKENS`. Raises `InputError` otherwise."""
     return integers(records, field, least, MAX_TOKENS, "tokens")
 
 
-def integers(records: Records, field: str, least: int, most: int, what: str) -> IntArray:
+def integers(records: RawRecords, field: str, least: int, most: int, what: str) -> IntArray:
     """Whole numbers of ``what`` from ``least`` to ``most``, shape ``[n]``. Raises `InputError` otherwise."""
     values = records.column(field)
     array = _integers_at_once(values, records.text)
@@ -121,7 +121,7 @@ def integers(records: Records, field: str, least: int, most: int, what: str) -> 
 
 
 def numbers(
-    records: Records, field: str, accepted: str, *, least: float = -math.inf, optional: bool = False
+    records: RawRecords, field: str, accepted: str, *, least: float = -math.inf, optional: bool = False
 ) -> FloatArray:
     """Finite numbers >= ``least``, shape ``[n]``; NaN where not given, if ``optional``.
 
@@ -139,7 +139,7 @@ def numbers(
     return array
 
 
-def times(records: Records, field: str, unit: str, asked_unit: str | None, *, optional: bool = False) -> FloatArray:
+def times(records: RawRecords, field: str, unit: str, asked_unit: str | None, *, optional: bool = False) -> FloatArray:
     """Seconds since the earliest value of ``field``, shape ``[n]``; NaN where not given, if ``optional``.
 
     Numbers are read in ``asked_unit``, else in the format's own ``unit``; text may also be dates (ISO 8601, any
@@ -166,7 +166,7 @@ def times(records: Records, field: str, unit: str, asked_unit: str | None, *, op
     return seconds
 
 
-def texts(records: Records, field: str) -> list[str]:
+def texts(records: RawRecords, field: str) -> list[str]:
     """Text values, as they are. Raises `InputError` for anything else."""
     values = records.column(field)
     for row, value in enumerate(values):
@@ -175,7 +175,7 @@ def texts(records: Records, field: str) -> list[str]:
     return list(values)
 
 
-def labels(records: Records, field: str) -> list[str | None]:
+def labels(records: RawRecords, field: str) -> list[str | None]:
     """Identifiers as text; None where not given. Raises `InputError` for anything but text or a number."""
     named: list[str | None] = []
     for row, value in enumerate(records.column(field)):
@@ -223,7 +223,7 @@ def _number(value: Any, text: bool) -> int | float | None:
     return None
 
 
-def _stamps(records: Records, field: str, given: Sequence[int]) -> IntArray | FloatArray:
+def _stamps(records: RawRecords, field: str, given: Sequence[int]) -> IntArray | FloatArray:
     """Numeric time stamps of the rows ``given``: integers where all are, else doubles."""
     values = records.column(field)
     picked = values if len(given) == len(values) else [values[row] for row in given]
@@ -243,7 +243,7 @@ def _stamps(records: Records, field: str, given: Sequence[int]) -> IntArray | Fl
     return stamps
 
 
-def _dates_ns(records: Records, field: str, given: Sequence[int]) -> IntArray:
+def _dates_ns(records: RawRecords, field: str, given: Sequence[int]) -> IntArray:
     """Dates of the rows ``given``, as nanoseconds since the epoch; without a time zone they count as UTC."""
     values = records.column(field)
     picked = [values[row] for row in given]

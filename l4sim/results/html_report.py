@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from l4sim.results.comparison_text import deaths, heading, unfinished, verdict
 from l4sim.results.html import (
     Cell,
     Section,
@@ -20,8 +21,8 @@ from l4sim.results.html import (
     table,
     write_page,
 )
+from l4sim.results.numbers import change, precise
 from l4sim.results.plots import figures
-from l4sim.results.report import change, deaths, heading, precise, unfinished, verdict
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup

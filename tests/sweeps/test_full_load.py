@@ -9,8 +9,8 @@ import pytest
 
 import l4sim
 from l4sim.errors import InputError
-from l4sim.sweeps.load import arriving_tokens_per_s, full_load
-from l4sim.workload.arrange import pace, take
+from l4sim.sweeps.full_load import arriving_tokens_per_s, full_load
+from l4sim.workload.transform import pace, take
 
 CLUSTER = l4sim.Cluster(instances=2)
 
