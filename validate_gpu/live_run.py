@@ -1,4 +1,4 @@
-"""What a live run leaves beside its tables: every iteration with its batch, every copy of KV, every decision."""
+"""What a live run leaves: a run's tables, and each iteration with its batch, each copy of KV, each decision."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Iteration(NamedTuple):
 
     instance: int
     batch: Batch
-    """Its lengths are a copy of the engine's."""
+    """With its own copy of the lengths: the engine goes on changing its arrays."""
     seconds: float
     """At the reference speed: what was measured, divided by `slowness`."""
     clock_mhz: float
     """The device's latest known clock; 0 if there is none."""
     slowness: float = 1.0
-    """How many times the reference's seconds the device took just then."""
+    """How many times longer than at the reference speed the device took at that time."""
 
 
 class Copy(NamedTuple):
-    """One stage of a migration, copied from one pool's pages to another's on a device."""
+    """One copying stage of a migration: KV copied from one instance's pages to another's, on a device."""
 
     request: int
     source: int
@@ -45,16 +45,17 @@ class LiveRun:
 
     run: Run
     iterations: Sequence[Iteration]
-    """Of each instance in the order of `Run.iterations`; an iteration that the run's end cut short may follow."""
+    """Each instance's are in the order of `Run.iterations`. One more may follow, which was under way at the end."""
     copies: Sequence[Copy]
-    """Empty where instances copy in processes of their own, whose migrations take real time."""
+    """Empty for realtime runs, whose instances are processes of their own: what copies took is in the migrations."""
     calls: Sequence[Call]
+    """Everything that the policy was asked and answered."""
     partition: Partition | None = None
-    """What the policy was planned to do; None for policies without a plan."""
+    """The plan that the policy ran with; None for policies without a plan."""
 
     @property
     def failed(self) -> int:
-        """Requests that the device failed."""
+        """How many requests failed, as the device did."""
         return int((self.run.requests["status"] == "failed").sum())
 
 

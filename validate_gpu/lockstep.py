@@ -28,8 +28,6 @@ from validate_gpu.measure.describe import Clock
 from validate_gpu.measure.speed import slowness_of
 from validate_gpu.measure.timing import SlownessAfter
 
-"""Hears of every run as it ends."""
-
 
 def lockstep(
     trace: Trace,

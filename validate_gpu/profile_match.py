@@ -1,4 +1,4 @@
-"""Whether a profile can predict what a device runs: else a validation would compare devices, not the simulator."""
+"""Whether a profile is of the device and the kernel of a live run: else a validation would compare two devices."""
 
 from __future__ import annotations
 

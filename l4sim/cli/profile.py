@@ -99,8 +99,8 @@ def show_command(
         folder = profile_folder(name)
         measured = measured_penalties(folder, shown) if is_measured(folder) else []
         if as_json:
-            told = {"predicted": [asdict(cell) for cell in cells], "measured": [asdict(pair) for pair in measured]}
-            click.echo(json.dumps(told, indent=2))
+            ratios = {"predicted": [asdict(cell) for cell in cells], "measured": [asdict(pair) for pair in measured]}
+            click.echo(json.dumps(ratios, indent=2))
         else:
             print_penalty(cells, shown, model)
         if out is not None:

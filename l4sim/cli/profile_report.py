@@ -80,7 +80,7 @@ def errors_by_operator(shown: Profile) -> dict[str, Any]:
 
 
 def print_report(report: dict[str, Any], iterations: list[dict[str, float]]) -> None:
-    """What `describe_profile` and `typical_iterations` tell."""
+    """Print what `describe_profile` and `typical_iterations` return."""
     click.echo(f"{report['name']} ({report['basis']})")
     for field, value in report["provenance"].items():
         click.echo(f"  {field}: {'not known' if value is None else value}")

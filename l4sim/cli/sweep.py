@@ -89,7 +89,7 @@ def sweep(
 
 
 def _draw(result: SweepResult, out: Path) -> list[str]:
-    """Names of the pictures; if there are too many panels, none, which is told."""
+    """Names of the pictures; if there are too many panels none, and a line about it."""
     from l4sim.errors import InputError
     from l4sim.results.plots.style import save_all
 

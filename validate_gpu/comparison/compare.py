@@ -1,4 +1,4 @@
-"""Both sides of a validation put together."""
+"""A live run and its simulation side by side: everything that a validation says."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Comparison:
     iterations: DataFrame
     """As `iteration_table` makes it."""
     slowness: Slowness | None
-    """Of the device during the live runs, by which all seconds were divided; None if they are as they were measured."""
+    """How slow the device was during the live runs; their seconds are divided by it. None: they are as measured."""
     shapes: Sequence[ShapeError]
     replays: Mapping[str, DecisionReplay]
     """Of all repeats together."""
     schedules_equal: Mapping[str, bool]
-    """Whether a simulation with the live run's own seconds gives its tables; empty where the clock was the wall's."""
+    """Whether a simulation that takes the live run's own seconds gives the same tables; empty for realtime runs."""
     migrations: Mapping[str, tuple[MigrationFigures, MigrationFigures]]
     """Measured and predicted."""
     copies: Sequence[CopyBucket]
@@ -57,7 +57,7 @@ class Comparison:
         return find_figure(self.figures[policy], "e2e_s", "mean").error_pct
 
     def beyond(self, tolerance_pct: float) -> list[str]:
-        """Policies whose mean E2E latency is predicted worse than that, or of which requests failed."""
+        """Policies whose mean E2E latency is off by more than that, or whose live runs had failed requests."""
         # Written so that NaN is beyond too.
         return [
             policy
@@ -67,9 +67,10 @@ class Comparison:
 
     @property
     def rankings_alike(self) -> tuple[int, int]:
-        """How many pairs of policies that the measurement tells apart are predicted in the same order, and of how
-        many."""
-        apart = [ranking for ranking in self.rankings if ranking.told_apart]
+        """Of the pairs of policies that differ by more than noise, how many are predicted in the measured order, and
+        how many there are.
+        """
+        apart = [ranking for ranking in self.rankings if ranking.differ]
         return sum(ranking.alike for ranking in apart), len(apart)
 
     def to_json(self) -> dict[str, Any]:

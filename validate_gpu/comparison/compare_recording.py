@@ -1,4 +1,4 @@
-"""A recorded validation compared again: with another profile, or after the simulator has changed."""
+"""Recorded live runs compared again, without their device: with another profile, or after the simulator has changed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from validate_gpu.recording.write import decision_lines
 
 
 def compare_recording(recorded: LiveRecording, setup: Setup) -> Comparison:
-    """Hold recorded live runs against a simulation with ``setup``'s costs, of policies planned as they were live.
+    """Compare recorded live runs with a simulation that has ``setup``'s costs and the plans of the live runs.
 
-    Decisions are those of a simulation with the recorded seconds, held against the recorded ones text for text; by the
-    wall's clock there is no schedule that a simulation could repeat, and none are compared.
+    Decisions are compared too: those of a simulation that takes the recorded seconds, with the recorded ones, as text.
+    Realtime runs have no schedule that a simulation could repeat, so that their decisions are left out.
 
     Raises:
         InputError: a run of a policy with a plan was recorded without it, or seconds at another reference speed.
@@ -48,7 +48,7 @@ def compare_recording(recorded: LiveRecording, setup: Setup) -> Comparison:
 
 
 def _live(trace: Trace, deployed: Setup, recorded: RecordedRun, *, repeatable: bool) -> LiveRun:
-    """A recorded run, and the calls of a simulation that takes its seconds."""
+    """A recorded run, with the calls of a simulation that takes its seconds; without any unless it is repeatable."""
     calls: list[Call] = []
     live = LiveRun(recorded.run, recorded.iterations, recorded.copies, calls, recorded.partition)
     if not repeatable:

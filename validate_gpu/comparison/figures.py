@@ -45,7 +45,7 @@ class Figure:
 
 
 class Ranking(NamedTuple):
-    """Two policies by one figure, in percent of the first one's: how much larger it is under the second."""
+    """How two policies compare by one figure: how much larger it is under the second, in percent of the first's."""
 
     metric: str
     statistic: str
@@ -53,8 +53,8 @@ class Ranking(NamedTuple):
     second: str
     measured_pct: float
     predicted_pct: float
-    told_apart: bool
-    """Whether all repeats of one lie below all of the other: what is nearer than that may be noise."""
+    differ: bool
+    """Whether all repeats of one lie below all of the other; a smaller difference may be noise."""
 
     @property
     def alike(self) -> bool:
@@ -83,7 +83,7 @@ def find_figure(figures: Sequence[Figure], metric: str, statistic: str) -> Figur
 
 
 def rank(figures: Mapping[str, Sequence[Figure]]) -> list[Ranking]:
-    """Every two policies by every figure of `RANKED`; one repeat tells none apart."""
+    """All pairs of policies by all figures of `RANKED`; with one repeat no pair counts as different."""
     ranked = []
     for metric, statistic in RANKED:
         for first, second in combinations(figures, 2):

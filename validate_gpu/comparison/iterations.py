@@ -1,4 +1,4 @@
-"""Every live iteration beside the seconds that the cost model gives for its very batch, and the error by its shape."""
+"""Every live iteration beside the seconds that the cost model gives for the same batch, and the errors by shape."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class ShapeError(NamedTuple):
     predicted_s: float
     """Mean."""
     bias_pct: float
-    """Of the sum of seconds, (predicted - measured) / measured: what adds up over a request's life."""
+    """(predicted - measured) / measured of the sums of seconds: the error that adds up over a request's life."""
     median_pct: float
-    """Of single iterations' errors: what the bias would be without the few that take much longer than their like."""
+    """Median of the single iterations' errors, which a few that were held up do not move."""
     mape_pct: float
     """Mean absolute error of single iterations."""
 
 
 class Slowness(NamedTuple):
-    """How many times a reference's seconds a device took during the live runs."""
+    """How many times longer than at the reference speed a device took during the live runs."""
 
     p5: float
-    """Of iterations, as the other percentile."""
+    """5th percentile over iterations."""
     mean: float
-    """All measured seconds over what they were at the reference speed."""
+    """All measured seconds over the same at the reference speed."""
     p95: float
 
 
@@ -88,7 +88,7 @@ _COLUMNS = {
 
 
 def _ended(live: LiveRun) -> Iterator[tuple[float, float, Iteration]]:
-    """Starts and seconds with their iterations: an instance's rows are in the order in which it ran them."""
+    """Each iteration with its start and seconds, from the run's table; an instance's are in the same order in both."""
     times: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
     for instance, start_s, end_s in live.run.iterations[["instance", "start_s", "end_s"]].itertuples(index=False):
         times[instance].append((start_s, end_s - start_s))
@@ -143,7 +143,9 @@ def slowness_of_runs(table: DataFrame) -> Slowness | None:
 
 
 def errors_by_shape(table: DataFrame) -> list[ShapeError]:
-    """Errors over all iterations, over decodes alone by requests and by their context tokens, and by prompt tokens."""
+    """Errors over all iterations; over those that only decode, by requests and by context tokens; over those with
+    prompts, by prompt tokens.
+    """
     prompts = table["prefill_tokens"].to_numpy() > 0
     everything = np.ones(len(table), dtype=np.bool_)
     groups = [
@@ -181,11 +183,11 @@ def _shape_error(
 def _buckets(
     kind: str, what: str, sizes: NDArray[np.int64], among: NDArray[np.bool_], *, base: int
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Masks of the sizes from one power of ``base`` to below the next."""
+    """A kind, a label and a mask for the sizes from each power of ``base`` up to the next."""
     largest = int(sizes[among].max(initial=0))
     low = 1
     while low <= largest:
         high = low * base
-        told = f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
-        yield kind, f"{told} {what}", among & (sizes >= low) & (sizes < high)
+        span = f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
+        yield kind, f"{span} {what}", among & (sizes >= low) & (sizes < high)
         low = high

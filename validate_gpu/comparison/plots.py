@@ -150,7 +150,7 @@ def _error_map(figure: Figure, ax: Axes, decodes: Any) -> None:
 
 
 def _device(comparison: Comparison) -> Figure | None:
-    """A device that slows down, or shares its time, is told from a cost model that is wrong."""
+    """Shows whether errors come from a device that slows down or shares its time, or from a wrong cost model."""
     table = comparison.iterations
     if not len(table):
         return None

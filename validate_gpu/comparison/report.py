@@ -149,7 +149,7 @@ def _ranking(comparison: Comparison) -> Iterator[str]:
             f"{ranking.first}, {ranking.second}",
             _signed(ranking.measured_pct),
             _signed(ranking.predicted_pct),
-            ("alike" if ranking.alike else "**not alike**") if ranking.told_apart else "within the noise",
+            ("alike" if ranking.alike else "**not alike**") if ranking.differ else "within the noise",
         )
         for ranking in comparison.rankings
     ]
@@ -246,14 +246,14 @@ def _migration_cells(figures: MigrationFigures) -> tuple[str, ...]:
 
 
 def _provenance(comparison: Comparison, command: str, date: str) -> Iterator[str]:
-    setup, told = comparison.setup, trace_summary(comparison.trace)
+    setup, trace = comparison.setup, trace_summary(comparison.trace)
     provenance = {name: value for name, value in asdict(setup.profile.provenance).items() if value is not None}
     rows = [
         ("command", f"`{command}`"),
         ("date", date),
         *((f"device: {name}", str(value)) for name, value in comparison.live.device.items()),
         ("versions", f"l4sim {__version__}, Python {platform.python_version()}, NumPy {np.__version__}"),
-        ("trace", f"{told['name']}, {told['requests']:,} requests, sha256 {told['sha256']}"),
+        ("trace", f"{trace['name']}, {trace['requests']:,} requests, sha256 {trace['sha256']}"),
         ("profile", f"{setup.profile.name}, sha256 {setup.profile.content_hash}"),
         *((f"profile: {name}", str(value)) for name, value in provenance.items()),
         *((f"engine: {name}", str(value)) for name, value in asdict(setup.engine).items()),

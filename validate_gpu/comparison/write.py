@@ -1,4 +1,4 @@
-"""A validation's folder."""
+"""Writing a validation's folder."""
 
 from __future__ import annotations
 

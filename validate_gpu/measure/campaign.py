@@ -30,7 +30,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a campaign came to."""
+    """What a campaign has measured, skipped and failed at."""
 
     measured: int
     there_before: int
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Progress(Protocol):
-    """Told before every point."""
+    """Is called before every point."""
 
     def __call__(self, point: Point, measured: int, left_s: float) -> None:
         """``measured`` points are done; ``left_s`` seconds of the budget are left."""

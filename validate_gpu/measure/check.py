@@ -1,4 +1,4 @@
-"""The ground check: before minutes are spent on a GPU, whether everything that they need is there and right."""
+"""``l4sim profile check``: whether all that a measurement needs is there and right, before GPU time is spent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COPY_REPEATS = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     what: str
     found: str
@@ -39,7 +39,7 @@ class Finding:
 def check_ground(
     device: torch.device, target: Target, open_bench: Callable[[], Bench], peak_bytes_per_s: float
 ) -> Iterable[Finding]:
-    """Look at one thing after the other, cheapest first; what goes wrong is a finding, not an end."""
+    """Check one thing after the other, cheapest first; a failure is a finding, and the checks go on."""
     yield Finding("PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda}, {torch.get_num_threads()} threads", True)
     if device.type == "cuda":
         yield from _gpu(device, target.model)
@@ -84,8 +84,8 @@ def _gpu(device: torch.device, model: Model) -> Iterable[Finding]:
         except Exception as error:
             yield Finding(f"blocks per SM, group {group}", f"{type(error).__name__}: {error}", False)
         else:
-            told = "not known so far" if expected is None else f"expected {expected}"
-            yield Finding(f"blocks per SM, group {group}", f"{found}, {told}", expected in (None, found))
+            expectation = "not known so far" if expected is None else f"expected {expected}"
+            yield Finding(f"blocks per SM, group {group}", f"{found}, {expectation}", expected in (None, found))
 
 
 def prebuilt(model: Model) -> Iterable[tuple[str, bool]]:

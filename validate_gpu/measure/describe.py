@@ -1,4 +1,4 @@
-"""What is measured on: the device as a profile describes it, where the points come from, and the clock as it runs."""
+"""The device that is measured: its datasheet, the versions of driver and libraries, its clock while it runs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Clock:
         self._stale_s = 0.0
 
     def __enter__(self) -> Clock:
-        """Have ``nvidia-smi`` tell a GPU's clock ten times a second."""
+        """Have ``nvidia-smi`` report a GPU's clock ten times a second."""
         if self._device.type == "cuda":
             command = ["nvidia-smi", f"--id={self._device.index or 0}", "--query-gpu=clocks.sm"]
             command += ["--format=csv,noheader,nounits", f"--loop-ms={_CLOCK_INTERVAL_MS}"]
@@ -129,18 +129,18 @@ class Clock:
 
 def _cpu_mhz() -> float:
     lines = _CPU_CLOCKS.read_text().splitlines() if _CPU_CLOCKS.is_file() else []
-    told = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
-    return sum(told) / len(told) if told else 0.0
+    clocks = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    return sum(clocks) / len(clocks) if clocks else 0.0
 
 
 def _nvidia_smi(device: torch.device, *fields: str) -> tuple[str | None, ...]:
     command = ["nvidia-smi", f"--id={device.index or 0}", f"--query-gpu={','.join(fields)}"]
     command.append("--format=csv,noheader,nounits")
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return (None,) * len(fields)
-    return tuple(text.strip() for text in told.split(","))
+    return tuple(text.strip() for text in answer.split(","))
 
 
 def _describe_cpu() -> GPU:

@@ -1,4 +1,4 @@
-"""About how long a point will take to measure, from what it moves and computes."""
+"""An estimate of how long a point takes to measure, from the bytes that it moves and the arithmetic that it does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from validate_gpu.measure.served import SAMPLES
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Round figures of a device: good to a factor of two, which is what a plan needs."""
+    """Rough figures of a device, good to a factor of two, which is enough for a plan."""
 
     bytes_per_s: float
     flops: float

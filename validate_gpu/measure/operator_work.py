@@ -35,7 +35,7 @@ _NORM_EPS = 1e-5
 
 
 class NoAttention:
-    """Takes a layer's queries for its attention's result."""
+    """Stands in for attention where a layer is timed without it: the queries are the result."""
 
     def plan(self, table: PageTable) -> None:
         """Nothing to plan."""

@@ -1,4 +1,4 @@
-"""Which points to measure, in which order: the most that can be learnt per second comes first."""
+"""Which points to measure, and in which order: first those that tell most per second of measuring."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ELEMENTWISE = ("rms-norm", "silu", "copy")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the plan is for."""
+    """The model, kernels and memory that points are planned for."""
 
     model: Model
     decode_kernels: tuple[tuple[str, str], ...]
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Points that are worth something only together, and what they tell about."""
+    """Points that are of use only together, and the topics that they tell about."""
 
     points: tuple[Point, ...]
     topics: tuple[tuple[object, ...], ...]
@@ -172,7 +172,7 @@ def _others(target: Target, grid: Grid) -> Iterable[Group]:
 
 
 def _ends(size: int, sizes: Sequence[int]) -> float:
-    """Curves are only as wide as their ends, and every simulated iteration goes by them."""
+    """A group's weight: the smallest and the largest size come first, as a curve says nothing beyond its ends."""
     return 60.0 if size in (min(sizes), max(sizes)) else 20.0
 
 

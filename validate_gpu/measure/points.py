@@ -29,11 +29,11 @@ class AttentionPoint:
 
     @property
     def operator(self) -> str:
-        """What fails as one."""
+        """What fails together: once points of an operator have failed often, the others are left out."""
         return self.kernel
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {
             "kernel": self.kernel,
             "planned": self.planned,
@@ -57,7 +57,7 @@ class ProductPoint:
     k: int
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {"m": str(self.m), "n": str(self.n), "k": str(self.k)}
 
 
@@ -75,11 +75,11 @@ class ElementwisePoint:
 
     @property
     def operator(self) -> str:
-        """What fails as one."""
+        """What fails together: once points of an operator have failed often, the others are left out."""
         return self.operation
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {
             "operation": self.operation,
             "tokens": str(self.tokens),
@@ -99,7 +99,7 @@ class LayersPoint:
     layers: int
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {**model_columns(self.model), "tokens": str(self.tokens), "layers": str(self.layers)}
 
 
@@ -113,7 +113,7 @@ class SampledPoint:
     sequences: int
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {**model_columns(self.model), "sequences": str(self.sequences)}
 
 
@@ -128,7 +128,7 @@ class IterationPoint:
     chunks: tuple[Chunk, ...] = ()
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {
             **model_columns(self.model),
             "layers": str(self.model.layers),
@@ -149,11 +149,11 @@ class KvCopyPoint:
 
     @property
     def operator(self) -> str:
-        """What fails as one."""
+        """What fails together: once points of an operator have failed often, the others are left out."""
         return f"kv_copy {self.route}"
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         size_bytes = self.tokens * self.model.kv_bytes_per_token
         return {
             **model_columns(self.model),
@@ -174,7 +174,7 @@ class AllReducePoint:
     size_bytes: int
 
     def columns(self) -> dict[str, str]:
-        """What tells the point from others."""
+        """The point's columns in its table, by name."""
         return {"gpus": str(self.gpus), "size_bytes": str(self.size_bytes)}
 
 
@@ -192,11 +192,11 @@ Point = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What measuring one point gave."""
+    """The result of measuring one point."""
 
     median_s: float
     spread_s: float
-    """Between the quartiles of the repeats."""
+    """Seconds between the quartiles of the repeats."""
     repeats: int
     timed: str
     """``graph``: replays of a CUDA graph; ``stream``: launches behind one another; ``host``: from call to result;
@@ -204,7 +204,7 @@ class Sample:
     reference_error: float
     """Largest difference from a float32 reference, relative to the root mean square of its row."""
     slowness: float | None = None
-    """How many times the reference's seconds the device took then (median); every repeat's are divided by its own."""
+    """How many times slower than the reference speed the device was (median); each repeat is divided by its own."""
 
     def columns(self) -> dict[str, str]:
         """As texts, in the order of the table's last columns."""

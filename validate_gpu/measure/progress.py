@@ -30,7 +30,7 @@ class _Bar:
 
 @contextmanager
 def progress_bar(budget_s: float) -> Iterator[_Bar]:
-    """What a campaign tells its progress to."""
+    """A progress bar that a campaign calls."""
     columns = (BarColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.fields[point]}"))
     with Progress(*columns, console=Console(stderr=True)) as shown:
         yield _Bar(shown, budget_s)

@@ -1,4 +1,4 @@
-"""Whole iterations timed while an engine serves: in a loop of their own they would find all that they use in caches."""
+"""Timing whole iterations within a serving engine; repeated in a bare loop they would find all their data in caches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ENGINE = EngineConfig(
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A launch with something to do before each time that it is called, which is not timed."""
+    """A launch that needs something done before each call; that is not timed."""
 
     def prepare(self, instance: int) -> None:
         """Make ready for an iteration of one of the `INSTANCES`."""
@@ -45,9 +45,10 @@ class Prepared(Protocol):
 
 
 class ServedTimer:
-    """A launch in place of every iteration of a few instances: scheduling, clock and inputs come between two of them.
+    """Times a launch by running it in place of every iteration of a few simulated instances.
 
-    As in a lockstep run, which is what iterations are predicted for; a launch ends on the host.
+    Between two launches there are then scheduling, clock readings and inputs, as in a lockstep run, which is what the
+    timings are to predict. A launch ends when its result is on the host.
     """
 
     def __init__(self, sample_s: float, now: Callable[[], float], slowness: SlownessAfter | None = None) -> None:
@@ -62,23 +63,23 @@ class ServedTimer:
         _serve(first, WARM_UPS + 1)
         repeats = int(SAMPLES * self._sample_s / max(first.seconds[-1], 1e-9))
         repeats = min(max(repeats, LEAST_REPEATS), _MOST_REPEATS)
-        told = AtReferenceSpeed(self._slowness)
-        probe = _Probe(launch, self._now, told)
+        speed = AtReferenceSpeed(self._slowness)
+        probe = _Probe(launch, self._now, speed)
         _serve(probe, repeats)
-        return Timing(np.array(probe.seconds[:repeats]), "served", probe.result, told.slowness)
+        return Timing(np.array(probe.seconds[:repeats]), "served", probe.result, speed.slowness)
 
 
 class _Probe:
-    """An executor that runs the launch, whatever it is asked for."""
+    """An executor that runs and times the launch for every step."""
 
     measured = True
 
-    def __init__(self, launch: Launch, now: Callable[[], float], told: AtReferenceSpeed) -> None:
+    def __init__(self, launch: Launch, now: Callable[[], float], speed: AtReferenceSpeed) -> None:
         self.seconds: list[float] = []
         self.result: Tensor
         self._launch = launch
         self._now = now
-        self._told = told
+        self._speed = speed
 
     def pool(self, instance: int) -> BlockPool | None:
         return None
@@ -88,7 +89,7 @@ class _Probe:
             self._launch.prepare(instance)
         start_s = self._now()
         self.result = self._launch()
-        self.seconds.append(self._told.seconds(self._now() - start_s))
+        self.seconds.append(self._speed.seconds(self._now() - start_s))
         return self.seconds[-1], self.seconds[-1]
 
     def copy(self, request: Request, source: int, destination: int, start_tokens: int, end_tokens: int) -> None:
@@ -99,7 +100,7 @@ class _Probe:
 
 
 def _serve(probe: _Probe, iterations: int) -> None:
-    """Let a few instances run at least so many iterations in all."""
+    """Run a small simulation of at least so many iterations in all."""
     count, each = INSTANCES, -(-iterations // INSTANCES)
     none = np.full(count, -1)
     trace = Trace(

@@ -23,7 +23,7 @@ from validate_gpu.measure.timing import GraphTimer, HostTimer, SlownessAfter, St
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What a kind of device is measured with."""
+    """The grid and the speed that a kind of device is measured with."""
 
     model: str
     """Which, if none is asked for."""
@@ -46,7 +46,7 @@ CPU_SCALE = Scale("tiny", CPU_GRID, CPU_SPEED, torch.float32, 40_000, 36_000, 32
 
 
 def scale_of(device: torch.device) -> Scale:
-    """A GPU's or a CPU's."""
+    """That of a GPU or of a CPU."""
     return GPU_SCALE if device.type == "cuda" else CPU_SCALE
 
 

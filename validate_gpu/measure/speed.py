@@ -2,7 +2,7 @@
 
 A shared CPU takes up to twice as long for the same work, for milliseconds or for minutes: its core's other thread,
 caches and memory are someone else's. Whatever the batch, steps slow down together to a few percent, so that all seconds
-can be told at one speed, the *reference speed*: that at which the reference iteration took ``reference_s``.
+can be converted to one speed, the *reference speed*: that at which the reference iteration takes ``reference_s``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def slowness_of(device: torch.device, reference_s: float | None) -> SlownessAfte
 
 
 class Slowness:
-    """How many times the reference's seconds a device takes, read anew after every 10 ms of work."""
+    """How many times longer than ``reference_s`` the reference iteration takes, measured after every 10 ms of work."""
 
     def __init__(self, read: Reading, reference_s: float) -> None:
         self._read = read
@@ -87,7 +87,7 @@ class Slowness:
         self._since_s = 0.0
 
     def after(self, seconds: float) -> float:
-        """The slowness while so many more seconds of work were done: the last reading's, or the mean with one now."""
+        """The slowness during the work just done: the last reading, or its mean with a new one if that is due."""
         before_s = self._last_s
         self._since_s += seconds
         if self._since_s >= _EVERY_S:

@@ -16,7 +16,7 @@ from l4sim.cost.fitting import FloatArray
 
 Launch = Callable[[], Tensor]
 SlownessAfter = Callable[[float], float]
-"""How many times a reference's seconds the device took, while so many more seconds of work were done."""
+"""Takes the seconds of work just done; returns how many times slower than the reference speed the device was."""
 
 WARM_UPS = 2
 LEAST_REPEATS, MOST_REPEATS = 7, 50
@@ -26,10 +26,10 @@ _HEAD_START_CYCLES = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What repeats took, and the first launch's result of the last of them."""
+    """What the repeats took, and the result that the first launch gave in the last repeat."""
 
     seconds: FloatArray
-    """Per launch, shape ``[repeats]``; at the reference speed, if there is a slowness."""
+    """Seconds per launch, shape ``[repeats]``; at the reference speed, if there is a slowness."""
     timed: str
     result: Tensor
     slowness: float | None = None
@@ -40,18 +40,18 @@ class Timer(Protocol):
     """Times launches of one operator, each on data of its own."""
 
     def time(self, launches: Sequence[Launch]) -> Timing:
-        """Run all launches again and again; a launch's time is a repeat's over their number."""
+        """Repeat all launches; the time of one is that of a repeat, divided by their number."""
         ...
 
 
 class AtReferenceSpeed:
-    """Seconds of repeats divided by the slowness that the device had meanwhile, if that is known."""
+    """Converts measured seconds to the reference speed, by the device's slowness at that time, if that is known."""
 
     def __init__(self, slowness: SlownessAfter | None) -> None:
         self._slowness = slowness
         self._factors: list[float] = []
         if slowness is not None:
-            # However long ago the last reading was.
+            # Infinite work: a new reading now, however long ago the last one was.
             slowness(math.inf)
 
     def seconds(self, measured_s: float) -> float:
@@ -86,14 +86,14 @@ class HostTimer:
         """Repeat for ``sample_s``, at least 7 and at most 50 times."""
         for _ in range(WARM_UPS):
             result = self._pass(launches)
-        told = AtReferenceSpeed(self._slowness)
+        speed = AtReferenceSpeed(self._slowness)
         taken: list[float] = []
         while len(taken) < LEAST_REPEATS or (sum(taken) < self._sample_s and len(taken) < MOST_REPEATS):
             self._synchronize()
             start_s = self._now()
             result = self._pass(launches)
-            taken.append(told.seconds(self._now() - start_s))
-        return Timing(np.array(taken) / len(launches), "host", result, told.slowness)
+            taken.append(speed.seconds(self._now() - start_s))
+        return Timing(np.array(taken) / len(launches), "host", result, speed.slowness)
 
     def _pass(self, launches: Sequence[Launch]) -> Tensor:
         result = launches[0]()
@@ -104,7 +104,7 @@ class HostTimer:
 
 
 class StreamTimer:
-    """Launches one behind the other, between device events, as steps run that are not captured."""
+    """Launches queued in a stream, between device events: as steps run that are not captured in a graph."""
 
     def __init__(self, device: torch.device, sample_s: float) -> None:
         self._events = _Events(device, sample_s)

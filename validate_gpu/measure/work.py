@@ -1,4 +1,4 @@
-"""What a point asks of a device: launches to time, and how to check the result."""
+"""A point made runnable on a device: launches to time, and a check of their result."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def check(error: float, dtype: torch.dtype) -> None:
 
 
 def copies(size_bytes: float, cold_bytes: float, most: int) -> int:
-    """How many copies of some data push each other out of the caches."""
+    """How many copies of some data are needed, so that each has left the caches before it is used again."""
     return max(1, min(most, -(-int(cold_bytes) // max(int(size_bytes), 1))))
