@@ -7,7 +7,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from l4sim.batch import Batch, Prefill
-from l4sim.cost.attention import FLASHINFER_KERNELS, assumed_attention, build_attention
+from l4sim.calibration.kernels import assumed_kernel
+from l4sim.cost.attention import build_attention
+from l4sim.cost.attention.flashinfer import KERNELS
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.profile import load_profile
 from l4sim.specs.gpu import load_gpu
@@ -40,8 +42,8 @@ def test_fa3_mixed_batch(benchmark: BenchmarkFixture) -> None:
     benchmark(fa3().attention_s, batch(64, (Prefill(2048, 4096),)))
 
 
-@pytest.mark.parametrize("kernel", FLASHINFER_KERNELS)
+@pytest.mark.parametrize("kernel", [kernel.name for kernel in KERNELS])
 def test_flashinfer_decode(benchmark: BenchmarkFixture, kernel: str) -> None:
     gpu = load_gpu(H200)
-    model = build_attention(kernel, assumed_attention(kernel, gpu), **LLAMA_8B, sms=gpu.sms)
+    model = build_attention(kernel, assumed_kernel(kernel, gpu), **LLAMA_8B, sms=gpu.sms)
     benchmark(model.attention_s, batch(64))

@@ -9,6 +9,16 @@ from typing import Any
 
 import click
 
+from l4sim.calibration.datasheet import roofline_profile
+from l4sim.calibration.importers import import_profile
+from l4sim.calibration.importers.aiconfigurator import import_aiconfigurator
+from l4sim.calibration.importers.importer import Given
+from l4sim.calibration.importers.llmservingsim import HOST_OVERHEAD_S
+from l4sim.calibration.measured.fit import fit_measured
+from l4sim.calibration.measured.folder import is_measured
+from l4sim.calibration.penalties.measured import measured_penalties
+from l4sim.calibration.penalties.predicted import penalties
+from l4sim.calibration.profile_json import write_profile
 from l4sim.cli import ExtensibleGroup
 from l4sim.cli.profile_penalty import draw_measured, draw_penalty, print_measured, print_penalty
 from l4sim.cli.profile_report import (
@@ -21,16 +31,8 @@ from l4sim.cli.profile_report import (
     print_table,
     typical_iterations,
 )
-from l4sim.cost.aiconfigurator import describe_tables, is_aiconfigurator
 from l4sim.cost.build import COST_MODELS, build_cost
-from l4sim.cost.frontier import import_frontier
-from l4sim.cost.measured import is_measured
-from l4sim.cost.measured_fit import fit_measured
-from l4sim.cost.measured_penalty import measured_penalties
-from l4sim.cost.penalty import penalties
 from l4sim.cost.profile import list_profiles, load_profile, profile_folder
-from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
-from l4sim.cost.profile_import import HOST_OVERHEAD_S, import_profile
 from l4sim.errors import InputError
 from l4sim.specs.gpu import load_gpu
 from l4sim.specs.model import load_model
@@ -149,7 +151,7 @@ def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None
     if out is None:
         raise InputError("profile fit: --out FOLDER is missing")
     gpu = load_gpu(name)
-    fitted = roofline_profile(gpu) if points is None else fit_profile(gpu, points)
+    fitted = roofline_profile(gpu) if points is None else import_aiconfigurator(points, gpu)
     report_fit(fitted, out, as_json)
 
 
@@ -180,31 +182,12 @@ def import_command(
     generation_attention_perf, context_attention_perf and custom_allreduce_perf as .txt, .csv or .parquet
     (aiconfigurator, Hopper); or one attention CSV with time_stats columns (Vidur, Frontier).
     """
-    report_fit(_imported(path, gpu_name, model_name, tensor_parallel, host_overhead_ms), out, as_json)
-
-
-def _imported(
-    path: Path, gpu_name: str, model_name: str | None, tensor_parallel: int | None, host_overhead_ms: float | None
-) -> dict[str, Any]:
-    gpu = load_gpu(gpu_name)
-    tables = path.is_dir() and is_aiconfigurator(path)
-    if tables or path.is_file():
-        if any(given is not None for given in (model_name, tensor_parallel, host_overhead_ms)):
-            raise InputError(
-                f"{path}: --model, --tensor-parallel and --host-overhead-ms are for LLMServingSim's folders"
-            )
-        return fit_profile(gpu, path, describe_tables(gpu, path)) if tables else import_frontier(path, gpu)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-    if model_name is None:
-        raise InputError(f"{path}: --model is missing: the model that LLMServingSim measured")
-    return import_profile(
-        path,
-        gpu,
-        load_model(model_name),
-        tensor_parallel=tensor_parallel or 1,
-        host_overhead_s=HOST_OVERHEAD_S if host_overhead_ms is None else host_overhead_ms * 1e-3,
+    given = Given(
+        None if model_name is None else load_model(model_name),
+        tensor_parallel,
+        None if host_overhead_ms is None else host_overhead_ms * 1e-3,
     )
+    report_fit(import_profile(path, load_gpu(gpu_name), given), out, as_json)
 
 
 def report_fit(fitted: dict[str, Any], out: Path, as_json: bool) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from l4sim.calibration.penalties.measured import MeasuredPenalty, within
+from l4sim.calibration.penalties.predicted import BATCHES, MEAN_TOKENS, SKEWS, Penalty
 from l4sim.cli.profile_report import print_table
-from l4sim.cost.measured_penalty import MeasuredPenalty, within
-from l4sim.cost.penalty import BATCHES, MEAN_TOKENS, SKEWS, Penalty
 from l4sim.cost.profile import Profile
 from l4sim.specs.model import Model
 

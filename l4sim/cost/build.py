@@ -8,8 +8,8 @@ from l4sim.cost.affine import fit_affine
 from l4sim.cost.attention import MODELS, build_attention
 from l4sim.cost.captured import Captured
 from l4sim.cost.communication import all_reduce_of
+from l4sim.cost.curve import FloatArray
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
-from l4sim.cost.fitting import FloatArray
 from l4sim.cost.iteration import IterationCost
 from l4sim.cost.linear import layer_linear_s, lm_head_s
 from l4sim.cost.model import CostModel

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l4sim.cost.fitting import thin
-
 FloatArray = NDArray[np.float64]
 
 
@@ -25,9 +23,3 @@ class Curve:
         size = np.asarray(sizes, dtype=np.float64)
         within = np.interp(size, self.sizes, self.seconds)
         return np.asarray(np.where(size > self.sizes[-1], within * size / self.sizes[-1], within))
-
-
-def thinned_curve(sizes: FloatArray, seconds: FloatArray, tolerance: float) -> Curve:
-    """A curve through few of the points (shape ``[points]``, sizes ascending), within a relative tolerance of all."""
-    knots = thin(sizes, seconds, tolerance)
-    return Curve(tuple(sizes[knots].tolist()), tuple(seconds[knots].tolist()))

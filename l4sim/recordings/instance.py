@@ -6,10 +6,10 @@ import re
 import tempfile
 from pathlib import Path
 
+from l4sim.calibration.importers.llmservingsim import import_llmservingsim, read_meta
+from l4sim.calibration.profile_json import write_profile
 from l4sim.cost.build import build_cost
 from l4sim.cost.profile import Profile, load_profile
-from l4sim.cost.profile_fit import write_profile
-from l4sim.cost.profile_import import import_profile, read_meta
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup
@@ -117,7 +117,7 @@ def find_profile(recording: Recording, model: Model, given: str | None, gpu: str
     if not source.is_dir():
         raise InputError(f"{recording.folder}: no {_PROFILE}/ to import; name a profile by --profile")
     tensor_parallel = recording.engine.tensor_parallel
-    imported = import_profile(source, _gpu(source, recording.engine, gpu), model, tensor_parallel=tensor_parallel)
+    imported = import_llmservingsim(source, _gpu(source, recording.engine, gpu), model, tensor_parallel=tensor_parallel)
     with tempfile.TemporaryDirectory() as made:
         write_profile(imported, Path(made))
         return load_profile(made)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from l4sim.cost.points import find_file
+from l4sim.calibration.points.tables import find_file
 from l4sim.errors import InputError
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
 from l4sim.specs.fields import Fields, read_fields

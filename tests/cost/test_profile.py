@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from l4sim.cost.communication import fit_all_reduce
-from l4sim.cost.gemm_fit import fit_gemm, read_gemm_points
+from l4sim.calibration.datasheet import roofline_profile
+from l4sim.calibration.fits.all_reduce import fit_all_reduce
+from l4sim.calibration.fits.gemm import fit_gemm
+from l4sim.calibration.importers.aiconfigurator import import_aiconfigurator, read_all_reduce_points, read_gemm_points
+from l4sim.calibration.profile_json import write_profile
 from l4sim.cost.profile import list_profiles, load_profile
-from l4sim.cost.profile_fit import fit_profile, roofline_profile, write_profile
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS
 
@@ -53,7 +55,7 @@ def test_the_bundled_figures_are_what_the_fits_make_of_the_points(measurements: 
     stem = f"aic_{name.replace('-', '_')}_vllm0.24"
     bundled = load_profile(name)
     linear, errors = fit_gemm(read_gemm_points(measurements / f"{stem}_gemm_bf16.csv.gz"), GPUS[name])
-    all_reduce, _ = fit_all_reduce(measurements / f"{stem}_allreduce.csv.gz")
+    all_reduce, _ = fit_all_reduce(read_all_reduce_points(measurements / f"{stem}_allreduce.csv.gz"))
     assert linear.bandwidth_fraction == pytest.approx(bundled.linear.bandwidth_fraction, rel=0.01)
     assert errors.mape_pct == pytest.approx(bundled.errors["linear"]["mape_pct"], abs=0.05)
     assert all_reduce[8].seconds == pytest.approx(bundled.all_reduce[8].seconds, rel=1e-4)
@@ -100,4 +102,4 @@ def test_an_unknown_profile_is_answered_with_the_bundled_ones() -> None:
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected is one table"):
-        fit_profile(GPUS["h200-sxm"], tmp_path)
+        import_aiconfigurator(tmp_path, GPUS["h200-sxm"])

@@ -60,9 +60,9 @@ def measure(
     _need_torch()
     import torch
 
+    from l4sim.calibration.measured.fit import fit_measured
+    from l4sim.calibration.measured.folder import Measured
     from l4sim.cli.profile import report_fit
-    from l4sim.cost.measured import Measured
-    from l4sim.cost.measured_fit import fit_measured
     from l4sim.specs.model import load_model
     from validate_gpu.live.device import open_device
     from validate_gpu.live.graphs import captured_on

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from l4sim.cost.attention.batch_points import PREFILL_KERNEL
+from l4sim.calibration.points.batches import PREFILL_KERNEL
 from l4sim.cost.attention.flashinfer import BATCH, CUDA_CORE, TENSOR_CORE
 from l4sim.cost.attention.torch_cpu import TORCH_CPU
 from l4sim.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from l4sim.cost.attention.batch_points import chunks_text, contexts_text
-from l4sim.cost.measured import MODEL_COLUMNS
+from l4sim.calibration.measured.folder import MODEL_COLUMNS
+from l4sim.calibration.points.batches import chunks_text, contexts_text
 from l4sim.specs.model import Model
 
 Chunk = tuple[int, int]

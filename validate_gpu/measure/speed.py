@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from l4sim.cost.measured import is_measured, read_measured
+from l4sim.calibration.measured.folder import is_measured, read_measured
 from l4sim.specs.model import load_model
 from validate_gpu.live.clock import seconds_of
 from validate_gpu.measure.iteration_work import IterationWork

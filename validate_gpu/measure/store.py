@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from l4sim.cost.measured import MEASURED, Measured, read_measured
-from l4sim.cost.points import read_rows
+from l4sim.calibration.measured.folder import MEASURED, Measured, read_measured
+from l4sim.calibration.points.tables import read_rows
 from l4sim.errors import InputError
 from validate_gpu.measure.points import Point, Sample
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l4sim.cost.fitting import FloatArray
+from l4sim.calibration.fits.errors import FloatArray
 
 Launch = Callable[[], Tensor]
 SlownessAfter = Callable[[float], float]

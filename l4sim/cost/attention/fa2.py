@@ -12,6 +12,17 @@ from dataclasses import dataclass
 
 from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import issued_s
+from l4sim.cost.attention.kernel import (
+    Bytes,
+    BytesPerSecond,
+    Fraction,
+    Kernel,
+    NormOrder,
+    Seconds,
+    SomeBytes,
+    Waves,
+    WholeNumber,
+)
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.kernels.flash_attention import FA2_BLOCK_TOKENS, FA2_TILE_ROWS, fa2_splits
@@ -23,44 +34,44 @@ _PARTIAL_BYTES = 4
 class FA2Coefficients:
     """Fitted figures of one GPU, at head_dim 128; other head dimensions scale what depends on them."""
 
-    launch_s: float
+    launch_s: Seconds
     """Launches and drain of the kernels of one layer."""
-    block_start_s: float
+    block_start_s: Seconds
     """Start and end of a decode block."""
-    kv_block_s: float
+    kv_block_s: Seconds
     """One block of 128 KV tokens on one SM when memory keeps up, decode with packed groups."""
-    merge_s: float
+    merge_s: Seconds
     """The merge kernel, which runs once anything is split."""
-    merge_bytes_per_s: float
+    merge_bytes_per_s: BytesPerSecond
     """Rate at which partial results are written and read."""
-    dram_bytes_per_s: float
+    dram_bytes_per_s: BytesPerSecond
     """Bandwidth that decodes reach after the first ``ramp_bytes``."""
-    ramp_bytes_per_s: float
+    ramp_bytes_per_s: BytesPerSecond
     """Bandwidth over the first ``ramp_bytes``."""
-    ramp_bytes: float
-    exposed_start: float
+    ramp_bytes: Bytes
+    exposed_start: Fraction
     """Fraction of a block's start during which its SM's share of bandwidth is not used by others."""
-    sharpness: float
+    sharpness: NormOrder
     """Order of the norm that joins latency and bandwidth."""
-    empty_block_s: float
+    empty_block_s: Seconds
     """A split that finds no keys."""
-    tile_launch_s: float
+    tile_launch_s: Seconds
     """Launch and drain of the unsplit kernel."""
-    tile_start_s: float
+    tile_start_s: Seconds
     """Start and end of a block of the unsplit kernel."""
-    row_start_s: float
+    row_start_s: Seconds
     """The same of a block with a decode's single row."""
-    tile_kv_block_s: float
+    tile_kv_block_s: Seconds
     """One block of 128 KV tokens for a tile of up to 64 rows."""
-    tile_sharpness: float
+    tile_sharpness: NormOrder
     """Order of the norm that joins latency and bandwidth in the unsplit kernel."""
-    empty_tile_s: float
+    empty_tile_s: Seconds
     """A block of the unsplit kernel that finds no rows."""
-    drift_waves: float
+    drift_waves: Waves
     """Waves after which a group's query heads have drifted apart, so that each reads the keys from DRAM itself."""
-    drift_bytes: float
+    drift_bytes: SomeBytes
     """Keys and values of the decodes at work at one time that no longer stay in L2 until all heads have read them."""
-    blocks_per_sm: int
+    blocks_per_sm: WholeNumber
     """Blocks that share an SM (shared memory: 80 KiB each at head_dim 128)."""
 
 
@@ -174,3 +185,6 @@ def fa2_attention(shape: Shape, c: FA2Coefficients, *, prefills_first: bool = Fa
         dram_bytes_per_s=c.dram_bytes_per_s, ramp_bytes_per_s=c.ramp_bytes_per_s, ramp_bytes=c.ramp_bytes
     )
     return FA2Attention(shape, c, memory, prefills_first)
+
+
+KERNEL = Kernel("fa2", FA2Coefficients, fa2_attention)

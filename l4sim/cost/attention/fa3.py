@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import issued_s
+from l4sim.cost.attention.kernel import Bytes, BytesPerSecond, Fraction, Kernel, NormOrder, Seconds, WholeNumber
+from l4sim.cost.attention.kernel import Tiles as NumberOfTiles
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.kernels.flash_attention import FA3_BLOCK_TOKENS, FA3_MAX_BATCH, FA3_TILE_ROWS, Splits, fa3_splits
@@ -21,45 +23,45 @@ _PARTIAL_BYTES = 4
 class FA3Coefficients:
     """Fitted figures of one GPU, at head_dim 128; other head dimensions scale what depends on them."""
 
-    launch_s: float
+    launch_s: Seconds
     """Launches and drain of the kernels of one layer."""
-    block_start_s: float
+    block_start_s: Seconds
     """Start of a decode block: scheduling, loading queries, first key block."""
-    kv_block_s: float
+    kv_block_s: Seconds
     """One block of 128 KV tokens on one SM when memory keeps up, decode."""
-    request_s: float
+    request_s: Seconds
     """The tile scheduler's scan over one request, up to 992 requests."""
-    request_unsplit_s: float
+    request_unsplit_s: Seconds
     """The same above 992 requests, where the kernel splits nothing."""
-    merge_row_s: float
+    merge_row_s: Seconds
     """The merge kernel's time for a (request, query head) pair, split or not."""
-    merge_s: float
+    merge_s: Seconds
     """What merging adds once anything is split."""
-    merge_bytes_per_s: float
+    merge_bytes_per_s: BytesPerSecond
     """Rate at which partial results are written and read."""
-    dram_bytes_per_s: float
+    dram_bytes_per_s: BytesPerSecond
     """DRAM bandwidth reached after the first ``RAMP_BYTES``."""
-    ramp_bytes_per_s: float
+    ramp_bytes_per_s: BytesPerSecond
     """DRAM bandwidth over the first ``RAMP_BYTES``."""
-    cached_bytes: float
+    cached_bytes: Bytes
     """Bytes that stay in L2 from one call to the next; 0 for a cold cache. Twice as many push each other out."""
-    cached_bytes_per_s: float
+    cached_bytes_per_s: BytesPerSecond
     """Rate at which they are read."""
-    exposed_start: float
+    exposed_start: Fraction
     """Fraction of a block's start during which its SM's share of bandwidth is not used by others."""
-    sharpness: float
+    sharpness: NormOrder
     """Order of the norm that joins latency and bandwidth."""
-    tile_start_s: float
+    tile_start_s: Seconds
     """Start and end of a prefill tile, beside its rows."""
-    tile_row_s: float
+    tile_row_s: Seconds
     """Loading and storing one row (a query token of one head) of a prefill tile."""
-    tile_kv_block_s: float
+    tile_kv_block_s: Seconds
     """One block of 128 KV tokens for a tile of 128 rows, all of them at work."""
-    tile_tail: float
+    tile_tail: NumberOfTiles
     """Tiles for which the SMs wait at the end."""
-    tile_kv_bytes_per_s: float
+    tile_kv_bytes_per_s: BytesPerSecond
     """Rate at which a prefill's keys and values first come from DRAM; its tiles do not hide it."""
-    max_splits: int
+    max_splits: WholeNumber
     """vLLM's bound on the splits of a decode batch (its CUDA-graph setting, which the measurements show)."""
 
 
@@ -227,3 +229,6 @@ class FA3Attention:
 def fa3_attention(shape: Shape, c: FA3Coefficients, *, warm_l2: bool = False) -> FA3Attention:
     """The model of one rank's shape, its memory table made once; L2 holds nothing yet unless it is warm."""
     return FA3Attention(shape, c, memory_of(c if warm_l2 else replace(c, cached_bytes=0.0)))
+
+
+KERNEL = Kernel("fa3", FA3Coefficients, fa3_attention)

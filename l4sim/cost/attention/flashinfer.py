@@ -1,8 +1,7 @@
 """Seconds of FlashInfer's three decode kernels, and of its prefill as a launch of its own beside them.
 
 Tensor-core decode and BatchAttention's wait for memory: their blocks share the GPU's bandwidth. CUDA-core decode and
-prefill wait for their SM's arithmetic: what counts is which blocks share an SM. ``assumed`` derives figures from a
-datasheet, with the fractions of peak that FlashAttention-3, or FlashInfer itself, was measured to reach on H200.
+prefill wait for their SM's arithmetic: what counts is which blocks share an SM.
 """
 
 from __future__ import annotations
@@ -19,6 +18,15 @@ from numpy.typing import NDArray
 
 from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import FloatArray, IntArray, issued_s
+from l4sim.cost.attention.kernel import (
+    BytesPerSecond,
+    FlopPerSecond,
+    Fraction,
+    Kernel,
+    NormOrder,
+    Seconds,
+    SomeFraction,
+)
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.errors import InputError
@@ -33,7 +41,6 @@ from l4sim.kernels.flashinfer import (
     tensor_core_blocks,
     tensor_core_decode_chunk_tokens,
 )
-from l4sim.specs.gpu import GPU
 
 CUDA_CORE, TENSOR_CORE, BATCH = "flashinfer-cuda", "flashinfer-tensor", "flashinfer-batch"
 
@@ -54,69 +61,48 @@ _LONGEST_ABOVE_MEAN = 2
 class FlashInferCoefficients:
     """Figures of one GPU, for any shape."""
 
-    launch_s: float
+    launch_s: Seconds
     """One launch, under CUDA graphs."""
-    block_start_s: float
+    block_start_s: Seconds
     """Start and end of a thread block, or of a work item of the persistent kernel."""
-    block_bytes_per_s: float
+    block_bytes_per_s: BytesPerSecond
     """What one thread block streams when the others leave memory to it: what it keeps in flight over the latency. On
     CUDA cores of a block with 8 tokens in flight; other group sizes have more or fewer."""
-    cuda_core_flops: float
+    cuda_core_flops: FlopPerSecond
     """Arithmetic rate of CUDA-core decode with all SMs at work, FLOP/s."""
-    cuda_core_shared: float
+    cuda_core_shared: Fraction
     """Fraction of the arithmetic's time that an SM waits by the load of all SMs, the rest by its own."""
-    dram_bytes_per_s: float
+    dram_bytes_per_s: BytesPerSecond
     """Bandwidth after the first 128 MB."""
-    ramp_bytes_per_s: float
+    ramp_bytes_per_s: BytesPerSecond
     """Bandwidth over the first 128 MB."""
-    exposed_start: float
+    exposed_start: Fraction
     """Fraction of a block's start during which its SM's share of bandwidth is not used by others."""
-    sharpness: float
+    sharpness: NormOrder
     """Order of the norm that joins latency and bandwidth."""
-    merge_s: float
+    merge_s: Seconds
     """The merge kernel, when the plan counts as split."""
-    merge_row_s: float
+    merge_row_s: Seconds
     """Merging, or only copying, the partial results of one token's query head."""
-    prefill_launch_s: float
+    prefill_launch_s: Seconds
     """One launch of the prefill kernel."""
-    prefill_start_s: float
+    prefill_start_s: Seconds
     """Start and end of one of its thread blocks."""
-    prefill_flops: float
+    prefill_flops: FlopPerSecond
     """Its arithmetic rate with two blocks on every SM, masked half of the diagonal tiles included, FLOP/s."""
-    prefill_alone: float
+    prefill_alone: SomeFraction
     """Fraction of that rate that an SM with one block reaches."""
-    prefill_row_s: float
+    prefill_row_s: Seconds
     """Merging the partial results of one query token's head, where its keys and values are split."""
-
-
-def assumed(gpu: GPU) -> FlashInferCoefficients:
-    """Figures for a GPU on which nothing was measured."""
-    peak = gpu.memory_bytes_per_s
-    return FlashInferCoefficients(
-        launch_s=5e-6,
-        block_start_s=2e-6,
-        block_bytes_per_s=0.8 * peak / gpu.sms,
-        cuda_core_flops=105e9 * gpu.sms,
-        cuda_core_shared=0.3,
-        dram_bytes_per_s=0.92 * peak,
-        ramp_bytes_per_s=0.78 * peak,
-        exposed_start=0.7,
-        sharpness=4.0,
-        merge_s=2e-6,
-        merge_row_s=2.5e-9,
-        prefill_launch_s=4e-6,
-        prefill_start_s=4e-6,
-        prefill_flops=0.65 * gpu.bf16_flops,
-        prefill_alone=0.75,
-        prefill_row_s=2.5e-9,
-    )
 
 
 @dataclass(frozen=True, slots=True)
 class FlashInferAttention:
-    """An ``AttentionModel`` of FlashInfer: decodes by the named kernel, each kind of request in its own launch."""
+    """An ``AttentionModel`` of FlashInfer: each kind of request in its own launch, decodes by one of three kernels.
 
-    kernel: str
+    Prompts are the prefill wrapper's, unless a kernel has its own way with them.
+    """
+
     shape: Shape
     c: FlashInferCoefficients
     memory: MemoryTable
@@ -129,11 +115,90 @@ class FlashInferAttention:
             return seconds
         size_bytes = batch.decode_context_sum * self.shape.kv_bytes_per_token
         memory_s = self.memory.at(size_bytes + len(contexts) * self.shape.query_bytes_per_token)
-        if self.kernel == CUDA_CORE:
-            return seconds + self._cuda_s(contexts, memory_s)
-        return seconds + (self._balanced_s if self.kernel == BATCH else self._tensor_s)(contexts.tolist(), memory_s)
+        return seconds + self._decode_s(contexts, memory_s)
 
-    def _cuda_s(self, contexts: IntArray, memory_s: float) -> float:
+    def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
+        """Seconds of the decodes, whose bytes take ``memory_s`` at full bandwidth."""
+        raise NotImplementedError
+
+    def _chunked_s(
+        self, contexts: list[int], chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
+    ) -> float:
+        """Blocks of ``chunk_tokens``, read in tiles, in request order."""
+        c, shape = self.c, self.shape
+        slots = blocks_per_sm * shape.sms
+        lengths, counts = counted_chunks(contexts, chunk_tokens, slots // shape.kv_heads)
+        tile_s = tile_tokens * self._token_s
+        loads = [c.block_start_s + -(-length // tile_tokens) * tile_s for length in lengths]
+        return c.launch_s + issued_s(
+            loads,
+            counts,
+            slots=slots,
+            together=shape.kv_heads,
+            exposed_s=c.exposed_start * c.block_start_s,
+            memory_s=memory_s,
+            sharpness=c.sharpness,
+        )
+
+    def _merge_s(self, split: bool, tokens: int) -> float:
+        """The second kernel, which reads the partial results of so many query tokens, all heads each."""
+        return self.c.merge_s + self.c.merge_row_s * tokens * self.shape.heads if split else 0.0
+
+    def _prefill_s(self, prefills: tuple[Prefill, ...]) -> float:
+        queries = [chunk.chunk_tokens for chunk in prefills]
+        contexts = [chunk.chunk_tokens + chunk.cached_tokens for chunk in prefills]
+        shape = self.shape
+        size_bytes = shape.kv_bytes_per_token * sum(contexts) + shape.query_bytes_per_token * sum(queries)
+        body_s, merged_tokens = self._prefill_parts(queries, contexts)
+        merge_s = self.c.prefill_row_s * merged_tokens * shape.heads
+        order = self.c.sharpness
+        joined_s = (body_s**order + self.memory.at(size_bytes) ** order) ** (1 / order)
+        return float(self.c.prefill_launch_s + joined_s + merge_s)
+
+    def _prefill_parts(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
+        """The FA2 template: a block per query tile and chunk, to the SMs in turn; and the tokens merged."""
+        shape = self.shape
+        plan = plan_tensor_core(
+            contexts,
+            queries,
+            kv_heads=shape.kv_heads,
+            group_size=shape.group_size,
+            head_dim=shape.head_dim,
+            page_tokens=_PAGE_TOKENS,
+            sms=shape.sms,
+        )
+        tokens = tensor_core_blocks(plan, contexts, queries, shape.group_size)
+        return self._paired_s(self._block_s(tokens, plan.tile_q), shape.kv_heads), sum(queries) * plan.split
+
+    def _block_s(self, tokens: IntArray, tile_q: int) -> FloatArray:
+        """Seconds of prefill blocks that visit so many KV tokens, each alone on an SM."""
+        c, shape = self.c, self.shape
+        tile_tokens = kv_tile_tokens(tile_q)
+        tile_s = 4 * tile_q * tile_tokens * shape.head_dim * shape.sms / (c.prefill_flops * c.prefill_alone)
+        return np.asarray(c.prefill_start_s + -(-tokens // tile_tokens) * tile_s)
+
+    def _paired_s(self, loads_s: FloatArray, passes: int) -> float:
+        """Seconds until all SMs are done with blocks that take ``loads_s`` alone: two on an SM do more than one.
+
+        Blocks go to the SMs in turn; but none waits when the average SM is free for it.
+        """
+        share = self.c.prefill_alone
+        rounds_s = _in_turn(loads_s, passes, self.shape.sms)
+        longest_s, total_s = rounds_s.max(axis=0), rounds_s.sum(axis=0)
+        shared_s = np.minimum(total_s, total_s.mean() + longest_s.max())
+        return float((share * shared_s + (1 - share) * np.maximum(0.0, 2 * longest_s - total_s)).max())
+
+    @property
+    def _token_s(self) -> float:
+        """One token of one KV head in a block that memory does not hold up."""
+        return 4 * self.shape.head_dim / self.c.block_bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class CudaCoreAttention(FlashInferAttention):
+    """Decodes on CUDA cores."""
+
+    def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
         """Blocks go to the SMs in turn. An SM is done when its longest block is, which the others hold up.
 
         Where the grid is larger than the GPU, blocks that wait go to SMs with less to do.
@@ -166,81 +231,41 @@ class FlashInferAttention:
         seconds = c.launch_s + max(c.block_start_s + float(busy_s.max()), memory_s)
         return seconds + self._merge_s(plan.split, len(contexts))
 
-    def _tensor_s(self, contexts: list[int], memory_s: float) -> float:
-        shape = self.shape
+
+@dataclass(frozen=True, slots=True)
+class TensorCoreAttention(FlashInferAttention):
+    """Decodes on tensor cores, by the kernel that serves prompts too."""
+
+    def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
+        shape, lengths = self.shape, contexts.tolist()
         chunk = tensor_core_decode_chunk_tokens(
-            contexts,
+            lengths,
             kv_heads=shape.kv_heads,
             group_size=shape.group_size,
             head_dim=shape.head_dim,
             page_tokens=_PAGE_TOKENS,
             sms=shape.sms,
         )
-        seconds = self._chunked_s(contexts, chunk, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
+        seconds = self._chunked_s(lengths, chunk, _TILE_TOKENS, _TENSOR_CORE_BLOCKS_PER_SM, memory_s)
         # Under CUDA graphs every batch counts as split.
         return seconds + self._merge_s(True, len(contexts))
 
-    def _chunked_s(
-        self, contexts: list[int], chunk_tokens: int, tile_tokens: int, blocks_per_sm: int, memory_s: float
-    ) -> float:
-        """Blocks of ``chunk_tokens``, read in tiles, in request order."""
-        c, shape = self.c, self.shape
-        slots = blocks_per_sm * shape.sms
-        lengths, counts = counted_chunks(contexts, chunk_tokens, slots // shape.kv_heads)
-        tile_s = tile_tokens * self._token_s
-        loads = [c.block_start_s + -(-length // tile_tokens) * tile_s for length in lengths]
-        return c.launch_s + issued_s(
-            loads,
-            counts,
-            slots=slots,
-            together=shape.kv_heads,
-            exposed_s=c.exposed_start * c.block_start_s,
-            memory_s=memory_s,
-            sharpness=c.sharpness,
-        )
 
-    def _balanced_s(self, contexts: list[int], memory_s: float) -> float:
+@dataclass(frozen=True, slots=True)
+class BatchAttention(FlashInferAttention):
+    """FlashInfer's persistent BatchAttention, which balances the work over the GPU."""
+
+    def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
         """Chunks to the cluster that is free first: what the planner's balancing of costs comes to."""
-        shape = self.shape
+        shape, lengths = self.shape, contexts.tolist()
         slots = 2 * shape.sms if shape.head_dim < 256 else shape.sms
-        chunk = batch_attention_chunk_tokens(shape.kv_heads * sum(contexts), slots)
-        seconds = self._chunked_s(contexts, chunk, 1, slots // shape.sms, memory_s)
-        split = sum([length > chunk for length in contexts])
+        chunk = batch_attention_chunk_tokens(shape.kv_heads * sum(lengths), slots)
+        seconds = self._chunked_s(lengths, chunk, 1, slots // shape.sms, memory_s)
+        split = sum([length > chunk for length in lengths])
         return seconds + self._merge_s(split > 0, split)
 
-    def _merge_s(self, split: bool, tokens: int) -> float:
-        """The second kernel, which reads the partial results of so many query tokens, all heads each."""
-        return self.c.merge_s + self.c.merge_row_s * tokens * self.shape.heads if split else 0.0
-
-    def _prefill_s(self, prefills: tuple[Prefill, ...]) -> float:
-        queries = [chunk.chunk_tokens for chunk in prefills]
-        contexts = [chunk.chunk_tokens + chunk.cached_tokens for chunk in prefills]
-        shape = self.shape
-        size_bytes = shape.kv_bytes_per_token * sum(contexts) + shape.query_bytes_per_token * sum(queries)
-        parts = self._balanced_prefill_s if self.kernel == BATCH else self._tiled_prefill_s
-        body_s, merged_tokens = parts(queries, contexts)
-        merge_s = self.c.prefill_row_s * merged_tokens * shape.heads
-        order = self.c.sharpness
-        joined_s = (body_s**order + self.memory.at(size_bytes) ** order) ** (1 / order)
-        return float(self.c.prefill_launch_s + joined_s + merge_s)
-
-    def _tiled_prefill_s(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
-        """The FA2 template: a block per query tile and chunk, to the SMs in turn; and the tokens merged."""
-        shape = self.shape
-        plan = plan_tensor_core(
-            contexts,
-            queries,
-            kv_heads=shape.kv_heads,
-            group_size=shape.group_size,
-            head_dim=shape.head_dim,
-            page_tokens=_PAGE_TOKENS,
-            sms=shape.sms,
-        )
-        tokens = tensor_core_blocks(plan, contexts, queries, shape.group_size)
-        return self._paired_s(self._block_s(tokens, plan.tile_q), shape.kv_heads), sum(queries) * plan.split
-
-    def _balanced_prefill_s(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
-        """BatchAttention: chunks to the least loaded cluster, two clusters per SM; and the tokens merged."""
+    def _prefill_parts(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
+        """Chunks to the least loaded cluster, two clusters per SM; and the tokens merged."""
         shape = self.shape
         clusters = 2 * shape.sms if shape.head_dim < 256 else shape.sms
         tile_qs = [_BATCH_TILE_Q[query * shape.group_size <= _BATCH_TILE_Q[1]] for query in queries]
@@ -267,29 +292,6 @@ class FlashInferAttention:
                     heapreplace(costs, (cost + 2 * tile_q + tokens, index))
                     loads[index] += seconds
         return self._paired_s(np.repeat(loads, group), 1), min(merged_rows / shape.group_size, sum(queries))
-
-    def _block_s(self, tokens: IntArray, tile_q: int) -> FloatArray:
-        """Seconds of prefill blocks that visit so many KV tokens, each alone on an SM."""
-        c, shape = self.c, self.shape
-        tile_tokens = kv_tile_tokens(tile_q)
-        tile_s = 4 * tile_q * tile_tokens * shape.head_dim * shape.sms / (c.prefill_flops * c.prefill_alone)
-        return np.asarray(c.prefill_start_s + -(-tokens // tile_tokens) * tile_s)
-
-    def _paired_s(self, loads_s: FloatArray, passes: int) -> float:
-        """Seconds until all SMs are done with blocks that take ``loads_s`` alone: two on an SM do more than one.
-
-        Blocks go to the SMs in turn; but none waits when the average SM is free for it.
-        """
-        share = self.c.prefill_alone
-        rounds_s = _in_turn(loads_s, passes, self.shape.sms)
-        longest_s, total_s = rounds_s.max(axis=0), rounds_s.sum(axis=0)
-        shared_s = np.minimum(total_s, total_s.mean() + longest_s.max())
-        return float((share * shared_s + (1 - share) * np.maximum(0.0, 2 * longest_s - total_s)).max())
-
-    @property
-    def _token_s(self) -> float:
-        """One token of one KV head in a block that memory does not hold up."""
-        return 4 * self.shape.head_dim / self.c.block_bytes_per_s
 
 
 @lru_cache(maxsize=1 << 12)
@@ -332,15 +334,21 @@ def _in_turn(loads: NDArray[T], passes: int, sms: int) -> NDArray[T]:
     return rounds
 
 
-def flashinfer_attention(kernel: str, shape: Shape, c: FlashInferCoefficients) -> FlashInferAttention:
-    """The model of one rank's shape, its memory table made once.
-
-    Raises InputError for a group size that the CUDA-core kernel has no occupancy for.
-    """
-    if kernel == CUDA_CORE and shape.group_size not in CUDA_CORE_BLOCKS_PER_SM:
-        accepted = ", ".join(map(str, CUDA_CORE_BLOCKS_PER_SM))
-        raise InputError(f"{kernel}: no occupancy known for group size {shape.group_size}, accepted are {accepted}")
-    memory = memory_table(
+def _memory(c: FlashInferCoefficients) -> MemoryTable:
+    return memory_table(
         dram_bytes_per_s=c.dram_bytes_per_s, ramp_bytes_per_s=c.ramp_bytes_per_s, ramp_bytes=_RAMP_BYTES
     )
-    return FlashInferAttention(kernel, shape, c, memory)
+
+
+def _cuda_core(shape: Shape, c: FlashInferCoefficients) -> CudaCoreAttention:
+    if shape.group_size not in CUDA_CORE_BLOCKS_PER_SM:
+        accepted = ", ".join(map(str, CUDA_CORE_BLOCKS_PER_SM))
+        raise InputError(f"{CUDA_CORE}: no occupancy known for group size {shape.group_size}, accepted are {accepted}")
+    return CudaCoreAttention(shape, c, _memory(c))
+
+
+KERNELS = (
+    Kernel(CUDA_CORE, FlashInferCoefficients, _cuda_core),
+    Kernel(TENSOR_CORE, FlashInferCoefficients, lambda shape, c: TensorCoreAttention(shape, c, _memory(c))),
+    Kernel(BATCH, FlashInferCoefficients, lambda shape, c: BatchAttention(shape, c, _memory(c))),
+)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from l4sim.batch import Batch
+from l4sim.cost.attention.kernel import Kernel, Seconds
 from l4sim.cost.attention.shape import Shape
 
 TORCH_CPU = "torch-cpu"
@@ -20,17 +21,17 @@ CACHED_ELEMENTS = 1 << 18
 class TorchCpuCoefficients:
     """Figures of one CPU, for any shape."""
 
-    launch_s: float
+    launch_s: Seconds
     """One call for the whole batch."""
-    request_s: float
+    request_s: Seconds
     """The calls of one request: gather, mask, attention."""
-    kv_element_s: float
+    kv_element_s: Seconds
     """One element of gathered keys and values."""
-    spilled_element_s: float
+    spilled_element_s: Seconds
     """What one of a request takes beyond that where a core's cache does not hold it (`CACHED_ELEMENTS`)."""
-    pair_element_s: float
+    pair_element_s: Seconds
     """One element of a query head for one pair of a prompt token and a token in its context, masked ones included."""
-    displaced_element_s: float = 0.0
+    displaced_element_s: Seconds = 0.0
     """What the rest of a layer takes longer for one element of the batch's keys and values, up to `CACHED_ELEMENTS`:
     its weights are no longer in the core's cache. Whole iterations tell, attention alone does not."""
 
@@ -69,3 +70,6 @@ def work(batch: Batch, shape: Shape) -> tuple[int, int, int, int]:
     requests = len(decodes) + len(batch.prefills)
     elements, spilled = context_tokens * token_elements, spilled_tokens * token_elements
     return requests, elements, spilled, pairs * shape.heads * shape.head_dim
+
+
+KERNEL = Kernel(TORCH_CPU, TorchCpuCoefficients, TorchCpuAttention)

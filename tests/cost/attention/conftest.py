@@ -1,4 +1,4 @@
-"""Attention models with round figures in the range of the fitted ones."""
+"""Attention models with round figures."""
 
 from __future__ import annotations
 
@@ -7,87 +7,30 @@ from typing import Any
 
 import pytest
 
-from l4sim.cost.attention import assumed_attention, build_attention
+from l4sim.cost.attention import build_attention
 from l4sim.cost.model import AttentionModel
 from l4sim.specs.gpu import GPU
+from tests.cost.attention.round_figures import H200, coefficients_of
 
-FA3 = {
-    "launch_s": 8e-6,
-    "block_start_s": 2e-6,
-    "kv_block_s": 1.3e-6,
-    "request_s": 2e-8,
-    "request_unsplit_s": 7e-9,
-    "merge_row_s": 3e-10,
-    "merge_s": 2e-6,
-    "merge_bytes_per_s": 1e13,
-    "dram_bytes_per_s": 4.7e12,
-    "ramp_bytes_per_s": 3.7e12,
-    "cached_bytes": 33e6,
-    "cached_bytes_per_s": 7e12,
-    "exposed_start": 0.7,
-    "sharpness": 5.0,
-    "tile_start_s": 1.5e-6,
-    "tile_row_s": 2.5e-8,
-    "tile_kv_block_s": 1.6e-6,
-    "tile_tail": 0.3,
-    "tile_kv_bytes_per_s": 1.3e12,
-    "max_splits": 32,
-    "skew_alpha": 0.25,
-}
-FA2 = {
-    "launch_s": 1e-5,
-    "block_start_s": 1e-6,
-    "kv_block_s": 2.2e-6,
-    "merge_s": 1e-6,
-    "merge_bytes_per_s": 1e13,
-    "dram_bytes_per_s": 1.5e12,
-    "ramp_bytes_per_s": 1.4e12,
-    "ramp_bytes": 3e8,
-    "exposed_start": 0.9,
-    "sharpness": 3.0,
-    "empty_block_s": 3e-7,
-    "tile_launch_s": 2e-6,
-    "tile_start_s": 4e-6,
-    "row_start_s": 2.4e-6,
-    "tile_kv_block_s": 2.7e-6,
-    "tile_sharpness": 9.0,
-    "empty_tile_s": 4e-7,
-    "drift_waves": 28.0,
-    "drift_bytes": 1e8,
-    "blocks_per_sm": 1,
-    "skew_alpha": 0.03,
-}
-TORCH_CPU = {
-    "launch_s": 2e-5,
-    "request_s": 6e-5,
-    "kv_element_s": 2e-10,
-    "spilled_element_s": 1e-10,
-    "pair_element_s": 5e-11,
-    "skew_alpha": 0.0,
-}
 LLAMA_8B = {"heads": 32, "kv_heads": 8, "head_dim": 128}
 
 
 @pytest.fixture(scope="session")
 def h200() -> GPU:
-    return GPU("h200", 132, 141 * 10**9, 4.8e12, 989e12, 50 << 20, 450e9, "round figures for tests")
+    return H200
 
 
 @pytest.fixture(scope="session")
-def coefficients(h200: GPU) -> Callable[[str], dict[str, Any]]:
-    def of(kernel: str) -> dict[str, Any]:
-        measured = {"fa3": FA3, "fa2": FA2, "torch-cpu": TORCH_CPU}
-        return dict(measured[kernel]) if kernel in measured else assumed_attention(kernel, h200)
-
-    return of
+def coefficients() -> Callable[[str], dict[str, Any]]:
+    return coefficients_of
 
 
 @pytest.fixture(scope="session")
-def attention(coefficients: Callable[[str], dict[str, Any]]) -> Callable[..., AttentionModel]:
+def attention() -> Callable[..., AttentionModel]:
     """Build a model of Llama-3.1-8B's attention; keywords replace what is built from."""
 
     def build(kernel: str, **changed: Any) -> AttentionModel:
         sms = 188 if kernel == "fa2" else 132
-        return build_attention(kernel, coefficients(kernel), **{**LLAMA_8B, "sms": sms, **changed})
+        return build_attention(kernel, coefficients_of(kernel), **{**LLAMA_8B, "sms": sms, **changed})
 
     return build

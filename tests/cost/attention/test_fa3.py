@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4sim.batch import Batch
-from l4sim.cost.attention.fa3 import Tiles, tiles
+from l4sim.cost.attention import read_coefficients
+from l4sim.cost.attention.fa3 import Tiles, fa3_attention, tiles
+from l4sim.cost.attention.shape import Shape
 from l4sim.cost.model import AttentionModel
 
 Build = Callable[..., AttentionModel]
@@ -98,3 +101,11 @@ def test_growing_contexts_are_near_affine_between_two_iterations(attention: Buil
     contexts = rng.integers(500, 9000, 48)
     first, middle, last = (model.attention_s(batch((contexts + step).tolist())) for step in (0, 32, 64))
     assert middle == pytest.approx((first + last) / 2, rel=0.02)
+
+
+def test_a_warm_l2_is_faster_where_the_keys_fit(coefficients: Any, batch: MakeBatch) -> None:
+    small, large = batch([4000]), batch([4000] * 64)
+    c = read_coefficients("fa3", coefficients("fa3"))
+    cold, warm = (fa3_attention(Shape(32, 8, 128, 132), c, warm_l2=warm) for warm in (False, True))
+    assert warm.attention_s(small) < cold.attention_s(small)
+    assert warm.attention_s(large) == cold.attention_s(large)

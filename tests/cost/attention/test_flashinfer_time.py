@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from l4sim.batch import Batch
-from l4sim.cost.attention import FLASHINFER_KERNELS
-from l4sim.cost.attention.flashinfer import counted_chunks
+from l4sim.cost.attention.flashinfer import KERNELS, counted_chunks
 from l4sim.cost.model import AttentionModel
+
+FLASHINFER_KERNELS = [kernel.name for kernel in KERNELS]
 
 Build = Callable[..., AttentionModel]
 MakeBatch = Callable[..., Batch]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from l4sim.cost.attention.batch_points import read_batch_points
-from l4sim.cost.measured import Measured
+from l4sim.calibration.measured.folder import Measured
+from l4sim.calibration.points.batches import read_batch_points
 from l4sim.cost.profile import Provenance
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l4sim.cost.attention.flashinfer import assumed, flashinfer_attention
+from l4sim.calibration.kernels.flashinfer import assumed
+from l4sim.calibration.measured.fit import fit_measured
+from l4sim.calibration.measured.folder import Measured
+from l4sim.calibration.profile_json import write_profile
+from l4sim.cost.attention import KERNELS
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.measured import Measured
-from l4sim.cost.measured_fit import fit_measured
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.profile import Provenance, load_profile
-from l4sim.cost.profile_fit import write_profile
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.model import load_model
 from tests.validate_gpu.measure.known_law import batch_of, law_s
@@ -44,7 +45,7 @@ NOISE = 0.01
 
 @cache
 def model(kernel: str) -> AttentionModel:
-    return flashinfer_attention(kernel, Shape(32, 8, 128, 132), LAW)
+    return KERNELS[kernel].build(Shape(32, 8, 128, 132), LAW)
 
 
 class Bench:

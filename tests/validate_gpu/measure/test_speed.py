@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from l4sim.cost.measured import Measured
+from l4sim.calibration.measured.folder import Measured
 from l4sim.cost.profile import Provenance
 from l4sim.specs.gpu import GPUS
 from validate_gpu.measure.speed import Slowness, reference_iteration, reference_speed, slowness_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from l4sim.cost.measured import Measured, read_columns, read_measured
+from l4sim.calibration.measured.folder import Measured, read_columns, read_measured
 from l4sim.cost.profile import Provenance
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS

@@ -1,0 +1,1 @@
+"""Fits of everything but attention, and what all fits share."""

@@ -1,0 +1,193 @@
+"""Profiles from ai-dynamo/aiconfigurator's tables of one GPU: where they lie, how they are read and fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l4sim.calibration.datasheet import (
+    ELEMENTWISE,
+    ELEMENTWISE_SOURCE,
+    HOST_OVERHEAD_S,
+    HOST_OVERHEAD_SOURCE,
+    assumed_kernels,
+    scaled_kernels,
+)
+from l4sim.calibration.fits.all_reduce import Messages, fit_all_reduce
+from l4sim.calibration.fits.gemm import GemmPoints, fit_gemm
+from l4sim.calibration.importers.importer import Importer
+from l4sim.calibration.kernels import fit_kernel
+from l4sim.calibration.points.attention import UniformPoints, UniformTables
+from l4sim.calibration.points.tables import distinct, read_points
+from l4sim.calibration.profile_json import all_reduce_json, kernel_json, provenance_json
+from l4sim.errors import InputError
+from l4sim.specs.gpu import GPU
+
+_SOURCE = "ai-dynamo/aiconfigurator @ 095f58a5, vLLM 0.24"
+
+# aiconfigurator counts elements of bf16, not bytes: read as bytes, 2 GPUs would drop out of vLLM's custom all-reduce
+# (limit 8 MiB) at 4 MiB, and large messages would reach 178 GB/s per GPU on NVLink instead of NCCL's usual 356.
+_ELEMENT_BYTES = 2
+
+# Operator -> upstream's name, less its ending.
+_UPSTREAM = {
+    "gemm_bf16": "gemm_perf",
+    "decode_attention": "generation_attention_perf",
+    "prefill_attention": "context_attention_perf",
+    "allreduce": "custom_allreduce_perf",
+}
+_ENDINGS = (".parquet", ".txt", ".csv", ".csv.gz")
+
+_HALVES = ("bfloat16", "float16", "bf16", "fp16", "half")
+_BF16: Mapping[str, Sequence[str]] = {
+    "gemm_dtype": _HALVES,
+    "attn_dtype": _HALVES,
+    "kv_cache_dtype": (*_HALVES, "auto"),
+    "allreduce_dtype": _HALVES,
+    "window_size": ("0",),
+}
+"""Rows to keep where a table has such columns: two bytes per element, full attention."""
+
+
+def is_aiconfigurator(folder: Path) -> bool:
+    """Whether a folder holds such tables."""
+    return any(folder.glob("aic_*")) or any(folder.glob("gemm_perf.*"))
+
+
+def find_table(gpu: GPU, folder: Path, operator: str) -> Path:
+    """The table of ``gemm_bf16``, ``decode_attention``, ``prefill_attention`` or ``allreduce``.
+
+    It is named ``aic_<gpu>_*_<operator>`` or as upstream does (``gemm_perf``); its ending is .csv, .csv.gz, .txt or
+    .parquet.
+
+    Raises:
+        InputError: no such table, or several.
+    """
+    stems = (f"aic_{gpu.name.replace('-', '_')}_*_{operator}", _UPSTREAM[operator])
+    found = sorted(path for stem in stems for ending in _ENDINGS for path in folder.glob(stem + ending))
+    if len(found) != 1:
+        told = ", ".join(path.name for path in found) or "none"
+        raise InputError(
+            f"{folder}: expected is one table {stems[0]} or {stems[1]} ({', '.join(_ENDINGS)}), found {told}"
+        )
+    return found[0]
+
+
+def describe_tables(gpu: GPU, folder: Path) -> str:
+    """What engine the tables are of, as far as their columns tell."""
+    path = find_table(gpu, folder, "gemm_bf16")
+    try:
+        versions = " ".join((*distinct(path, "framework"), *distinct(path, "version")))
+    except InputError:
+        versions = folder.resolve().name
+    return f"ai-dynamo/aiconfigurator, {versions}"
+
+
+def read_gemm_points(path: Path) -> GemmPoints:
+    """Read an aiconfigurator GEMM table: columns ``m, n, k`` and ``latency`` in ms; bf16 rows.
+
+    Raises:
+        InputError: as ``read_points``.
+    """
+    table = read_points(path, ("m", "n", "k", "latency"), among=_BF16)
+    m, n, k = (table[name].astype(np.int64) for name in ("m", "n", "k"))
+    return GemmPoints(m, n, k, table["latency"] * 1e-3)
+
+
+def read_decode_points(path: Path) -> UniformPoints:
+    """Read aiconfigurator's decode table: ``step`` tokens are cached, one more is computed; milliseconds.
+
+    Raises:
+        InputError: as ``read_points``.
+    """
+    return _uniform(path, "step", new_tokens=1)
+
+
+def read_prefill_points(path: Path) -> UniformPoints:
+    """Read aiconfigurator's prefill table: causal prompts of ``isl`` tokens; milliseconds.
+
+    Raises:
+        InputError: as ``read_points``.
+    """
+    return _uniform(path, "isl", new_tokens=0)
+
+
+def _uniform(path: Path, length: str, new_tokens: int) -> UniformPoints:
+    names = ("batch_size", "num_heads", "num_key_value_heads", length, "latency")
+    columns = read_points(path, names, only={"head_dim": "128"}, among=_BF16)
+    batch, heads, kv_heads, tokens = (columns[name].astype(np.int64) for name in names[:4])
+    return UniformPoints(batch, heads, kv_heads, tokens + new_tokens, columns["latency"] * 1e-3)
+
+
+def read_all_reduce_points(path: Path) -> Messages:
+    """Read a table of ``num_gpus``, ``message_size`` and ``latency`` in ms: rows under CUDA graphs, as vLLM decodes.
+
+    Raises:
+        InputError: as ``read_points``.
+    """
+    table = read_points(
+        path, ("num_gpus", "message_size", "latency"), only={"kernel_source": "vLLM_custom_graph"}, among=_BF16
+    )
+    order = np.argsort(table["message_size"])
+    rows = {int(count): order[table["num_gpus"][order] == count] for count in np.unique(table["num_gpus"])}
+    return {
+        count: (table["message_size"][own] * _ELEMENT_BYTES, table["latency"][own] * 1e-3)
+        for count, own in rows.items()
+    }
+
+
+def import_aiconfigurator(folder: Path, gpu: GPU, source: str = _SOURCE) -> dict[str, Any]:
+    """Fit a GPU's profile to a folder of tables (see ``find_table``); its attention is taken to be FA3, on Hopper.
+
+    ``source`` says where they come from. Returns what ``profile.json`` holds, held-out errors included.
+
+    Raises:
+        InputError: a table that is missing or cannot be read.
+    """
+    gemm, gemm_errors = fit_gemm(read_gemm_points(find_table(gpu, folder, "gemm_bf16")), gpu)
+    all_reduce, all_reduce_errors = fit_all_reduce(read_all_reduce_points(find_table(gpu, folder, "allreduce")))
+    points = UniformTables(
+        read_decode_points(find_table(gpu, folder, "decode_attention")),
+        read_prefill_points(find_table(gpu, folder, "prefill_attention")),
+    )
+    attention, attention_report = fit_kernel("fa3", points, gpu)
+    return {
+        "name": gpu.name,
+        "measured": True,
+        "gpu": asdict(gpu),
+        "provenance": provenance_json(source, "Apache-2.0 (measurements)", kernels=source.rpartition(", ")[2]),
+        "default_kernel": "fa3",
+        "kernels": {
+            "fa3": kernel_json(
+                attention,
+                attention_report.to_json(),
+                f"{source}: FlashAttention-3, uniform batches, head_dim 128",
+            ),
+            **scaled_kernels(gpu),
+            **assumed_kernels(gpu),
+        },
+        "linear": {
+            "coefficients": asdict(gemm),
+            "errors": gemm_errors.to_json(),
+            "source": f"{source}: torch.nn.functional.linear, bf16",
+        },
+        "elementwise": {"coefficients": asdict(ELEMENTWISE), "source": ELEMENTWISE_SOURCE},
+        "operators": {"models": [], "source": "none"},
+        "all_reduce": all_reduce_json(
+            all_reduce,
+            all_reduce_errors.to_json(),
+            f"{source}: custom all-reduce under CUDA graphs, NCCL above its limit",
+        ),
+        "host_overhead": {"seconds": HOST_OVERHEAD_S, "source": HOST_OVERHEAD_SOURCE},
+    }
+
+
+IMPORTER = Importer(
+    "aiconfigurator",
+    lambda path: path.is_dir() and is_aiconfigurator(path),
+    lambda path, gpu, _given: import_aiconfigurator(path, gpu, describe_tables(gpu, path)),
+)

@@ -1,0 +1,1 @@
+"""Profiles from what ``l4sim profile measure`` wrote."""

@@ -1,0 +1,196 @@
+"""Making a ``profile.json`` of a folder of points that ``l4sim profile measure`` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l4sim.calibration.datasheet import assumed_kernels, roofline_all_reduces
+from l4sim.calibration.fits.all_reduce import thinned_all_reduce
+from l4sim.calibration.fits.errors import FloatArray
+from l4sim.calibration.fits.gemm import GemmPoints, fit_few_gemm
+from l4sim.calibration.kernels import CALIBRATIONS, fit_kernel
+from l4sim.calibration.measured.cpu import fit_cpu_iterations
+from l4sim.calibration.measured.folder import (
+    Measured,
+    ModelKey,
+    read_attention,
+    read_columns,
+    read_iterations,
+    read_measured,
+)
+from l4sim.calibration.measured.operators import (
+    Iterations,
+    fit_elementwise,
+    fit_host_overhead,
+    fit_operators,
+    left_out_errors,
+)
+from l4sim.calibration.points.batches import PREFILL_KERNEL, BatchPoint, MeasuredBatches
+from l4sim.calibration.profile_json import all_reduce_json, kernel_json, operators_json
+from l4sim.cost.attention import build_attention
+from l4sim.cost.attention.shape import Shape
+from l4sim.cost.attention.torch_cpu import TORCH_CPU
+from l4sim.cost.elementwise import ElementwiseCoefficients, layer_elementwise_s
+from l4sim.cost.gemm import GemmCoefficients
+from l4sim.cost.host import HostOverhead
+from l4sim.cost.linear import layer_linear_s
+from l4sim.cost.operators import MeasuredOperators
+from l4sim.errors import InputError
+from l4sim.specs.gpu import GPU
+from l4sim.specs.model import Model
+
+_TABLES = ("attention", "linear", "elementwise", "layers", "sampled")
+_LEAST_SHAPES = 5
+_LEAST_ITERATIONS = 4
+
+
+def fit_measured(folder: Path) -> dict[str, Any]:
+    """Fit everything in a measured folder; returns what ``profile.json`` holds, held-out errors included.
+
+    FlashInfer's kernels with too few points are kept by assumption, and say so.
+
+    Raises:
+        InputError: a table that is missing or cannot be read, or too few points of the kernel that serves.
+    """
+    measured = read_measured(folder)
+    for table in _TABLES:
+        if not (folder / f"{table}.csv").is_file():
+            raise InputError(f"{folder}: no {table}.csv yet: measure for longer")
+    gpu = measured.gpu
+    kernels = _kernels(measured, read_attention(folder, gpu))
+    linear, linear_errors = _linear(folder, gpu)
+    elementwise = fit_elementwise(folder, gpu)
+    # Where nothing is captured, steps have any number of tokens, and a curve's own points are the best guess between.
+    stairs = partial(_layer_s, gpu, linear, elementwise) if measured.captured.steps else None
+    operators = fit_operators(folder, stairs, measured.captured)
+    host, host_errors, host_source = _host(folder, measured, kernels, {k: v for k, (v, _) in operators.items()})
+    return {
+        "name": measured.name,
+        "measured": True,
+        "gpu": asdict(gpu),
+        "provenance": asdict(measured.provenance),
+        **({} if measured.reference_s is None else {"reference_s": measured.reference_s}),
+        "default_kernel": measured.served_kernel,
+        "kernels": kernels,
+        "linear": {
+            "coefficients": asdict(linear),
+            "errors": linear_errors,
+            "source": "ours: torch.nn.functional.linear, a fifth of the points held out, most shapes known at other m",
+        },
+        "elementwise": {
+            "coefficients": asdict(elementwise),
+            "source": "ours: PyTorch's additions, norms, activations and copies",
+        },
+        "operators": {
+            "models": [operators_json(entry) for entry, _ in operators.values()],
+            "errors": next(iter(operators.values()))[1].to_json(),
+            "source": f"ours: layers of the live engine without attention, {', '.join(k.model for k in operators)}; "
+            f"errors of {next(iter(operators)).model} between measured points",
+        },
+        "all_reduce": _all_reduce(folder, gpu),
+        "captured": asdict(measured.captured),
+        "host_overhead": {
+            "seconds": host.decode_s,
+            "prompt_s": host.prompt_s,
+            "sequence_s": host.sequence_s,
+            "errors": host_errors,
+            "source": host_source,
+        },
+    }
+
+
+def _kernels(measured: Measured, points: list[BatchPoint]) -> dict[str, Any]:
+    served = measured.served_kernel
+    # FlashInfer's kernels come together: an engine that serves with one of them can serve with the others.
+    known = CALIBRATIONS.get(served)
+    fitted = assumed_kernels(measured.gpu) if known is not None and known.assume is not None else {}
+    for kernel in sorted({point.kernel for point in points} - {PREFILL_KERNEL}):
+        try:
+            coefficients, report = fit_kernel(kernel, MeasuredBatches(points), measured.gpu)
+        except InputError as error:
+            if kernel == served:
+                raise
+            fitted[kernel]["source"] += f" ({error})"
+        else:
+            fitted[kernel] = kernel_json(coefficients, report.to_json(), f"ours: {_counts(kernel, points)}")
+    if served not in {point.kernel for point in points}:
+        raise InputError(f"{measured.name}: no attention points of {served}: measure for longer")
+    return fitted
+
+
+def _counts(kernel: str, points: list[BatchPoint]) -> str:
+    """How many points there are of a kernel, and how many of its decodes are uneven."""
+    own = [point for point in points if point.kernel == kernel]
+    decodes = [point for point in own if not point.batch.prefills]
+    uneven = sum(point.pattern != "uniform" for point in decodes)
+    return f"{len(own)} batches, {uneven} of {len(decodes)} decodes of unequal lengths"
+
+
+def _linear(folder: Path, gpu: GPU) -> tuple[GemmCoefficients, dict[str, float]]:
+    table = read_columns(folder, "linear", ("m", "n", "k"))
+    m, n, k = (table[name].astype(np.int64) for name in ("m", "n", "k"))
+    shapes = len(np.unique(np.stack([n, k]), axis=1).T)
+    if shapes < _LEAST_SHAPES:
+        raise InputError(
+            f"{folder / 'linear.csv'}: {shapes} shapes (n, k), accepted are {_LEAST_SHAPES} or more: measure for longer"
+        )
+    fitted, report = fit_few_gemm(GemmPoints(m, n, k, table["median_s"]), gpu)
+    return fitted, report.to_json()
+
+
+def _layer_s(
+    gpu: GPU, linear: GemmCoefficients, elementwise: ElementwiseCoefficients, key: ModelKey, tokens: FloatArray
+) -> FloatArray:
+    """A layer's seconds by the fits of its products and element-wise operators."""
+    sizes = {name: value for name, value in asdict(key).items() if name != "model"}
+    model, rows = Model(name=key.model, layers=1, max_model_len=1, **sizes), tokens.astype(np.int64)
+    return layer_linear_s(model, 1, gpu, linear, rows) + layer_elementwise_s(model, 1, gpu, elementwise, rows)
+
+
+def _host(
+    folder: Path, measured: Measured, kernels: dict[str, Any], operators: dict[ModelKey, MeasuredOperators]
+) -> tuple[HostOverhead, dict[str, float], str]:
+    """What iterations take beyond their operators, of all models with enough whole ones.
+
+    On a CPU they also tell what attention takes among other operators: its coefficients are set to that.
+    """
+    models = [
+        (key.model, points, operators[key], Shape(key.heads, key.kv_heads, key.head_dim, measured.gpu.sms))
+        for key, points in read_iterations(folder).items()
+        if key in operators and len(points) >= _LEAST_ITERATIONS
+    ]
+    if not models:
+        return HostOverhead(0.0, 0.0), {}, f"too few whole iterations in {folder.name}; not measured"
+    coefficients = kernels[measured.served_kernel]["coefficients"]
+
+    iterations = [
+        Iterations(points, of_model, shape, build_attention(measured.served_kernel, coefficients, **asdict(shape)))
+        for _, points, of_model, shape in models
+    ]
+    names = ", ".join(name for name, *_ in models)
+    source = f"ours: whole iterations of the live engine, {names}"
+    if measured.served_kernel == TORCH_CPU:
+        fitted = fit_cpu_iterations(iterations, coefficients)
+        if fitted is not None:
+            coefficients |= fitted.attention
+            kernels[TORCH_CPU]["source"] += "; within iterations as they have it, errors are of attention alone"
+            return fitted.host, fitted.errors.to_json(), source
+    host, report = fit_host_overhead(iterations, measured.captured)
+    return host, report.to_json(), source
+
+
+def _all_reduce(folder: Path, gpu: GPU) -> dict[str, Any]:
+    """Curves between the measured sizes; a ring over the datasheet's link where one GPU was measured alone."""
+    if not (folder / "all_reduce.csv").is_file():
+        return roofline_all_reduces(gpu)
+    table = read_columns(folder, "all_reduce", ("gpus", "size_bytes"))
+    order = np.argsort(table["size_bytes"])
+    rows = {int(count): order[table["gpus"][order] == count] for count in np.unique(table["gpus"])}
+    points = {count: (table["size_bytes"][own], table["median_s"][own]) for count, own in rows.items()}
+    report = left_out_errors(list(points.values()))
+    return all_reduce_json(thinned_all_reduce(points), report.to_json(), "ours: NCCL from one process")

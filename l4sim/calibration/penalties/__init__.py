@@ -1,0 +1,1 @@
+"""What batches of unequal lengths cost, predicted and measured."""

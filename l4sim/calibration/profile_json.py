@@ -1,0 +1,64 @@
+"""The parts of a ``profile.json`` as plain values, and writing the whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from l4sim.cost.curve import Curve
+from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.profile import PROFILE
+
+
+def kernel_json(coefficients: Mapping[str, Any], errors: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """An attention kernel; empty ``errors`` mean that it was not measured."""
+    return {"coefficients": dict(coefficients), "errors": dict(errors), "source": source}
+
+
+def all_reduce_json(curves: Mapping[int, Curve], errors: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """All-reduces by number of GPUs."""
+    gpus = {str(count): curve_json(curve, "size_bytes") for count, curve in curves.items()}
+    return {"gpus": gpus, "errors": dict(errors), "source": source}
+
+
+def curve_json(curve: Curve, size: str) -> dict[str, list[float]]:
+    """A curve, its sizes named by what they are."""
+    return {size: list(curve.sizes), "seconds": list(curve.seconds)}
+
+
+def operators_json(operators: MeasuredOperators) -> dict[str, Any]:
+    """One model's operators."""
+    curves = {"layer": "tokens", "once": "tokens", "sampled": "sequences"}
+    return asdict(operators) | {name: curve_json(getattr(operators, name), size) for name, size in curves.items()}
+
+
+def provenance_json(source: str, licence: str, kernels: str | None) -> dict[str, str | None]:
+    """Where a profile comes from, where no more is known."""
+    unknown = dict.fromkeys(("date", "gpu_clock", "driver", "cuda", "torch"))
+    return {**unknown, "source": source, "licence": licence, "kernels": kernels}
+
+
+def write_profile(profile: dict[str, Any], out: Path) -> Path:
+    """Write ``profile.json`` into a folder, made if need be; returns its path."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / PROFILE
+    text = json.dumps(_rounded(profile), indent=2)
+    # Lists of numbers on one line each: a table's row reads as one.
+    text = re.sub(r"\[[^\[\]{}\"]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits: fits are no better, and the file is read by people."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return value
