@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import reprlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -25,6 +26,8 @@ NonNegative = Annotated[float, Meta(ge=0, le=_FINITE)]
 Positive = Annotated[float, Meta(gt=0, le=_FINITE)]
 Count = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]
+NonNegatives = Annotated[tuple[NonNegative, ...], Meta(min_length=1)]
+Numbers = Annotated[tuple[Number, ...], Meta(min_length=1)]
 
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
 _AT = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
@@ -73,13 +76,32 @@ def checked(values: Any, kind: type[T], where: str) -> T:
         raise InputError(_explained(str(error), values, info, where)) from None
 
 
+def checked_items(values: Mapping[str, Any], kind: type[T], where: str) -> dict[str, T]:
+    """Plain values by name, each as a dataclass.
+
+    Raises:
+        InputError: a field that is missing, unknown or invalid.
+    """
+    return {name: checked(value, kind, f"{where}: {name}") for name, value in values.items()}
+
+
+def refuse_unsorted(name: str, values: Sequence[float]) -> None:
+    """Check that every value is above the one before.
+
+    Raises:
+        InputError: it is not.
+    """
+    if any(high <= low for low, high in pairwise(values)):
+        raise InputError(f"{name} must be ascending")
+
+
 @lru_cache
 def _type_info(kind: Any) -> inspect.Type:
     return inspect.type_info(kind)
 
 
 def _refuse_unknown(values: Any, info: inspect.Type, where: str) -> None:
-    """Refuse fields that dataclasses do not have, which msgspec passes over."""
+    """Refuse fields that a dataclass does not have, which msgspec passes over."""
     known = _fields(info)
     if isinstance(values, dict) and known:
         for name in values:
@@ -92,7 +114,7 @@ def _refuse_unknown(values: Any, info: inspect.Type, where: str) -> None:
 def _fields(info: inspect.Type) -> dict[str, inspect.Type]:
     """The fields of a dataclass, or of the one that a union offers; empty for other types."""
     for kind in _alternatives(info):
-        if isinstance(kind, inspect.DataclassType):
+        if isinstance(kind, (inspect.DataclassType, inspect.StructType)):
             return {field.encode_name: field.type for field in kind.fields}
     return {}
 
@@ -129,7 +151,7 @@ def _explained(error: str, values: Any, info: inspect.Type, where: str) -> str:
     missing = _MISSING.fullmatch(message)
     if missing is not None:
         return f"{where}: {missing['field']} is missing"
-    if message.startswith("Expected"):
+    if message.startswith(("Expected", "Invalid enum value")):
         return f"{where} is {reprlib.repr(values)}, accepted is {_accepted(info)}"
     return f"{where}: {message}"
 
@@ -146,6 +168,8 @@ def _described(info: inspect.Type) -> str:
             return f"a number >= {least:g}"
         case inspect.FloatType():
             return "a number"
+        case inspect.IntType(ge=least, le=most) if least is not None and most is not None:
+            return f"a whole number from {least} to {most:,}"
         case inspect.IntType(ge=least) if least is not None:
             return f"a whole number >= {least}"
         case inspect.IntType():
@@ -155,7 +179,7 @@ def _described(info: inspect.Type) -> str:
         case inspect.StrType():
             return "a text"
         case inspect.LiteralType(values=values):
-            return " or ".join(map(repr, values))
+            return " or ".join(sorted(map(repr, values)))
         case inspect.NoneType():
             return "null"
         case inspect.ListType(item_type=item) | inspect.VarTupleType(item_type=item):

@@ -7,7 +7,7 @@ from typing import Any
 
 from l4sim.calibration.kernels import CALIBRATIONS, assumed_kernel
 from l4sim.calibration.profile_json import all_reduce_json, kernel_json, provenance_json
-from l4sim.cost.curve import Curve
+from l4sim.cost.curve import OverBytes
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.profile import load_profile
@@ -100,8 +100,8 @@ def roofline_all_reduces(gpu: GPU) -> dict[str, Any]:
     return all_reduce_json(rings, {}, "a ring over the datasheet's link; not measured")
 
 
-def roofline_all_reduce(link_bytes_per_s: float, gpus: int) -> Curve:
+def roofline_all_reduce(link_bytes_per_s: float, gpus: int) -> OverBytes:
     """A ring all-reduce among ``gpus``: each sends 2 (gpus - 1) / gpus of the message over its link. Not measured."""
     size_bytes = float(1 << 30)
     transfer_s = 2 * (gpus - 1) / gpus * size_bytes / (link_bytes_per_s * _LINK_FRACTION)
-    return Curve((0.0, size_bytes), (_LATENCY_S, _LATENCY_S + transfer_s))
+    return OverBytes((0.0, size_bytes), (_LATENCY_S, _LATENCY_S + transfer_s))

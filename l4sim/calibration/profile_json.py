@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from l4sim.cost.curve import Curve
-from l4sim.cost.operators import MeasuredOperators
+from msgspec import to_builtins
+
+from l4sim.cost.curve import OverBytes
 from l4sim.cost.profile import PROFILE
 
 
@@ -19,21 +19,10 @@ def kernel_json(coefficients: Mapping[str, Any], errors: Mapping[str, Any], sour
     return {"coefficients": dict(coefficients), "errors": dict(errors), "source": source}
 
 
-def all_reduce_json(curves: Mapping[int, Curve], errors: Mapping[str, Any], source: str) -> dict[str, Any]:
+def all_reduce_json(curves: Mapping[int, OverBytes], errors: Mapping[str, Any], source: str) -> dict[str, Any]:
     """All-reduces by number of GPUs."""
-    gpus = {str(count): curve_json(curve, "size_bytes") for count, curve in curves.items()}
-    return {"gpus": gpus, "errors": dict(errors), "source": source}
-
-
-def curve_json(curve: Curve, size: str) -> dict[str, list[float]]:
-    """A curve, its sizes named by what they are."""
-    return {size: list(curve.sizes), "seconds": list(curve.seconds)}
-
-
-def operators_json(operators: MeasuredOperators) -> dict[str, Any]:
-    """One model's operators."""
-    curves = {"layer": "tokens", "once": "tokens", "sampled": "sequences"}
-    return asdict(operators) | {name: curve_json(getattr(operators, name), size) for name, size in curves.items()}
+    gpus = {str(count): curve for count, curve in curves.items()}
+    return {"gpus": to_builtins(gpus), "errors": dict(errors), "source": source}
 
 
 def provenance_json(source: str, licence: str, kernels: str | None) -> dict[str, str | None]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
+
+from l4sim.json_files import refuse_unsorted
+
+Size = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
     """Sizes, ascending; empty where nothing is captured. Larger steps run as they are."""
 
-    decodes: tuple[int, ...] = ()
+    decodes: tuple[Size, ...] = ()
     """Requests, where all of them decode."""
-    steps: tuple[int, ...] = ()
+    steps: tuple[Size, ...] = ()
     """Tokens of all other steps."""
+
+    def __post_init__(self) -> None:
+        refuse_unsorted("decodes", self.decodes)
+        refuse_unsorted("steps", self.steps)
 
     def within(self, max_requests: int, max_tokens: int) -> Captured:
         """What an engine captures whose batches are limited: its largest sizes are its limits."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from l4sim.cost.curve import Curve
+from l4sim.cost.curve import OverBytes
 from l4sim.errors import InputError
 
 
-def all_reduce_of(table: Mapping[int, Curve], gpus: int, profile: str) -> Curve:
+def all_reduce_of(table: Mapping[int, OverBytes], gpus: int, profile: str) -> OverBytes:
     """The all-reduce among ``gpus``.
 
     Raises:

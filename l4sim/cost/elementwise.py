@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.json_files import NonNegative, Positive
 from l4sim.specs.gpu import GPU
 from l4sim.specs.model import Model
 
@@ -21,9 +22,9 @@ _KERNELS_PER_LAYER = 5
 class ElementwiseCoefficients:
     """What one GPU needs for operators bound by memory."""
 
-    kernel_s: float
+    kernel_s: NonNegative
     """Seconds of one kernel on hardly any data, the gap to the next one included."""
-    bandwidth_fraction: float
+    bandwidth_fraction: Positive
     """Reached fraction of the peak memory bandwidth."""
 
 

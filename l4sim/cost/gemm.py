@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from l4sim.errors import InputError
+from l4sim.json_files import NonNegative, NonNegatives, Numbers, Positive, refuse_unsorted
 from l4sim.specs.gpu import GPU
 
 FloatArray = NDArray[np.float64]
@@ -38,10 +40,17 @@ _PARTIAL_BYTES = 4
 class Correction:
     """Logarithms of measured over modelled time, bilinear between knots and constant beyond them."""
 
-    x_knots: tuple[float, ...]
-    y_knots: tuple[float, ...]
-    values: tuple[tuple[float, ...], ...]
+    x_knots: NonNegatives
+    y_knots: NonNegatives
+    values: tuple[Numbers, ...]
     """Shape ``[x_knots][y_knots]``."""
+
+    def __post_init__(self) -> None:
+        refuse_unsorted("x_knots", self.x_knots)
+        refuse_unsorted("y_knots", self.y_knots)
+        rows, columns = len(self.x_knots), len(self.y_knots)
+        if len(self.values) != rows or any(len(row) != columns for row in self.values):
+            raise InputError(f"values must be {rows} lists of {columns} numbers")
 
     def log_factor(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """The correction at points ``(x, y)``, both of shape ``[points]``."""
@@ -53,11 +62,16 @@ class Correction:
 class Neighbours:
     """Logarithms of measured over modelled time where few shapes were measured: of a kind with the nearest ones."""
 
-    m: tuple[float, ...]
-    n: tuple[float, ...]
-    k: tuple[float, ...]
-    weights: tuple[float, ...]
+    m: NonNegatives
+    n: NonNegatives
+    k: NonNegatives
+    weights: Numbers
     """Of each measured product, fitted with ``nearness``."""
+
+    def __post_init__(self) -> None:
+        lengths = [len(column) for column in (self.m, self.n, self.k, self.weights)]
+        if len(set(lengths)) != 1:
+            raise InputError(f"lists of {', '.join(map(str, lengths))} numbers, accepted are as many in each")
 
     def log_factor(self, m: FloatArray, n: FloatArray, k: FloatArray) -> FloatArray:
         """The correction of products, of shape ``[points]``; 0 far from all that was measured."""
@@ -68,19 +82,19 @@ class Neighbours:
 class GemmCoefficients:
     """What is fitted for one GPU."""
 
-    launch_s: float
+    launch_s: NonNegative
     """Seconds that the smallest product takes."""
-    bandwidth_fraction: float
+    bandwidth_fraction: Positive
     """Reached fraction of the peak memory bandwidth."""
-    tensor_core_fraction: float
+    tensor_core_fraction: Positive
     """Reached fraction of the peak arithmetic rate."""
-    wave_s: float
+    wave_s: NonNegative
     """Seconds that a wave of blocks takes besides its tiles' products."""
-    sm_stream_bytes_per_s: float
+    sm_stream_bytes_per_s: Positive
     """Rate at which one SM can be fed with operands."""
-    split_k_s: float
+    split_k_s: NonNegative
     """Seconds that reducing a split k adds, besides the partial results' bytes."""
-    overlap_exponent: float
+    overlap_exponent: Positive
     """How well memory and arithmetic overlap: 1 adds their times, infinity takes the longer."""
     by_output_and_depth: Correction | None = None
     """Over (log2 of m x n, log2 of k): how cuBLAS's choice of split depends on work and depth."""

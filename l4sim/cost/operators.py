@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l4sim.cost.curve import Curve
+from l4sim.cost.curve import OverSequences, OverTokens
+from l4sim.json_files import Count
 from l4sim.specs.model import Model
 
 
@@ -12,19 +13,19 @@ from l4sim.specs.model import Model
 class MeasuredOperators:
     """Everything but attention and communication of one model on one rank."""
 
-    hidden: int
-    intermediate: int
-    heads: int
+    hidden: Count
+    intermediate: Count
+    heads: Count
     """Of the whole model, as are the other sizes."""
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    tensor_parallel: int
-    layer: Curve
+    kv_heads: Count
+    head_dim: Count
+    vocab: Count
+    tensor_parallel: Count
+    layer: OverTokens
     """Seconds of one layer over tokens."""
-    once: Curve
+    once: OverTokens
     """Seconds of embedding and final norm over tokens."""
-    sampled: Curve
+    sampled: OverSequences
     """Seconds of lm_head and sampler over sampled sequences."""
 
     def fits(self, model: Model, tensor_parallel: int) -> bool:

@@ -4,51 +4,49 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from l4sim.bundled import folder
 from l4sim.cost.captured import NONE_CAPTURED, Captured
-from l4sim.cost.curve import Curve
+from l4sim.cost.curve import OverBytes
 from l4sim.cost.elementwise import ElementwiseCoefficients
-from l4sim.cost.gemm import Correction, GemmCoefficients, Neighbours
+from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.host import HostOverhead
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.errors import InputError
-from l4sim.specs.fields import Fields, read_fields
+from l4sim.json_files import NonNegative, Positive, Text, checked_items, read_json
 from l4sim.specs.gpu import GPU
 
 PROFILE = "profile.json"
 """The file that makes a folder a profile."""
-
-_LARGEST_CAPTURED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a profile comes from; None for what its source does not tell."""
 
-    date: str | None
-    source: str
-    licence: str
-    gpu_clock: str | None
-    driver: str | None
-    cuda: str | None
-    torch: str | None
-    kernels: str | None
+    date: Text | None
+    source: Text
+    licence: Text
+    gpu_clock: Text | None
+    driver: Text | None
+    cuda: Text | None
+    torch: Text | None
+    kernels: Text | None
     """The serving engine or kernel library, with its version."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
-    """One attention kernel's fit."""
+class ProfiledKernel:
+    """One attention kernel on this GPU."""
 
     coefficients: Mapping[str, Any]
     """As ``l4sim.cost.attention.build_attention`` takes them."""
     errors: Mapping[str, Any]
     """Held-out errors by kind of batch; empty if nothing was measured."""
-    source: str
+    source: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +59,10 @@ class Profile:
     gpu: GPU
     provenance: Provenance
     default_kernel: str
-    kernels: Mapping[str, Kernel]
+    kernels: Mapping[str, ProfiledKernel]
     linear: GemmCoefficients
     elementwise: ElementwiseCoefficients
-    all_reduce: Mapping[int, Curve]
+    all_reduce: Mapping[int, OverBytes]
     """Seconds over bytes, by number of GPUs."""
     operators: tuple[MeasuredOperators, ...]
     """Models whose operators were measured themselves; ``linear`` and ``elementwise`` serve all others."""
@@ -121,184 +119,100 @@ def load_profile(name_or_dir: str) -> Profile:
         InputError: no such profile; a field that is missing, unknown or invalid.
     """
     path = profile_folder(name_or_dir) / PROFILE
-    return _profile(read_fields(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    return _profile(read_json(path, _File), str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _profile(root: Fields, content_hash: str) -> Profile:
-    sections = ("gpu", "provenance", "kernels", "linear", "elementwise", "operators", "all_reduce", "host_overhead")
-    root.only("name", "measured", "default_kernel", "captured", "reference_s", *sections)
-    kernels = {name: _kernel(root.object("kernels").object(name)) for name in root.object("kernels").values}
-    default_kernel = root.text("default_kernel")
-    if default_kernel not in kernels:
-        raise InputError(f"{root.where}: default_kernel is {default_kernel!r}, accepted are {', '.join(kernels)}")
-    linear = root.object("linear").only("coefficients", "errors", "source")
-    elementwise = root.object("elementwise").only("coefficients", "source")
-    all_reduce = root.object("all_reduce").only("gpus", "errors", "source")
-    operators = root.object("operators").only("models", "errors", "source")
-    host = root.object("host_overhead").only("seconds", "prompt_s", "sequence_s", "errors", "source")
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    coefficients: GemmCoefficients
+    errors: Mapping[str, Any]
+    source: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Elementwise:
+    coefficients: ElementwiseCoefficients
+    source: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Operators:
+    models: tuple[MeasuredOperators, ...]
+    source: Text
+    errors: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _AllReduce:
+    gpus: Mapping[str, Any]
+    errors: Mapping[str, Any]
+    source: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _HostOverhead:
+    seconds: NonNegative
+    """Of decodes alone; and with prompts, where no more was measured."""
+    source: Text
+    prompt_s: NonNegative | None = None
+    sequence_s: NonNegative = 0.0
+    errors: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """``profile.json``, a section for each kind of operator, each with its errors and its source."""
+
+    name: Text
+    measured: bool
+    gpu: GPU
+    provenance: Provenance
+    default_kernel: Text
+    kernels: Mapping[str, Any]
+    linear: _Linear
+    elementwise: _Elementwise
+    operators: _Operators
+    all_reduce: _AllReduce
+    host_overhead: _HostOverhead
+    captured: Captured = NONE_CAPTURED
+    reference_s: Positive | None = None
+
+
+def _profile(file: _File, where: str, content_hash: str) -> Profile:
+    kernels = checked_items(file.kernels, ProfiledKernel, f"{where}: kernels")
+    if file.default_kernel not in kernels:
+        raise InputError(f"{where}: default_kernel is {file.default_kernel!r}, accepted are {', '.join(kernels)}")
+    for gpus in file.all_reduce.gpus:
+        if not gpus.isdecimal():
+            raise InputError(f"{where}: all_reduce: gpus: {gpus} is not a number of GPUs")
+    all_reduce = checked_items(file.all_reduce.gpus, OverBytes, f"{where}: all_reduce: gpus")
+    host = file.host_overhead
     return Profile(
-        name=root.text("name"),
-        measured=root.flag("measured"),
-        gpu=read_gpu(root.object("gpu")),
-        provenance=read_provenance(root.object("provenance")),
-        default_kernel=default_kernel,
+        name=file.name,
+        measured=file.measured,
+        gpu=file.gpu,
+        provenance=file.provenance,
+        default_kernel=file.default_kernel,
         kernels=kernels,
-        linear=_gemm(linear.object("coefficients")),
-        elementwise=_elementwise(elementwise.object("coefficients")),
-        all_reduce=_all_reduce(all_reduce.object("gpus")),
-        operators=tuple(_operators(entry) for entry in operators.objects("models")),
-        captured=read_captured(root.object("captured")) if "captured" in root.values else NONE_CAPTURED,
-        host=HostOverhead(
-            host.number("seconds"),
-            host.number("prompt_s" if "prompt_s" in host.values else "seconds"),
-            host.number("sequence_s") if "sequence_s" in host.values else 0.0,
-        ),
+        linear=file.linear.coefficients,
+        elementwise=file.elementwise.coefficients,
+        all_reduce={int(gpus): curve for gpus, curve in all_reduce.items()},
+        operators=file.operators.models,
+        captured=file.captured,
+        host=HostOverhead(host.seconds, host.seconds if host.prompt_s is None else host.prompt_s, host.sequence_s),
         errors={
-            "linear": linear.object("errors").values,
-            "all_reduce": all_reduce.object("errors").values,
-            "operators": _optional_errors(operators),
-            "iteration": _optional_errors(host),
+            "linear": file.linear.errors,
+            "all_reduce": file.all_reduce.errors,
+            "operators": file.operators.errors,
+            "iteration": host.errors,
         },
-        sources={name: root.object(name).text("source") for name in sections[3:]},
-        reference_s=root.optional_positive("reference_s"),
+        sources={
+            "linear": file.linear.source,
+            "elementwise": file.elementwise.source,
+            "operators": file.operators.source,
+            "all_reduce": file.all_reduce.source,
+            "host_overhead": host.source,
+        },
+        reference_s=file.reference_s,
         content_hash=content_hash,
     )
-
-
-def _optional_errors(section: Fields) -> Mapping[str, Any]:
-    """Errors of what few profiles have measured."""
-    return section.object("errors").values if "errors" in section.values else {}
-
-
-def read_gpu(section: Fields) -> GPU:
-    """A GPU as ``profile.json`` holds it.
-
-    Raises:
-        InputError: a field that is missing, unknown or invalid.
-    """
-    section.only(*(field.name for field in fields(GPU)))
-    return GPU(
-        name=section.text("name"),
-        sms=section.count("sms"),
-        memory_bytes=section.count("memory_bytes"),
-        memory_bytes_per_s=section.positive("memory_bytes_per_s"),
-        bf16_flops=section.positive("bf16_flops"),
-        l2_bytes=section.count("l2_bytes"),
-        link_bytes_per_s=section.positive("link_bytes_per_s"),
-        source=section.text("source"),
-    )
-
-
-def read_provenance(section: Fields) -> Provenance:
-    """Where figures come from, as ``profile.json`` holds it.
-
-    Raises:
-        InputError: a field that is missing, unknown or invalid.
-    """
-    section.only(*(field.name for field in fields(Provenance)))
-    return Provenance(
-        date=section.optional_text("date"),
-        source=section.text("source"),
-        licence=section.text("licence"),
-        gpu_clock=section.optional_text("gpu_clock"),
-        driver=section.optional_text("driver"),
-        cuda=section.optional_text("cuda"),
-        torch=section.optional_text("torch"),
-        kernels=section.optional_text("kernels"),
-    )
-
-
-def read_captured(section: Fields) -> Captured:
-    """What is captured, as ``profile.json`` and ``measured.json`` hold it.
-
-    Raises:
-        InputError: a field that is missing, unknown or invalid.
-    """
-    section.only("decodes", "steps")
-    return Captured(_captured_sizes(section, "decodes"), _captured_sizes(section, "steps"))
-
-
-def _captured_sizes(section: Fields, name: str) -> tuple[int, ...]:
-    """An ascending list of whole numbers, which may be empty."""
-    if section.get(name) == []:
-        return ()
-    sizes = section.ascending(name)
-    for size in sizes:
-        if size != int(size) or not 1 <= size <= _LARGEST_CAPTURED:
-            raise InputError(
-                f"{section.where}: {name} has {size:g}, accepted are whole numbers from 1 to {_LARGEST_CAPTURED:,}"
-            )
-    return tuple(map(int, sizes))
-
-
-def _kernel(section: Fields) -> Kernel:
-    section.only("coefficients", "errors", "source")
-    return Kernel(section.object("coefficients").values, section.object("errors").values, section.text("source"))
-
-
-def _gemm(section: Fields) -> GemmCoefficients:
-    section.only(*(field.name for field in fields(GemmCoefficients)))
-    return GemmCoefficients(
-        launch_s=section.number("launch_s"),
-        bandwidth_fraction=section.positive("bandwidth_fraction"),
-        tensor_core_fraction=section.positive("tensor_core_fraction"),
-        wave_s=section.number("wave_s"),
-        sm_stream_bytes_per_s=section.positive("sm_stream_bytes_per_s"),
-        split_k_s=section.number("split_k_s"),
-        overlap_exponent=section.positive("overlap_exponent"),
-        by_output_and_depth=_correction(section, "by_output_and_depth"),
-        by_shape=_correction(section, "by_shape"),
-        by_neighbours=_neighbours(section),
-        wide_tiles=section.flag("wide_tiles", default=False),
-    )
-
-
-def _correction(section: Fields, name: str) -> Correction | None:
-    if section.get(name) is None:
-        return None
-    table = section.object(name).only("x_knots", "y_knots", "values")
-    x_knots, y_knots = table.ascending("x_knots"), table.ascending("y_knots")
-    return Correction(x_knots, y_knots, table.grid("values", len(x_knots), len(y_knots)))
-
-
-def _neighbours(section: Fields) -> Neighbours | None:
-    if section.values.get("by_neighbours") is None:
-        return None
-    names = [field.name for field in fields(Neighbours)]
-    table = section.object("by_neighbours").only(*names)
-    columns = [table.numbers(name, signed=name == "weights") for name in names]
-    if len({len(column) for column in columns}) != 1:
-        lengths = ", ".join(str(len(column)) for column in columns)
-        raise InputError(f"{table.where}: lists of {lengths} numbers, accepted are as many in each")
-    return Neighbours(*columns)
-
-
-def _operators(section: Fields) -> MeasuredOperators:
-    section.only(*(field.name for field in fields(MeasuredOperators)))
-    shape = ("hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab", "tensor_parallel")
-    return MeasuredOperators(
-        **{name: section.count(name) for name in shape},
-        layer=_curve(section.object("layer"), "tokens"),
-        once=_curve(section.object("once"), "tokens"),
-        sampled=_curve(section.object("sampled"), "sequences"),
-    )
-
-
-def _elementwise(section: Fields) -> ElementwiseCoefficients:
-    section.only("kernel_s", "bandwidth_fraction")
-    return ElementwiseCoefficients(section.number("kernel_s"), section.positive("bandwidth_fraction"))
-
-
-def _all_reduce(section: Fields) -> dict[int, Curve]:
-    for gpus in section.values:
-        if not gpus.isdecimal():
-            raise InputError(f"{section.where}: {gpus} is not a number of GPUs")
-    return {int(gpus): _curve(section.object(gpus), "size_bytes") for gpus in section.values}
-
-
-def _curve(section: Fields, size: str) -> Curve:
-    section.only(size, "seconds")
-    sizes, seconds = section.ascending(size), section.numbers("seconds")
-    if len(sizes) != len(seconds):
-        raise InputError(f"{section.where}: {len(seconds)} seconds for {len(sizes)} {size}")
-    return Curve(sizes, seconds)

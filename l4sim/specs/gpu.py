@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from l4sim.errors import InputError
+from l4sim.json_files import Count, Positive, Text
 
 _GIB = 1 << 30
 
@@ -13,19 +14,19 @@ _GIB = 1 << 30
 class GPU:
     """One GPU type."""
 
-    name: str
-    sms: int
+    name: Text
+    sms: Count
     """Streaming multiprocessors."""
-    memory_bytes: int
+    memory_bytes: Count
     """Device memory as the driver reports it, not as marketed."""
-    memory_bytes_per_s: float
+    memory_bytes_per_s: Positive
     """Peak HBM or GDDR bandwidth."""
-    bf16_flops: float
+    bf16_flops: Positive
     """Peak dense bf16 tensor-core rate, FLOP/s."""
-    l2_bytes: int
-    link_bytes_per_s: float
+    l2_bytes: Count
+    link_bytes_per_s: Positive
     """One direction of the link between GPUs of one node (NVLink, else PCIe)."""
-    source: str
+    source: Text
 
 
 # Memory is what CUDA reports as total capacity (PyTorch's out-of-memory message); the rest is NVIDIA's datasheets.

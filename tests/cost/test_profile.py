@@ -84,6 +84,28 @@ def change(profile: dict[str, Any], *path: str, value: Any) -> dict[str, Any]:
         (("all_reduce", "gpus", "2", "seconds"), [1.0], "all_reduce: gpus: 2: 1 seconds for 2 size_bytes"),
         (("host_overhead", "seconds"), None, "host_overhead: seconds is None"),
         (("provenance", "licence"), ..., "provenance: licence is missing"),
+        (("provenance", "cuda"), "", "provenance: cuda is ''"),
+        (("kernels", "fa2", "source"), 3, "kernels: fa2: source is 3, accepted is a text"),
+        (("all_reduce", "gpus", "two"), {}, "all_reduce: gpus: two is not a number of GPUs"),
+        (("all_reduce", "gpus", "2", "size_bytes"), [2.0, 1.0], "all_reduce: gpus: 2: size_bytes must be ascending"),
+        (("operators", "models"), {}, "operators: models is {}, accepted is a list"),
+        (("captured",), {"decodes": [1, 2, 2], "steps": []}, "captured: decodes must be ascending"),
+        (
+            ("captured",),
+            {"decodes": [0.5], "steps": []},
+            "captured: decodes[0] is 0.5, accepted is a whole number from 1",
+        ),
+        (("reference_s",), 0, "reference_s is 0, accepted is a number above 0"),
+        (
+            ("linear", "coefficients", "by_shape"),
+            {"x_knots": [1, 2], "y_knots": [1, 2], "values": [[0.1, -0.1]]},
+            "linear: coefficients: by_shape: values must be 2 lists of 2 numbers",
+        ),
+        (
+            ("linear", "coefficients", "by_neighbours"),
+            {"m": [1], "n": [1], "k": [1], "weights": [-0.1, 0.2]},
+            "linear: coefficients: by_neighbours: lists of 1, 1, 1, 2 numbers, accepted are as many in each",
+        ),
     ],
 )
 def test_a_broken_field_is_named_with_its_file(tmp_path: Path, path: tuple[str, ...], value: Any, message: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from l4sim.calibration.fits.curves import thinned_curve
 from l4sim.calibration.fits.errors import Errors, FloatArray, errors
-from l4sim.cost.curve import Curve
+from l4sim.cost.curve import OverBytes
 
 _TOLERANCE = 0.03
 
@@ -16,12 +16,12 @@ Messages = Mapping[int, tuple[FloatArray, FloatArray]]
 """Bytes, ascending, and seconds of messages, each of shape ``[points]``, by number of GPUs."""
 
 
-def thinned_all_reduce(measured: Messages) -> Mapping[int, Curve]:
+def thinned_all_reduce(measured: Messages) -> Mapping[int, OverBytes]:
     """Curves through few of the points, within 3 % of all."""
-    return {gpus: thinned_curve(*points, _TOLERANCE) for gpus, points in measured.items()}
+    return {gpus: thinned_curve(OverBytes, *points, _TOLERANCE) for gpus, points in measured.items()}
 
 
-def fit_all_reduce(measured: Messages) -> tuple[Mapping[int, Curve], Errors]:
+def fit_all_reduce(measured: Messages) -> tuple[Mapping[int, OverBytes], Errors]:
     """The same, with errors at the points that the curves leave out."""
     fitted = thinned_all_reduce(measured)
     predicted: list[FloatArray] = []

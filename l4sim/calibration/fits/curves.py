@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.cost.curve import Curve
 
 FloatArray = NDArray[np.float64]
+C = TypeVar("C", bound=Curve)
 
 
-def thinned_curve(sizes: FloatArray, seconds: FloatArray, tolerance: float) -> Curve:
+def thinned_curve(kind: type[C], sizes: FloatArray, seconds: FloatArray, tolerance: float) -> C:
     """A curve through few of the points (shape ``[points]``, sizes ascending), within a relative tolerance of all."""
     knots = thin(sizes, seconds, tolerance)
-    return Curve(tuple(sizes[knots].tolist()), tuple(seconds[knots].tolist()))
+    return kind(tuple(sizes[knots].tolist()), tuple(seconds[knots].tolist()))
 
 
 def thin(x: FloatArray, y: FloatArray, tolerance: float) -> NDArray[np.int64]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from l4sim.calibration.datasheet import assumed_kernels, roofline_all_reduces
@@ -16,8 +17,8 @@ from l4sim.calibration.importers.importer import Given, Importer
 from l4sim.calibration.kernels import fit_kernel
 from l4sim.calibration.points.attention import MixedPoints, ProfiledBatches, SkewPoints
 from l4sim.calibration.points.tables import distinct, find_file, read_points
-from l4sim.calibration.profile_json import kernel_json, operators_json
-from l4sim.cost.curve import Curve
+from l4sim.calibration.profile_json import kernel_json
+from l4sim.cost.curve import Curve, OverSequences, OverTokens
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.linear import layer_shapes
 from l4sim.cost.operators import MeasuredOperators
@@ -27,6 +28,7 @@ from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
 
 FloatArray = NDArray[np.float64]
+C = TypeVar("C", bound=Curve)
 
 _SOURCE = "LLMServingSim profile"
 
@@ -110,7 +112,7 @@ def import_llmservingsim(
             "coefficients": asdict(ElementwiseCoefficients(smallest_s, _BANDWIDTH_FRACTION)),
             "source": f"{_SOURCE}: the smallest norms, rotary embeddings and activations; bandwidth not measured",
         },
-        "operators": {"models": [operators_json(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
+        "operators": {"models": [to_builtins(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
         "all_reduce": roofline_all_reduces(gpu),
         "host_overhead": {
             "seconds": host_overhead_s,
@@ -135,9 +137,9 @@ def read_operators(dense: Path, per_sequence: Path, model: Model, tensor_paralle
         head_dim=model.head_dim,
         vocab=model.vocab,
         tensor_parallel=tensor_parallel,
-        layer=_sum(dense, "tokens", _LAYER, _LAYER_OPTIONAL),
-        once=_sum(dense, "tokens", _ONCE, {}),
-        sampled=_sum(per_sequence, "sequences", _SAMPLED, _SAMPLED_OPTIONAL),
+        layer=_sum(OverTokens, dense, "tokens", _LAYER, _LAYER_OPTIONAL),
+        once=_sum(OverTokens, dense, "tokens", _ONCE, {}),
+        sampled=_sum(OverSequences, per_sequence, "sequences", _SAMPLED, _SAMPLED_OPTIONAL),
     )
 
 
@@ -155,14 +157,14 @@ def _product_points(dense: Path, per_sequence: Path, model: Model, tensor_parall
     )
 
 
-def _sum(path: Path, size: str, repeats: dict[str, int], optional: dict[str, int]) -> Curve:
+def _sum(kind: type[C], path: Path, size: str, repeats: dict[str, int], optional: dict[str, int]) -> C:
     """The operators' times, each as often as it runs, as one curve."""
     there = distinct(path, "layer")
     sizes, _ = _read(path, size, next(iter(repeats)))
     total = np.zeros(len(sizes))
     for name, count in (repeats | {name: count for name, count in optional.items() if name in there}).items():
         total += count * np.interp(sizes, *_read(path, size, name))
-    return thinned_curve(sizes, total, _TOLERANCE)
+    return thinned_curve(kind, sizes, total, _TOLERANCE)
 
 
 def _read(path: Path, size: str, operator: str) -> tuple[FloatArray, FloatArray]:

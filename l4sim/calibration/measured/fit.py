@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import to_builtins
 
 from l4sim.calibration.datasheet import assumed_kernels, roofline_all_reduces
 from l4sim.calibration.fits.all_reduce import thinned_all_reduce
@@ -31,7 +32,7 @@ from l4sim.calibration.measured.operators import (
     left_out_errors,
 )
 from l4sim.calibration.points.batches import PREFILL_KERNEL, BatchPoint, MeasuredBatches
-from l4sim.calibration.profile_json import all_reduce_json, kernel_json, operators_json
+from l4sim.calibration.profile_json import all_reduce_json, kernel_json
 from l4sim.cost.attention import build_attention
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TORCH_CPU
@@ -87,7 +88,7 @@ def fit_measured(folder: Path) -> dict[str, Any]:
             "source": "ours: PyTorch's additions, norms, activations and copies",
         },
         "operators": {
-            "models": [operators_json(entry) for entry, _ in operators.values()],
+            "models": [to_builtins(entry) for entry, _ in operators.values()],
             "errors": next(iter(operators.values()))[1].to_json(),
             "source": f"ours: layers of the live engine without attention, {', '.join(k.model for k in operators)}; "
             f"errors of {next(iter(operators)).model} between measured points",

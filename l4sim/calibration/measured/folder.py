@@ -22,9 +22,9 @@ from l4sim.calibration.fits.errors import FloatArray
 from l4sim.calibration.points.batches import BatchPoint, read_batch_points, read_chunks, read_contexts
 from l4sim.calibration.points.tables import number, read_points, read_rows
 from l4sim.cost.captured import NONE_CAPTURED, Captured
-from l4sim.cost.profile import Provenance, read_captured, read_gpu, read_provenance
+from l4sim.cost.profile import Provenance
 from l4sim.errors import InputError
-from l4sim.specs.fields import read_fields
+from l4sim.json_files import Positive, Text, read_json
 from l4sim.specs.gpu import GPU
 
 MEASURED = "measured.json"
@@ -36,14 +36,14 @@ MODEL_COLUMNS = ("model", "hidden", "intermediate", "heads", "kv_heads", "head_d
 class Measured:
     """What ``measured.json`` says."""
 
-    name: str
+    name: Text
     gpu: GPU
     provenance: Provenance
-    served_kernel: str
+    served_kernel: Text
     """The attention kernel of whole iterations, the profile's default."""
     captured: Captured = NONE_CAPTURED
     """What the engine of the iterations runs as CUDA graphs."""
-    reference_s: float | None = None
+    reference_s: Positive | None = None
     """Seconds of the reference iteration at the speed that all seconds are told at; None: each as it was measured."""
 
 
@@ -80,15 +80,7 @@ def read_measured(folder: Path) -> Measured:
     Raises:
         InputError: no ``measured.json``, or a field in it that is missing, unknown or invalid.
     """
-    root = read_fields(folder / MEASURED).only("name", "gpu", "provenance", "served_kernel", "captured", "reference_s")
-    return Measured(
-        root.text("name"),
-        read_gpu(root.object("gpu")),
-        read_provenance(root.object("provenance")),
-        root.text("served_kernel"),
-        read_captured(root.object("captured")) if "captured" in root.values else NONE_CAPTURED,
-        root.optional_positive("reference_s"),
-    )
+    return read_json(folder / MEASURED, Measured)
 
 
 def read_attention(folder: Path, gpu: GPU) -> list[BatchPoint]:

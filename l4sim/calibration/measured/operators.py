@@ -16,6 +16,7 @@ from l4sim.calibration.fits.errors import BoolArray, Errors, FloatArray, errors
 from l4sim.calibration.measured.folder import IterationPoint, ModelKey, read_by_model, read_columns
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.captured import NONE_CAPTURED, Captured
+from l4sim.cost.curve import OverSequences, OverTokens
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.host import HostOverhead
 from l4sim.cost.model import AttentionModel
@@ -87,9 +88,9 @@ def fit_operators(
             MeasuredOperators(
                 **sizes_of,
                 tensor_parallel=1,
-                layer=thinned_curve(knots, _between(knots, tokens, layer_s, scale), _TOLERANCE),
-                once=thinned_curve(tokens, once_s, _TOLERANCE),
-                sampled=thinned_curve(sequences, sampled_s, _TOLERANCE),
+                layer=thinned_curve(OverTokens, knots, _between(knots, tokens, layer_s, scale), _TOLERANCE),
+                once=thinned_curve(OverTokens, tokens, once_s, _TOLERANCE),
+                sampled=thinned_curve(OverSequences, sequences, sampled_s, _TOLERANCE),
             ),
             left_out_errors([(tokens, layer_s)], scale),
         )

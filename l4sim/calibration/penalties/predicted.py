@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from l4sim.batch import Batch
 from l4sim.cost.attention import build_attention
-from l4sim.cost.profile import Kernel, Profile
+from l4sim.cost.profile import Profile, ProfiledKernel
 from l4sim.specs.model import Model
 
 BATCHES = (8, 32, 64, 128, 256)
@@ -95,7 +95,7 @@ def penalties(profile: Profile, model: Model, *, tensor_parallel: int = 1) -> li
     return cells
 
 
-def _basis(kernel: Kernel) -> str:
+def _basis(kernel: ProfiledKernel) -> str:
     if not kernel.errors:
         return "not measured: the kernel's split, speeds scaled or assumed"
     if "skew" in kernel.errors or "heterogeneous" in kernel.errors:

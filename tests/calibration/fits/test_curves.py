@@ -26,5 +26,5 @@ def test_kept_knots_hold_every_point_within_the_tolerance() -> None:
 
 def test_thinning_keeps_what_bends() -> None:
     sizes = np.arange(1.0, 21.0)
-    curve = thinned_curve(sizes, np.maximum(10.0, sizes), tolerance=0.01)
+    curve = thinned_curve(Curve, sizes, np.maximum(10.0, sizes), tolerance=0.01)
     assert curve == Curve(sizes=(1.0, 10.0, 20.0), seconds=(10.0, 10.0, 20.0))
