@@ -34,8 +34,10 @@ _AT = re.compile(r"(?P<message>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(?P<field>[^.\[]+)|\[(?P<index>\d+)\]")
 
 
-def read_json(path: Path, kind: type[T]) -> T:
+def read_json(path: Path, kind: type[T], *, others: bool = False) -> T:
     """The object in a JSON file, as a dataclass whose annotations say what is accepted.
+
+    ``others``: whether it may have further fields, as files that other programs write do.
 
     Raises:
         InputError: no such file, no JSON object in it, or a field that is missing, unknown or invalid.
@@ -44,11 +46,11 @@ def read_json(path: Path, kind: type[T]) -> T:
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return decode_json(text, kind, str(path))
+    return decode_json(text, kind, str(path), others=others)
 
 
-def decode_json(text: bytes, kind: type[T], where: str) -> T:
-    """The object in a JSON text; ``where`` is what errors call the text.
+def decode_json(text: bytes, kind: type[T], where: str, *, others: bool = False) -> T:
+    """The same of a JSON text; ``where`` is what errors call it.
 
     Raises:
         InputError: no JSON object, or a field that is missing, unknown or invalid.
@@ -59,17 +61,18 @@ def decode_json(text: bytes, kind: type[T], where: str) -> T:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"{where}: not a JSON object")
-    return checked(values, kind, where)
+    return checked(values, kind, where, others=others)
 
 
-def checked(values: Any, kind: type[T], where: str) -> T:
-    """Plain values (as JSON has them) as a dataclass; ``where`` is what errors call them.
+def checked(values: Any, kind: type[T], where: str, *, others: bool = False) -> T:
+    """The same of plain values, as JSON has them; ``where`` is what errors call them.
 
     Raises:
         InputError: a field that is missing, unknown or invalid.
     """
     info = _type_info(kind)  # type: ignore[arg-type]  # mypy does not take a type variable's class for hashable
-    _refuse_unknown(values, info, where)
+    if not others:
+        _refuse_unknown(values, info, where)
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -179,7 +182,7 @@ def _described(info: inspect.Type) -> str:
         case inspect.StrType():
             return "a text"
         case inspect.LiteralType(values=values):
-            return " or ".join(sorted(map(repr, values)))
+            return ", ".join(sorted(map(str, values)))
         case inspect.NoneType():
             return "null"
         case inspect.ListType(item_type=item) | inspect.VarTupleType(item_type=item):

@@ -78,7 +78,7 @@ class Needed:
         ("flag", 1, "file.json: flag is 1, accepted is true or false"),
         ("text", "", "file.json: text is '', accepted is a text"),
         ("optional", 3, "file.json: optional is 3, accepted is a text or null"),
-        ("choice", "max", "file.json: choice is 'max', accepted is 'mean' or 'tile'"),
+        ("choice", "max", "file.json: choice is 'max', accepted is mean, tile"),
         ("sizes", [], "file.json: sizes is [], accepted is a list, each a number >= 0"),
         ("sizes", [1, -1], "file.json: sizes[1] is -1, accepted is a number >= 0"),
         ("signed", 3, "file.json: signed is 3, accepted is a list, each a number"),

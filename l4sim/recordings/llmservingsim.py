@@ -6,17 +6,17 @@ The kernels' measurements beside them, ``profile/``, are read by `l4sim.recordin
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from l4sim.calibration.points.tables import find_file
 from l4sim.errors import InputError
+from l4sim.json_files import Count, NonNegative, Positive, Text, decode_json, read_json
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
-from l4sim.specs.fields import Fields, read_fields
 
 _BLOCK_TOKENS = 16
 _UTILIZATION = 0.9
@@ -36,6 +36,65 @@ def read_recording(folder: Path) -> Recording:
     return Recording(folder, read_engine_options(folder), read_requests(folder))
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What an engine tells of itself, each here or there in ``meta.json``; None where it does not."""
+
+    model: Text | None = None
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    max_model_len: Count | None = None
+    tensor_parallel_size: Count | None = None
+    num_gpu_blocks: Count | None = None
+    block_size: Count | None = None
+    gpu_memory_utilization: Positive | None = None
+    enable_prefix_caching: bool | None = None
+    scheduler_reserve_full_isl: bool | None = None
+    async_scheduling: bool | None = None
+
+
+_Halves = Literal["auto", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineArguments(_Told):
+    """What the engine was given; the types of the further ones are those of an engine that is simulated."""
+
+    data_parallel_size: Literal[1] | None = None
+    pipeline_parallel_size: Literal[1] | None = None
+    kv_cache_dtype: _Halves | None = None
+    dtype: _Halves | None = None
+    quantization: None = None
+    speculative_config: None = None
+    enable_chunked_prefill: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.enable_chunked_prefill is False:
+            raise InputError("enable_chunked_prefill is False, accepted is True")
+
+
+@dataclass(frozen=True, slots=True)
+class _ResolvedConfig:
+    """What vLLM made of that."""
+
+    model_config: _Told | None = None
+    cache_config: _Told | None = None
+    scheduler_config: _Told | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hardware:
+    device_name: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta(_Told):
+    engine_kwargs: _EngineArguments | None = None
+    kv_cache: _Told | None = None
+    resolved_config: _ResolvedConfig | None = None
+    hardware: _Hardware | None = None
+
+
 def read_engine_options(folder: Path) -> EngineOptions:
     """The engine's options in ``meta.json``; where one is missing, vLLM 0.19's default.
 
@@ -43,35 +102,37 @@ def read_engine_options(folder: Path) -> EngineOptions:
         InputError: no such file, an invalid value, or an engine that one simulated instance is not (data parallel,
             quantised KV cache, whole prompts).
     """
-    root = read_fields(folder / "meta.json")
-    given = _object(root, "engine_kwargs")
-    cache = _object(root, "kv_cache")
-    resolved = _object(root, "resolved_config")
-    scheduler, resolved_cache = _object(resolved, "scheduler_config"), _object(resolved, "cache_config")
-    _accept(given, "data_parallel_size", (None, 1))
-    _accept(given, "pipeline_parallel_size", (None, 1))
-    _accept(given, "kv_cache_dtype", (None, "auto", "bfloat16", "float16"))
-    _accept(given, "dtype", (None, "auto", "bfloat16", "float16"))
-    _accept(given, "quantization", (None,))
-    _accept(given, "speculative_config", (None,))
-    _accept(given, "enable_chunked_prefill", (None, True))
-    blocks = _count("num_gpu_blocks", cache, resolved_cache)
-    utilization = _first("gpu_memory_utilization", cache, resolved_cache, given)
+    path = folder / "meta.json"
+    meta = read_json(path, _Meta, others=True)
+    given, cache = meta.engine_kwargs, meta.kv_cache
+    resolved = meta.resolved_config or _ResolvedConfig()
+    scheduler, resolved_cache = resolved.scheduler_config, resolved.cache_config
+    model = _first("model", meta, given)
+    if model is None:
+        raise InputError(f"{path}: model is missing")
+    blocks = _first("num_gpu_blocks", cache, resolved_cache)
     return EngineOptions(
-        model=(_first("model", root, given) or root).text("model"),
-        device=_object(root, "hardware").values.get("device_name"),
-        max_num_seqs=_count("max_num_seqs", given, scheduler) or _MAX_NUM_SEQS,
-        max_num_batched_tokens=_count("max_num_batched_tokens", given, scheduler) or _MAX_NUM_BATCHED_TOKENS,
-        max_model_len=_count("max_model_len", given, _object(resolved, "model_config")),
-        tensor_parallel=_count("tensor_parallel_size", given, root) or 1,
+        model=model,
+        device=(meta.hardware or _Hardware()).device_name,
+        max_num_seqs=_first("max_num_seqs", given, scheduler, default=_MAX_NUM_SEQS),
+        max_num_batched_tokens=_first("max_num_batched_tokens", given, scheduler, default=_MAX_NUM_BATCHED_TOKENS),
+        max_model_len=_first("max_model_len", given, resolved.model_config),
+        tensor_parallel=_first("tensor_parallel_size", given, meta, default=1),
         # vLLM counts its null block, which no request ever gets.
         kv_blocks=None if blocks is None else blocks - 1,
-        block_tokens=_count("block_size", cache, resolved_cache, given) or _BLOCK_TOKENS,
-        gpu_memory_utilization=_UTILIZATION if utilization is None else utilization.positive("gpu_memory_utilization"),
-        prefix_caching=_flag("enable_prefix_caching", cache, resolved_cache, given),
-        reserve_full_prompt=_flag("scheduler_reserve_full_isl", scheduler),
-        async_scheduling=_flag("async_scheduling", scheduler, given),
+        block_tokens=_first("block_size", cache, resolved_cache, given, default=_BLOCK_TOKENS),
+        gpu_memory_utilization=_first("gpu_memory_utilization", cache, resolved_cache, given, default=_UTILIZATION),
+        # vLLM has all of these unless it is told otherwise.
+        prefix_caching=_first("enable_prefix_caching", cache, resolved_cache, given, default=True),
+        reserve_full_prompt=_first("scheduler_reserve_full_isl", scheduler, default=True),
+        async_scheduling=_first("async_scheduling", scheduler, given, default=True),
     )
+
+
+def _first(name: str, *places: _Told | None, default: Any = None) -> Any:
+    """A field where the first of several places tells it."""
+    told = (getattr(place, name) for place in places if place is not None)
+    return next((value for value in told if value is not None), default)
 
 
 def read_requests(folder: Path) -> RecordedRequests:
@@ -81,15 +142,17 @@ def read_requests(folder: Path) -> RecordedRequests:
         InputError: no such file, no requests, or a field that is missing or impossible (with its line).
     """
     path = find_file(folder, "requests.jsonl")
-    rows = sorted(map(_request, _lines(path)), key=lambda row: row[1])
+    rows = sorted(_lines(path), key=lambda row: row.queued_ts)
     if not rows:
         raise InputError(f"{path}: no requests")
-    names, columns = [row[0] for row in rows], np.array([row[1:] for row in rows])
-    queued_s, first_s, last_s, prompt, output = columns.T
+    queued_s, first_s, last_s, prompt, output = (
+        np.array([getattr(row, name) for row in rows], dtype=np.float64)
+        for name in ("queued_ts", "first_token_ts", "last_token_ts", "input_toks", "output_toks")
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         tpot_s = np.where(output > 1, (last_s - first_s) / (output - 1), np.nan)
     return RecordedRequests(
-        tuple(names),
+        tuple(str(row.request_id) for row in rows),
         queued_s - queued_s[0],
         prompt.astype(np.int64),
         output.astype(np.int64),
@@ -99,65 +162,27 @@ def read_requests(folder: Path) -> RecordedRequests:
     )
 
 
-def _request(row: Fields) -> tuple[str, float, float, float, int, int]:
-    queued_s, first_s, last_s = (row.number(name) for name in ("queued_ts", "first_token_ts", "last_token_ts"))
-    if not queued_s <= first_s <= last_s:
-        raise InputError(f"{row.where}: queued_ts, first_token_ts and last_token_ts are not in this order")
-    return (
-        str(row.get("request_id")),
-        queued_s,
-        first_s,
-        last_s,
-        row.count("input_toks"),
-        row.count("output_toks"),
-    )
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A line of ``requests.jsonl``; moments in seconds on one clock."""
+
+    request_id: Any
+    queued_ts: NonNegative
+    first_token_ts: NonNegative
+    last_token_ts: NonNegative
+    input_toks: Count
+    output_toks: Count
+
+    def __post_init__(self) -> None:
+        if not self.queued_ts <= self.first_token_ts <= self.last_token_ts:
+            raise InputError("queued_ts, first_token_ts and last_token_ts are not in this order")
 
 
-def _lines(path: Path) -> Iterator[Fields]:
+def _lines(path: Path) -> Iterator[_Request]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _fields(line, f"{path}, line {number}")
+                    yield decode_json(line, _Request, f"{path}, line {number}", others=True)
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-
-
-def _fields(line: bytes, where: str) -> Fields:
-    try:
-        values = json.loads(line)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: not a JSON object")
-    return Fields(values, where)
-
-
-def _object(parent: Fields, name: str) -> Fields:
-    """A nested object; an empty one where it is missing or null."""
-    if parent.values.get(name) is None:
-        return Fields({}, f"{parent.where}: {name}")
-    return parent.object(name)
-
-
-def _first(name: str, *places: Fields) -> Fields | None:
-    """The first of several objects that has a field; None if none has."""
-    return next((place for place in places if place.values.get(name) is not None), None)
-
-
-def _count(name: str, *places: Fields) -> int | None:
-    found = _first(name, *places)
-    return None if found is None else found.count(name)
-
-
-def _flag(name: str, *places: Fields) -> bool:
-    """True where nothing says otherwise, as all of these are by default in vLLM."""
-    found = _first(name, *places)
-    return found is None or found.flag(name)
-
-
-def _accept(given: Fields, name: str, accepted: tuple[Any, ...]) -> None:
-    value = given.values.get(name)
-    if value not in accepted:
-        choices = ", ".join(str(choice) for choice in accepted if choice is not None) or "none"
-        raise InputError(f"{given.where}: {name} is {value!r}, accepted is {choices}")

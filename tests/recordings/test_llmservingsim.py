@@ -91,7 +91,7 @@ def test_what_the_engine_really_had_is_used(record: Record) -> None:
     [
         ({"data_parallel_size": 2}, r"meta\.json: engine_kwargs: data_parallel_size is 2, accepted is 1"),
         ({"kv_cache_dtype": "fp8"}, r"kv_cache_dtype is 'fp8', accepted is auto, bfloat16, float16"),
-        ({"quantization": "awq"}, r"quantization is 'awq', accepted is none"),
+        ({"quantization": "awq"}, r"quantization is 'awq', accepted is null"),
         ({"enable_chunked_prefill": False}, r"enable_chunked_prefill is False, accepted is True"),
         ({"max_num_seqs": 0}, r"max_num_seqs is 0, accepted is a whole number >= 1"),
     ],

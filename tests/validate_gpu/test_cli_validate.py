@@ -229,9 +229,9 @@ def test_what_is_no_recording_is_refused(recorded, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        ("policies", 5, "policies is 5, accepted is a list of names"),
+        ("policies", 5, "policies is 5, accepted is a list, each a text"),
         ("policies", ["vllm"], "no run of vllm is in it"),
-        ("driver", "steps", "driver is 'steps', accepted are lockstep, realtime"),
+        ("driver", "steps", "driver is 'steps', accepted is lockstep, realtime"),
         ("options", {"instances": "four"}, "options cannot be used"),
     ],
 )

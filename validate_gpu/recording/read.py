@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from l4sim.batch import Batch, Prefill
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
+from l4sim.json_files import Text, read_json
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run
-from l4sim.specs.fields import read_fields
 from l4sim.workload.load import load_trace
 from l4sim.workload.trace import Trace
 from validate_gpu.live_run import Copy, Iteration
@@ -30,7 +30,6 @@ from validate_gpu.recording.files import BATCHES, COPIES, DECISIONS, LIVE, PARTI
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-DRIVERS = ("lockstep", "realtime")
 # What pandas, gzip and json have for files that are cut short, garbled or another's.
 _UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError)
 
@@ -60,6 +59,16 @@ class LiveRecording:
     """By policy, in order of the repeats."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """``live.json``."""
+
+    driver: Literal["lockstep", "realtime"]
+    policies: tuple[Text, ...]
+    options: Mapping[str, Any]
+    device: Mapping[str, Any]
+
+
 def read_recording(folder: Path) -> LiveRecording:
     """Everything in a recording's folder.
 
@@ -68,13 +77,12 @@ def read_recording(folder: Path) -> LiveRecording:
     """
     if not (folder / LIVE).is_file():
         raise InputError(f"{folder}: no {LIVE}; accepted is the folder live of what l4sim validate TRACE --out wrote")
-    described = read_fields(folder / LIVE).only("driver", "policies", "options", "device")
-    driver, policies = described.text("driver"), described.get("policies")
-    if driver not in DRIVERS:
-        raise InputError(f"{folder / LIVE}: driver is {driver!r}, accepted are {', '.join(DRIVERS)}")
-    if not isinstance(policies, list) or not all(isinstance(name, str) for name in policies):
-        raise InputError(f"{folder / LIVE}: policies is {policies!r}, accepted is a list of names")
-    given = dict(described.object("options").only(*(field.name for field in fields(Options))).values)
+    described = read_json(folder / LIVE, _Described)
+    policies, given = described.policies, dict(described.options)
+    accepted = [field.name for field in fields(Options)]
+    for name in given:
+        if name not in accepted:
+            raise InputError(f"{folder / LIVE}: options: unknown field {name}, accepted are {', '.join(accepted)}")
     given |= {"profile": str(folder / PROFILE_FOLDER)}
     found: defaultdict[str, list[RecordedRun]] = defaultdict(list)
     for path in sorted(folder.glob(f"*/{BATCHES}"), key=lambda path: _run_order(path.parent.name)):
@@ -84,7 +92,7 @@ def read_recording(folder: Path) -> LiveRecording:
     if not runs:
         raise InputError(f"{folder}: no run of {', '.join(policies)} is in it; accepted is a recording with one")
     trace, deployed = load_trace(folder / TRACE), _resolved(given, folder / LIVE)
-    return LiveRecording(trace, deployed, driver, dict(described.object("device").values), runs)
+    return LiveRecording(trace, deployed, described.driver, described.device, runs)
 
 
 def _resolved(given: dict[str, Any], path: Path) -> Setup:
