@@ -110,8 +110,8 @@ def _refuse_unknown(values: Any, info: inspect.Type, where: str) -> None:
         for name in values:
             if name not in known:
                 raise InputError(f"{where}: unknown field {name}, accepted are {', '.join(known)}")
-    for name, value, inner in _nested(values, info):
-        _refuse_unknown(value, inner, where + name if name.startswith("[") else f"{where}: {name}")
+    for step, value, inner in _nested(values, info):
+        _refuse_unknown(value, inner, where + step)
 
 
 def _fields(info: inspect.Type) -> dict[str, inspect.Type]:
@@ -134,8 +134,9 @@ def _alternatives(info: inspect.Type) -> tuple[inspect.Type, ...]:
 
 
 def _nested(values: Any, info: inspect.Type) -> Iterator[tuple[str, Any, inspect.Type]]:
+    """What is inside, of which more is known: the step that leads there in an error's path, the value and its type."""
     if isinstance(values, dict):
-        yield from ((name, values[name], inner) for name, inner in _fields(info).items() if name in values)
+        yield from ((f": {name}", values[name], inner) for name, inner in _fields(info).items() if name in values)
     elif isinstance(values, list) and (item := _items(info)) is not None:
         yield from ((f"[{index}]", value, item) for index, value in enumerate(values))
 
@@ -145,8 +146,8 @@ def _explained(error: str, values: Any, info: inspect.Type, where: str) -> str:
     found = _AT.fullmatch(error)
     message, path = (error, "") if found is None else (found["message"], found["path"] or "")
     for step in _STEP.finditer(path):
-        name = step["field"] or f"[{step['index']}]"
-        where += f": {name}" if step["field"] else name
+        name = f": {step['field']}" if step["field"] else f"[{step['index']}]"
+        where += name
         inside = {key: (value, inner) for key, value, inner in _nested(values, info)}
         if name not in inside:
             return f"{where}: {message}"

@@ -70,9 +70,9 @@ def find_table(gpu: GPU, folder: Path, operator: str) -> Path:
     stems = (f"aic_{gpu.name.replace('-', '_')}_*_{operator}", _UPSTREAM[operator])
     found = sorted(path for stem in stems for ending in _ENDINGS for path in folder.glob(stem + ending))
     if len(found) != 1:
-        told = ", ".join(path.name for path in found) or "none"
+        names = ", ".join(path.name for path in found) or "none"
         raise InputError(
-            f"{folder}: expected is one table {stems[0]} or {stems[1]} ({', '.join(_ENDINGS)}), found {told}"
+            f"{folder}: expected is one table {stems[0]} or {stems[1]} ({', '.join(_ENDINGS)}), found {names}"
         )
     return found[0]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from l4sim.calibration.fits.errors import FitReport
+from l4sim.calibration.measured.operators import InIterations, Iterations
 from l4sim.cost.attention import SKEW_ALPHA
 from l4sim.cost.attention.kernel import BYTES_PER_S, units
 from l4sim.cost.attention.shape import Shape
@@ -33,6 +34,9 @@ class Calibration:
     """Coefficients on a GPU where nothing was measured, from its datasheet."""
     scale: Callable[[Coefficients, GPU, GPU], Coefficients] | None = None
     """Coefficients measured on the first GPU, as they would be on the second."""
+    correct: Callable[[Sequence[Iterations], Coefficients], InIterations | None] | None = None
+    """Coefficients from whole iterations, and the host's part of them, where attention alone does not show them; the
+    result is None where there are too few iterations."""
 
 
 def reference_shape(gpu: GPU) -> Shape:

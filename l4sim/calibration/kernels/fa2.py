@@ -22,7 +22,7 @@ from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 
 _ODD_DECODES = 64
-"""FA2 stops splitting between 32 and 64 requests of the profiled shape: told apart in the report."""
+"""FA2 stops splitting between 32 and 64 requests of the profiled shape: the report has an entry for these."""
 # More points, or a finer tolerance, change no error by a tenth and take several times as long.
 _MIXED_SAMPLE = 200
 _SKEW_SAMPLE = 120

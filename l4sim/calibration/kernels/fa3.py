@@ -27,7 +27,7 @@ from l4sim.kernels.flash_attention import fa3_splits
 from l4sim.specs.gpu import GPU
 
 SHORT_S = 20e-6
-"""Decode batches faster than this are mostly launches; errors are told of the others."""
+"""Decode batches faster than this are mostly launches; errors are those of the others."""
 
 _CUDA_GRAPH_SPLITS = 32
 # Operations of an FA3 prefill tile on one block of keys: 128 rows, 128 tokens, head_dim 128, two products.

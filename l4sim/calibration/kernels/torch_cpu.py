@@ -8,6 +8,7 @@ import numpy as np
 
 from l4sim.calibration.kernels.batches import BatchFit, seconds_of
 from l4sim.calibration.kernels.calibration import Calibration
+from l4sim.calibration.measured.cpu import fit_cpu_iterations
 from l4sim.calibration.points.batches import BatchPoint, MeasuredBatches
 from l4sim.cost.attention.torch_cpu import KERNEL, TORCH_CPU, TorchCpuCoefficients, work
 from l4sim.specs.gpu import GPU
@@ -24,4 +25,6 @@ def _solve(points: Sequence[BatchPoint], _gpu: GPU) -> TorchCpuCoefficients:
     return TorchCpuCoefficients(*(coefficients / scale).tolist())
 
 
-CALIBRATION = Calibration(fits={MeasuredBatches: BatchFit(KERNEL, _solve, prefill_kernel=TORCH_CPU, captured=False)})
+_FIT = BatchFit(KERNEL, _solve, prefill_kernel=TORCH_CPU, captured=False)
+
+CALIBRATION = Calibration(fits={MeasuredBatches: _FIT}, correct=fit_cpu_iterations)

@@ -7,14 +7,13 @@ weights out of the core's cache. So attention's coefficients and the host's part
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.calibration.fits.errors import BoolArray, Errors, FloatArray, errors
+from l4sim.calibration.fits.errors import BoolArray, FloatArray, errors
 from l4sim.calibration.measured.folder import IterationPoint
-from l4sim.calibration.measured.operators import Iterations, device_s, weighted_median
+from l4sim.calibration.measured.operators import InIterations, Iterations, device_s, weighted_median
 from l4sim.cost.attention.torch_cpu import CACHED_ELEMENTS, work
 from l4sim.cost.host import HostOverhead
 
@@ -23,18 +22,12 @@ _LEAST_DECODES = 2 * (len(_FITTED) + 1)
 _LEAST_SIZES = 3
 
 
-class CpuIterations(NamedTuple):
-    """What whole iterations tell of a CPU."""
+def fit_cpu_iterations(models: Sequence[Iterations], alone: Mapping[str, float]) -> InIterations | None:
+    """Fit the coefficients in `_FITTED` and the host's part together, the other ones as attention ``alone`` has them.
 
-    attention: Mapping[str, float]
-    """Of `TorchCpuCoefficients`, those that differ from attention alone."""
-    host: HostOverhead
-    errors: Errors
-    """Of a fit to every other iteration, on those between; the fit is to all."""
-
-
-def fit_cpu_iterations(models: Sequence[Iterations], alone: Mapping[str, float]) -> CpuIterations | None:
-    """Fit iterations whose attention is ``alone``'s; None where too few decodes tell its parts from one another."""
+    Errors are those of a fit to every other iteration, on those between; the fit itself is to all. None where too few
+    decodes tell the parts from one another.
+    """
     points = [(point, model) for model in models for point in model.points]
     prompts = np.array([bool(point.batch.prefills) for point, _ in points])
     sizes = np.array([_sizes(point, model) for point, model in points], dtype=np.int64)
@@ -59,7 +52,7 @@ def fit_cpu_iterations(models: Sequence[Iterations], alone: Mapping[str, float])
 
     held_out = errors(predicted_s(*fit(half))[~half], seconds[~half], flagged=0)
     host, slopes = fit(np.ones_like(half))
-    return CpuIterations(dict(zip(_FITTED, slopes.tolist(), strict=True)), host, held_out)
+    return InIterations(dict(zip(_FITTED, slopes.tolist(), strict=True)), host, held_out)
 
 
 def _sizes(point: IterationPoint, model: Iterations) -> tuple[int, int, int]:

@@ -15,7 +15,6 @@ from l4sim.calibration.fits.all_reduce import thinned_all_reduce
 from l4sim.calibration.fits.errors import FloatArray
 from l4sim.calibration.fits.gemm import GemmPoints, fit_few_gemm
 from l4sim.calibration.kernels import CALIBRATIONS, fit_kernel
-from l4sim.calibration.measured.cpu import fit_cpu_iterations
 from l4sim.calibration.measured.folder import (
     Measured,
     ModelKey,
@@ -35,7 +34,6 @@ from l4sim.calibration.points.batches import PREFILL_KERNEL, BatchPoint, Measure
 from l4sim.calibration.profile_json import all_reduce_json, kernel_json
 from l4sim.cost.attention import build_attention
 from l4sim.cost.attention.shape import Shape
-from l4sim.cost.attention.torch_cpu import TORCH_CPU
 from l4sim.cost.elementwise import ElementwiseCoefficients, layer_elementwise_s
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.host import HostOverhead
@@ -156,9 +154,10 @@ def _layer_s(
 def _host(
     folder: Path, measured: Measured, kernels: dict[str, Any], operators: dict[ModelKey, MeasuredOperators]
 ) -> tuple[HostOverhead, dict[str, float], str]:
-    """What iterations take beyond their operators, of all models with enough whole ones.
+    """What iterations take beyond their operators, of all models with enough whole ones; its errors and its source.
 
-    On a CPU they also tell what attention takes among other operators: its coefficients are set to that.
+    Where whole iterations show that attention takes longer in them than alone (on a CPU), they also correct the
+    coefficients of the kernel that serves, in place.
     """
     models = [
         (key.model, points, operators[key], Shape(key.heads, key.kv_heads, key.head_dim, measured.gpu.sms))
@@ -167,20 +166,20 @@ def _host(
     ]
     if not models:
         return HostOverhead(0.0, 0.0), {}, f"too few whole iterations in {folder.name}; not measured"
-    coefficients = kernels[measured.served_kernel]["coefficients"]
-
+    served = measured.served_kernel
+    coefficients = kernels[served]["coefficients"]
     iterations = [
-        Iterations(points, of_model, shape, build_attention(measured.served_kernel, coefficients, **asdict(shape)))
+        Iterations(points, of_model, shape, build_attention(served, coefficients, **asdict(shape)))
         for _, points, of_model, shape in models
     ]
     names = ", ".join(name for name, *_ in models)
     source = f"ours: whole iterations of the live engine, {names}"
-    if measured.served_kernel == TORCH_CPU:
-        fitted = fit_cpu_iterations(iterations, coefficients)
-        if fitted is not None:
-            coefficients |= fitted.attention
-            kernels[TORCH_CPU]["source"] += "; within iterations as they have it, errors are of attention alone"
-            return fitted.host, fitted.errors.to_json(), source
+    correct = CALIBRATIONS[served].correct
+    corrected = None if correct is None else correct(iterations, coefficients)
+    if corrected is not None:
+        coefficients |= corrected.attention
+        kernels[served]["source"] += "; within iterations as they have it, errors are of attention alone"
+        return corrected.host, corrected.errors.to_json(), source
     host, report = fit_host_overhead(iterations, measured.captured)
     return host, report.to_json(), source
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -111,6 +111,15 @@ class Iterations(NamedTuple):
     operators: MeasuredOperators
     shape: Shape
     attention: AttentionModel
+
+
+class InIterations(NamedTuple):
+    """What whole iterations show of attention and of the host."""
+
+    attention: Mapping[str, float]
+    """Those of the kernel's coefficients that differ from attention alone."""
+    host: HostOverhead
+    errors: Errors
 
 
 def fit_host_overhead(models: Sequence[Iterations], captured: Captured = NONE_CAPTURED) -> tuple[HostOverhead, Errors]:

@@ -46,8 +46,8 @@ def read_points(
             and all(row[name] in texts for name, texts in accepted.items())
         )
     if not values:
-        told = [*wanted.items(), *((name, " or ".join(texts)) for name, texts in accepted.items())]
-        raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in told))
+        filters = [*wanted.items(), *((name, " or ".join(texts)) for name, texts in accepted.items())]
+        raise InputError(f"{path}: no rows" + "".join(f" with {name} {text}" for name, text in filters))
     return dict(zip(names, np.array(values).T, strict=True))
 
 

@@ -50,7 +50,7 @@ _PAGE_TOKENS = 16
 _RAMP_BYTES = 128e6
 _TILE_TOKENS = 128
 _TENSOR_CORE_BLOCKS_PER_SM = 2
-# The group that CUDA-core figures are told for: 8 tokens at once.
+# CUDA-core coefficients are those of a group size at which a block has 8 tokens in flight.
 _REFERENCE_TILE_TOKENS = 8
 _BATCH_TILE_Q = (128, 16)
 # How far blocks that wait on CUDA cores leave an SM's load above the mean, in longest blocks; ours, fits best.

@@ -35,7 +35,7 @@ WholeNumber = Annotated[int, Meta(ge=1, extra={_UNIT: "1"})]
 
 @dataclass(frozen=True, slots=True)
 class Kernel(Generic[C]):
-    """An attention kernel. How its coefficients are found is told in `l4sim.calibration.kernels`, by the same name."""
+    """An attention kernel. `l4sim.calibration.kernels` has the ways to find its coefficients, by the same name."""
 
     name: str
     """As profiles and the command line call it."""
