@@ -25,7 +25,7 @@ from l4sim.bundled import folder
 from l4sim.experiment import Options, Setup, plan, resolve, run_policy, sample_demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
-from l4sim.policies.l4.plan import Plan, Stage
+from l4sim.policies.plan import GivenPlan, Plan, Stage
 from l4sim.workload import transform
 from l4sim.workload.load import load_trace
 from l4sim.workload.trace import Trace
@@ -126,7 +126,7 @@ def plan_of(bounds_tokens: tuple[int, ...], counts: tuple[int, ...]) -> Plan:
 
 def simulated_s(trace: Trace, setup: Setup, chosen: Plan) -> float:
     """Mean normalized latency of finished requests."""
-    run = run_policy(POLICY, trace, setup, lambda: without_forecast(chosen))
+    run = run_policy(POLICY, trace, setup, GivenPlan(lambda: without_forecast(chosen)))
     return float(run.requests["normalized_latency_s"].mean())
 
 

@@ -14,8 +14,8 @@ from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import BidTime, L4Agent, RefineTime
 from l4sim.policies.l4.balance import Decide
 from l4sim.policies.l4.messages import Ask, Bid, Boundary, Report, Slack
-from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.router import L4Router
+from l4sim.policies.plan import Plan, Stage
 
 PRICES = Prices(1e-5, 1e-10, 2e-5, 1e-8, 300.0)
 

@@ -6,18 +6,20 @@ caught in mid-run, with 100 requests outstanding on each of 16 instances or 10 o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from l4sim.experiment import Options, resolve
+from l4sim.experiment.planning import setting_for
 from l4sim.policies.agent import COORDINATOR, MigrationEnded, Received, TimerFired
-from l4sim.policies.policy import Setting
 from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, MoveOne, Report
 from l4sim.simulator import simulate
 from l4sim.workload.trace import PrefixBlocks, Trace
 
-ROUTERS = [name for name in POLICIES if not name.startswith("l4")]
+ROUTERS = [name for name in POLICIES if POLICIES[name].kind != "l4"]
 CLUSTERS = {16: 100, 1024: 10}
 PREFIX_IDS = 60
 
@@ -70,16 +72,7 @@ def catch(instances, policy):
     setup = resolve(Options(instances=instances, cost_model="affine"))
     router = build_policy(
         policy,
-        Setting(
-            instances,
-            0,
-            partition=lambda: pytest.fail("no plan is needed"),
-            sample_lengths=lambda: (trace.prompt_tokens, trace.output_tokens),
-            output_tokens=trace.output_tokens.tolist,
-            prefix_id_tokens=16,
-            affinity=None,
-            planning=lambda: pytest.fail("no plan is needed"),
-        ),
+        replace(setting_for(trace, setup), sample=lambda: trace),
     ).router
     try:
         simulate(

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from l4sim.experiment import Options, plan, resolve, run_policy, sample_demand
+from l4sim.policies.plan import GivenPlan
+from l4sim.workload.transform import scale_rate
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth import synthesize
 from l4sim.workload.synth.arrivals import Poisson
@@ -42,7 +44,7 @@ def test_azure_times_ten_in_the_replay_itself(benchmark, cost_model, policy):
     trace = scale_rate(load_trace(AZURE), 10)
     setup = resolve(Options(cost_model=cost_model))
     made = plan(sample_demand(trace, setup), setup)
-    benchmark.pedantic(run_policy, (policy, trace, setup, lambda: made), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(run_policy, (policy, trace, setup, GivenPlan(lambda: made)), rounds=5, warmup_rounds=1)
     note_rate(benchmark, len(trace))
 
 
@@ -84,7 +86,7 @@ def test_start_up(benchmark, command):
 def test_growth(benchmark, requests):
     trace = synthesize(preset("sharegpt-like").lengths, Poisson(60.0), seed=1, requests=requests)
     setup = resolve(Options(cost_model="affine"))
-    benchmark.pedantic(run_policy, ("least-outstanding", trace, setup, lambda: None), rounds=1)
+    benchmark.pedantic(run_policy, ("least-outstanding", trace, setup), rounds=1)
     note_rate(benchmark, requests)
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak_gib:.2f} GiB")

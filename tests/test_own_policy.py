@@ -6,7 +6,7 @@ import pytest
 
 import l4sim
 from l4sim.errors import InputError
-from l4sim.policies.policy import Policy
+from l4sim.policies.policy import Policy, PolicyEntry
 from l4sim.policies.routers import RoundRobin
 
 CLUSTER = l4sim.Cluster(instances=3, profile="rtx-pro-6000")
@@ -46,8 +46,21 @@ def test_its_builder_is_told_the_setting(trace):
     l4sim.replay(trace, ("last", build), l4sim.Cluster(instances=3, seed=7))
     [setting] = settings
     assert (setting.instances, setting.seed) == (3, 7)
-    prompt_tokens, output_tokens = setting.sample_lengths()
-    assert len(prompt_tokens) == len(output_tokens) == 30
+    assert len(setting.sample()) == 30
+    with pytest.raises(InputError, match=r"'last' asks for true output lengths.* of kind 'rival'"):
+        setting.output_tokens()
+
+
+def test_it_may_say_that_it_is_an_oracle(trace):
+    known = []
+
+    def build(setting):
+        known.extend(setting.output_tokens())
+        return Policy(Last())
+
+    result = l4sim.compare(trace, [PolicyEntry("seer", build, kind="oracle"), "l4"], CLUSTER)
+    assert known == trace.output_tokens.tolist()
+    assert [summary["kind"] for summary in result.summaries] == ["oracle", "l4"]
 
 
 def test_it_may_not_take_a_bundled_name(trace):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from l4sim.batch import Batch
-from l4sim.policies.l4.partition import Partition
+from l4sim.policies.plan import Planned
 from l4sim.results.run import Run
 from validate_gpu.decisions import Call
 
@@ -49,8 +49,7 @@ class LiveRun:
     copies: Sequence[Copy]
     """Empty for realtime runs, whose instances are processes of their own: what copies took is in the migrations."""
     calls: Sequence[Call]
-    """Everything that the policy was asked and answered."""
-    partition: Partition | None = None
+    partition: Planned | None = None
     """The plan that the policy ran with; None for policies without a plan."""
 
     @property

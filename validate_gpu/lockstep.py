@@ -7,13 +7,12 @@ one GPU. Migrations take a link's modelled time, and copy for real.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from l4sim.errors import InputError
-from l4sim.experiment import Setup, plan, policy_for, run_built, sample_demand
-from l4sim.policies.l4.partition import Partition
+from l4sim.experiment import Setup, policy_for, run_built
+from l4sim.policies.plan import GivenPlan, Planned, Plans, SharedPlans
 from l4sim.policies.policy import Policy
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
@@ -47,7 +46,7 @@ def lockstep(
         ExecutionError: an attention kernel fails its check.
     """
     setup = stepwise(setup)
-    planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
+    plans = SharedPlans()
     sequences = Sequences(setup.model.vocab, setup.options.seed)
     engine = build_engine(setup.model, setup.engine, setup.options.instances, options, sequences)
     runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
@@ -56,7 +55,7 @@ def lockstep(
         # Policies in turn within each repeat: a device that slows down over time slows all of them.
         for _ in range(repeats):
             for name in policies:
-                live = _run(name, trace, setup, planned, engine, lambda: clock.mhz, slowness)
+                live = _run(name, trace, setup, plans, engine, lambda: clock.mhz, slowness)
                 runs[name].append(live)
                 if on_run is not None:
                     on_run(live)
@@ -67,13 +66,13 @@ def _run(
     name: str,
     trace: Trace,
     setup: Setup,
-    planned: Callable[[], Partition],
+    plans: Plans,
     engine: DeviceEngine,
     clock_mhz: Callable[[], float],
     slowness: SlownessAfter | None,
 ) -> LiveRun:
     calls: list[Call] = []
-    policy = record_decisions(policy_for(name, trace, setup, planned), calls)
+    policy = record_decisions(policy_for(name, trace, setup, plans), calls)
     executor = LiveExecutor([engine], clock_mhz=clock_mhz, slowness=slowness)
     with no_collections():
         run = run_built(name, policy, trace, setup, executor=executor)
@@ -97,12 +96,12 @@ def again(trace: Trace, setup: Setup, live: LiveRun) -> Policy:
         InputError: the policy needs a plan, and the run has none.
     """
 
-    def planned() -> Partition:
+    def planned() -> Planned:
         if live.partition is None:
             raise InputError(f"{live.run.policy} without its plan: accepted is a recording with partition.json")
         return live.partition
 
-    return policy_for(live.run.policy, trace, stepwise(setup), planned)
+    return policy_for(live.run.policy, trace, stepwise(setup), GivenPlan(planned))
 
 
 def shared_memory(setup: Setup) -> Setup:

@@ -1,47 +1,88 @@
-"""From a trace's first part, or a histogram, to a plan for the cluster at hand."""
+"""What a policy may know of a setup and a trace, and L4's plan for them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from l4sim.experiment.options import Setup
-from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
+from l4sim.policies.l4 import build
+from l4sim.policies.l4.demand import Demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
-from l4sim.policies.l4.qoe import Capacity
-from l4sim.policies.l4.reuse import Reuse, measure_reuse, prefix_uses
-from l4sim.workload.histogram import read_histogram
-from l4sim.workload.trace import FloatArray, IntArray, Trace
-from l4sim.workload.transform import chain_arrival_s
+from l4sim.policies.plan import Plans, SharedPlans
+from l4sim.policies.policy import InstanceFacts, Setting
+from l4sim.policies.views import SOLE_KIND, InstanceKind
+from l4sim.runtime.trace_requests import shared_prefix_ids
+from l4sim.workload.transform import take
+from l4sim.workload.histogram import LengthHistogram, read_histogram
+from l4sim.workload.trace import Trace
+
+
+def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setting:
+    """What policies may know of a run of this trace. ``plans`` is shared by those that may share a plan.
+
+    Raises:
+        InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
+    """
+    options, engine = setup.options, setup.engine
+    with_prefixes = engine.prefix_caching and trace.prefix is not None
+
+    def sample() -> Trace:
+        known = take(trace, np.arange(sample_size(trace, setup)))
+        return known if with_prefixes else replace(known, prefix=None)
+
+    return Setting(
+        fleet=fleet_facts(setup),
+        seed=options.seed,
+        sample=sample,
+        histogram=_histogram(options.plan_histogram),
+        prefix_id_tokens=shared_prefix_ids(trace, engine.block_tokens)[1] if with_prefixes else engine.block_tokens,
+        follow_prefixes=options.prefix_affinity and with_prefixes,
+        output_tokens=trace.output_tokens.tolist,
+        plans=SharedPlans() if plans is None else plans,
+    )
+
+
+def fleet_facts(setup: Setup) -> tuple[InstanceFacts, ...]:
+    """What policies may know of every instance, by number."""
+    engine = setup.engine
+    facts = InstanceFacts(
+        instance_kind(setup),
+        setup.cost,
+        engine.kv_blocks * engine.block_tokens,
+        engine.max_num_seqs,
+        engine.max_num_batched_tokens,
+        engine.max_model_len,
+    )
+    return (facts,) * setup.options.instances
+
+
+def instance_kind(setup: Setup) -> InstanceKind:
+    """What all instances are."""
+    return SOLE_KIND._replace(gpu=setup.profile.gpu.name, tensor_parallel=setup.cluster.tensor_parallel)
+
+
+def _histogram(path: Path | None) -> Callable[[], LengthHistogram] | None:
+    return None if path is None else lambda: read_histogram(path)
+
+
+def sample_size(trace: Trace, setup: Setup) -> int:
+    """How many of the trace's first requests a plan may know: all of the trace where their share is under 50."""
+    return max(int(len(trace) * setup.options.plan_sample), min(50, len(trace)))
 
 
 def sample_demand(trace: Trace, setup: Setup) -> Demand:
-    """The demand that a plan may know: the histogram that the options name, else that of the trace's first part.
-
-    All of the trace where that part is under 50 requests. A closed-loop turn counts as arriving with its session's
-    first one: the rate is what matters here. Requests that the engine would reject are left out.
+    """The demand that L4 plans for: that of the histogram which the options name, else of the trace's first part.
 
     Raises:
         InputError: the histogram cannot be read, or the sample has no rate.
     """
-    if setup.options.plan_histogram is not None:
-        return histogram_demand(setup.options.plan_histogram, setup)
-    count = sample_size(trace, setup)
-    prompt, output = trace.prompt_tokens[:count], trace.output_tokens[:count]
-    arrival_s = chain_arrival_s(trace)[:count]
-    duration_s = float(np.ptp(arrival_s))
-    rates = np.full(count, 1.0 / duration_s if duration_s > 0 else np.nan)
-    if trace.prefix is None or not setup.engine.prefix_caching:
-        return _demand(prompt, output, rates, setup, arrival_s=arrival_s)
-    uses = prefix_uses(prompt, trace.prefix)
-    delay_s = trace.delay_s[:count]
-    interval_s = np.where(np.isnan(delay_s), arrival_s - arrival_s[uses.earlier], delay_s)
-    edges = geometric_edges(setup.engine.max_model_len)
-    reuse = measure_reuse(uses, interval_s, prompt, rates, edges, followed=setup.options.prefix_affinity)
-    return _demand(prompt, output, rates, setup, prompt - uses.tokens, arrival_s, reuse)
+    return build.demand_for(setting_for(trace, setup))
 
 
 def histogram_demand(path: Path, setup: Setup) -> Demand:
@@ -50,40 +91,7 @@ def histogram_demand(path: Path, setup: Setup) -> Demand:
     Raises:
         InputError: the histogram cannot be read, or no row of it has a rate and fits the engine.
     """
-    given = read_histogram(path)
-    return _demand(given.prompt_tokens, given.output_tokens, given.requests_per_s, setup)
-
-
-def _demand(
-    prompt: IntArray,
-    output: IntArray,
-    rates: FloatArray,
-    setup: Setup,
-    new_prompt: IntArray | None = None,
-    arrival_s: FloatArray | None = None,
-    reuse: Reuse | None = None,
-) -> Demand:
-    return measure_demand(
-        prompt,
-        output,
-        rates,
-        geometric_edges(setup.engine.max_model_len),
-        new_prompt,
-        arrival_s=arrival_s,
-        reuse=reuse,
-        kv_tokens=capacity_of(setup).kv_tokens,
-    )
-
-
-def capacity_of(setup: Setup) -> Capacity:
-    """What an instance holds and takes."""
-    engine = setup.engine
-    return Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
-
-
-def sample_size(trace: Trace, setup: Setup) -> int:
-    """How many of the trace's first requests a plan may know."""
-    return max(int(len(trace) * setup.options.plan_sample), min(50, len(trace)))
+    return build.histogram_demand(read_histogram(path), build.planned_as(fleet_facts(setup)))
 
 
 def plan(demand: Demand, setup: Setup, *, objective: Objective | None = None, stages: int | None = None) -> Partition:
@@ -92,14 +100,16 @@ def plan(demand: Demand, setup: Setup, *, objective: Objective | None = None, st
     Raises:
         InputError: more stages than there can be.
     """
-    return partition(
-        demand, setup.cost, capacity_of(setup), setup.options.instances, objective=objective, stages=stages
-    )
+    fleet = fleet_facts(setup)
+    facts = build.planned_as(fleet)
+    return partition(demand, facts.cost, build.capacity_of(facts), len(fleet), objective=objective, stages=stages)
 
 
 def plan_runner_ups(demand: Demand, setup: Setup, made: Partition) -> tuple[Partition, ...]:
     """The best plans with other numbers of stages."""
-    return runner_ups(demand, setup.cost, capacity_of(setup), setup.options.instances, than=made)
+    fleet = fleet_facts(setup)
+    facts = build.planned_as(fleet)
+    return runner_ups(demand, facts.cost, build.capacity_of(facts), len(fleet), than=made)
 
 
 def timed_plan(

@@ -49,7 +49,7 @@ def replay(recording: Recording, setup: Setup) -> Run:
     Raises:
         InputError: a request that cannot be served to its end there.
     """
-    run = run_policy("round-robin", _trace(recording), setup, _no_plan)
+    run = run_policy("round-robin", _trace(recording), setup)
     unfinished = run.requests["status"] != "finished"
     if unfinished.any():
         first = run.requests[unfinished].iloc[0]

@@ -92,14 +92,14 @@ def verdict(summaries: Sequence[Summary]) -> str:
     """What the comparison comes to, in one plain line about mean normalized latency.
 
     Where ``l4`` is among the policies, it is held against the best of its rivals, which neither its own ablations
-    (``l4:…``) nor an oracle is; else the best policy is held against the first. Policies that finished nothing stand
-    outside; a caveat follows if the finished requests differ.
+    (of kind ``l4``) nor an oracle is; else the best policy is held against the first. Policies that finished nothing
+    stand outside; a caveat follows if the finished requests differ.
     """
     compared = [summary for summary in summaries if summary["requests"]["finished"]]
     if len(compared) < 2:
         return "Nothing to compare: fewer than two policies finished requests."
     l4 = next((summary for summary in compared if summary["policy"] == "l4"), None)
-    rivals = [summary for summary in compared if not summary["policy"].startswith(("l4", "oracle"))]
+    rivals = [summary for summary in compared if summary["kind"] not in ("l4", "oracle")]
     line = _best_line(compared) if l4 is None or not rivals else _l4_line(l4, min(rivals, key=_normalized))
     return f"{line} But the policies finished different requests." if _differ(summaries) else line
 

@@ -26,7 +26,7 @@ from l4sim.results.plots import figures
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
-    from l4sim.policies.l4.plan import Stage
+    from l4sim.policies.plan import Stage
     from l4sim.results.run import Run
     from l4sim.workload.trace import Trace
 

@@ -33,6 +33,7 @@ def summarise(run: Run) -> dict[str, Any]:
     makespan_s = _makespan_s(run)
     return {
         "policy": run.policy,
+        "kind": run.kind,
         "requests": {"total": len(requests)} | _counts(run.requests["status"].to_numpy(), REQUEST_STATUSES),
         "rejected_reasons": _reasons(run.requests, "rejected"),
         "failed_reasons": _reasons(run.requests, "failed"),

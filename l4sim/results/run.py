@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
 from l4sim.records import BoundaryRow, MigrationRow, RequestRow, SegmentRow, column_types
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Run:
     """Instances of the cluster. None: as many as the tables name (one that never ran is then unknown)."""
     deaths: tuple[Death, ...] = ()
     """In order of time."""
+    kind: str = "rival"
+    """The policy's (`l4sim.policies.policy.Kind`)."""
 
     def __post_init__(self) -> None:
         for table, columns in (

@@ -4,38 +4,70 @@ from __future__ import annotations
 
 import pytest
 
+from l4sim.errors import InputError
 from l4sim.policies.agent import Started
-from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import RefineTime
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
-from l4sim.policies.policy import Setting
-from l4sim.policies.registry import build_policy
+from l4sim.policies.plan import GivenPlan
+from l4sim.policies.policy import Policy, PolicyEntry
+from l4sim.policies.registry import POLICIES, build_policy, policy_entry, policy_name
+from l4sim.policies.routers import RoundRobin
 from tests.policies.conftest import View
 from tests.policies.l4.protocol import THREE_STAGES, timers
+from tests.policies.settings import sample, setting
 
 FORECAST = StageForecast(0.5, 2.0, 0.01, 0.1, 1.0, 100.0, 0.01)
 PLANNED = Partition(THREE_STAGES, (FORECAST,) * 3, Objective(), 0.03, 0.5)
 
 
-def setting(affinity: Affinity | None) -> Setting:
-    return Setting(
-        instances=4,
-        seed=0,
-        partition=lambda: PLANNED,
-        sample_lengths=lambda: pytest.fail("l4 goes by its plan"),
-        output_tokens=lambda: pytest.fail("l4 knows no answer's length"),
-        prefix_id_tokens=16,
-        affinity=None if affinity is None else lambda: affinity,
-        planning=lambda: pytest.fail("l4 makes no second plan"),
-    )
-
-
 @pytest.mark.parametrize("follows_prefixes", [False, True])
 def test_l4_refines_boundaries_unless_requests_go_where_their_prefixes_are(follows_prefixes):
-    affinity = Affinity(Prices(1e-5, 0.0, 1e-5, 1e-8, 100.0), 16, 10**6) if follows_prefixes else None
-    policy = build_policy("l4", setting(affinity))
+    known = {"sample": lambda: sample([100], [50]), "follow_prefixes": True} if follows_prefixes else {}
+    policy = build_policy("l4", setting(4, plans=GivenPlan(lambda: PLANNED), **known))
     assert len(policy.agents) == 4
     for instance, agent in enumerate(policy.agents):
         kinds = [type(timer.name) for timer in timers(agent.handle(Started(), View(instance), 0.0))]
         assert (RefineTime in kinds) == (not follows_prefixes)
+
+
+def test_every_entry_says_in_a_line_what_it_does_and_whom_it_follows():
+    for name, entry in POLICIES.items():
+        assert entry.name == name
+        assert entry.source
+        assert entry.summary
+        assert "\n" not in entry.summary
+
+
+def test_l4_and_its_variants_are_of_one_kind_and_the_oracle_of_its_own():
+    assert {name for name, entry in POLICIES.items() if entry.kind == "l4"} == {
+        name for name in POLICIES if name.split(":")[0] == "l4"
+    }
+    assert [name for name, entry in POLICIES.items() if entry.kind == "oracle"] == ["oracle-length"]
+
+
+def test_a_policy_of_ones_own_is_a_rival_unless_it_says_otherwise():
+    def build(setting):
+        return Policy(RoundRobin())
+
+    assert build_policy(("mine", build), setting()).kind == "rival"
+    assert build_policy(PolicyEntry("mine", build, kind="baseline"), setting()).kind == "baseline"
+
+
+def test_a_name_that_is_taken_is_refused_but_the_bundled_entry_itself_is_not():
+    own = PolicyEntry("vllm", lambda setting: Policy(RoundRobin()))
+    with pytest.raises(InputError, match="'vllm' is a bundled policy"):
+        policy_entry(own)
+    assert policy_name(POLICIES["vllm"]) == "vllm"
+
+
+def test_only_an_oracle_is_told_output_lengths():
+    known = setting(output_tokens=lambda: [3, 4])
+
+    def ask(setting):
+        assert setting.output_tokens() == [3, 4]
+        return Policy(RoundRobin())
+
+    build_policy(PolicyEntry("seer", ask, kind="oracle"), known)
+    with pytest.raises(InputError, match=r"'mine' asks for true output lengths.*'oracle'.*'rival'"):
+        build_policy(("mine", ask), known)

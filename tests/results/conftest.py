@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
+from l4sim.policies.registry import POLICIES
 from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run, frame_from_rows
 
 STATUSES = ("finished", "rejected", "failed")
@@ -60,7 +61,12 @@ def synthetic_run(
         plan=plan,
         boundaries=_boundaries(policy, plan if refined else None),
         instances=instances,
+        kind=_kind(policy),
     )
+
+
+def _kind(policy: str) -> str:
+    return POLICIES[policy].kind if policy in POLICIES else "rival"
 
 
 def _plan(stages: int, instances: int) -> tuple[Stage, ...]:
@@ -226,6 +232,7 @@ def tiny_run(
         plan=plan,
         boundaries=_table(policy, BOUNDARIES, {}, boundaries),
         instances=instances,
+        kind=_kind(policy),
     )
 
 

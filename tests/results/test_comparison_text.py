@@ -91,6 +91,12 @@ def test_nothing_is_said_of_policies_that_finished_everything(summary):
     assert unfinished([summary("a", 1.0), summary("b", 2.0)]) == []
 
 
+def test_neither_an_oracle_nor_an_ablation_is_a_rival(summary):
+    better = [summary("oracle-length", 0.010), summary("l4:within", 0.012)]
+    text = verdict([*better, summary("vllm", 0.060), summary("l4", 0.030)])
+    assert text.startswith("l4 lowers mean normalized latency by 50 % against the best other policy (vllm)")
+
+
 def test_l4_pays_against_the_best_other_policy_not_the_first(summary):
     summaries = [summary("round-robin", 0.080), summary("llumnix", 0.050, 2.0), summary("l4", 0.044, 2.06)]
     expected = "l4 lowers mean normalized latency by 12 % against the best other policy (llumnix), P99 E2E +3.0 %."

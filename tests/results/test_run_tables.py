@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
 from l4sim.results.run import BOUNDARIES, MIGRATIONS, frame_from_rows
 
 

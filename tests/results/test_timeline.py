@@ -7,7 +7,7 @@ import json
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
 from l4sim.results.timeline import INSTANCES, MIGRATIONS, write_timeline
 
 

@@ -14,7 +14,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from l4sim.errors import InputError
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
 from l4sim.results.run import REQUESTS
 from l4sim.results.write import dump_json, write_run
 

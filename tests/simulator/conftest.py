@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
 from l4sim.policies.l4 import replan
-from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
-from l4sim.policies.l4.plan import Plan, Stage
-from l4sim.policies.l4.qoe import Capacity
-from l4sim.policies.l4.replan import Planning
-from l4sim.policies.policy import Policy, Setting
+from l4sim.policies.plan import GivenPlan, Plan, Stage
+from l4sim.policies.policy import InstanceFacts, Policy, Setting
 from l4sim.policies.registry import POLICIES, build_policy
+from l4sim.policies.views import SOLE_KIND
 from l4sim.records import Table
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Rules, SimulationResult, simulate
@@ -112,23 +110,26 @@ class Case:
 
 def build(case: Case) -> Policy:
     trace = case.trace
-    prices = Prices(
-        COST.per_prefill_token_s, COST.per_prefill_pair_s, COST.per_sequence_s, COST.per_context_token_s, 30
-    )
-    follow = trace.prefix is not None and case.engine.prefix_caching
     engine = case.engine
-    capacity = Capacity(engine.kv_blocks * engine.block_tokens, engine.max_num_seqs, engine.max_num_batched_tokens)
+    facts = InstanceFacts(
+        SOLE_KIND,
+        COST,
+        engine.kv_blocks * engine.block_tokens,
+        engine.max_num_seqs,
+        engine.max_num_batched_tokens,
+        MAX_MODEL_LEN,
+    )
     return build_policy(
         case.policy,
         Setting(
-            case.instances,
-            case.seed,
-            partition=lambda: stages_of(case.instances),
-            sample_lengths=lambda: (trace.prompt_tokens, trace.output_tokens),
-            output_tokens=trace.output_tokens.tolist,
+            fleet=(facts,) * case.instances,
+            seed=case.seed,
+            sample=lambda: trace,
+            histogram=None,
             prefix_id_tokens=16,
-            affinity=(lambda: Affinity(prices, 16, 1000)) if follow else None,
-            planning=lambda: Planning(COST, capacity, MAX_MODEL_LEN),
+            follow_prefixes=trace.prefix is not None and engine.prefix_caching,
+            output_tokens=trace.output_tokens.tolist,
+            plans=GivenPlan(lambda: stages_of(case.instances)),
         ),
     )
 

@@ -51,7 +51,7 @@ def test_the_seconds_of_iterations_are_predicted(recording, setup):
 
 def test_latencies_without_migrations_are_predicted(recording, setup):
     measured = [summarise(one.run) for one in recording.runs["round-robin"]]
-    predicted = summarise(run_policy("round-robin", recording.trace, setup, lambda: None))
+    predicted = summarise(run_policy("round-robin", recording.trace, setup))
     figures = compare_figures(measured, predicted)
     assert abs(find_figure(figures, "e2e_s", "mean").error_pct) < 5
     assert abs(find_figure(figures, "tpot_s", "mean").error_pct) < 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,9 +15,9 @@ from typing import Any, TypeAlias, cast
 import torch
 
 from l4sim.errors import InputError
-from l4sim.experiment import Setup, plan, policy_for, sample_demand, tables
+from l4sim.experiment import Setup, policy_for, tables
 from l4sim.policies.agent import FRONT_END
-from l4sim.policies.l4.partition import Partition
+from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.runtime.executor import ExecutionError
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.workload.trace import Trace
@@ -60,11 +59,11 @@ def realtime(
     """
     setup = stepwise(setup)
     devices = device_groups(setup.options.instances, options.device, share_devices)
-    planned = functools.cache(lambda: plan(sample_demand(trace, setup), setup))
+    plans = SharedPlans()
     runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
     for _ in range(repeats):
         for name in policies:
-            live = _run(name, trace, setup, planned, replace(options, shared=share_devices), devices)
+            live = _run(name, trace, setup, plans, replace(options, shared=share_devices), devices)
             runs[name].append(live)
             if on_run is not None:
                 on_run(live)
@@ -95,12 +94,12 @@ def _run(
     name: str,
     trace: Trace,
     setup: Setup,
-    planned: Callable[[], Partition],
+    plans: Plans,
     options: LiveOptions,
     devices: Sequence[tuple[str, frozenset[int]]],
 ) -> LiveRun:
     """One policy's run, on new processes."""
-    policy = policy_for(name, trace, setup, planned)
+    policy = policy_for(name, trace, setup, plans)
     calls: list[Call] = []
     recorded = record_decisions(policy, calls)
     own, theirs = _sockets(len(devices))

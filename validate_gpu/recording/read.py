@@ -20,7 +20,7 @@ from l4sim.experiment import Options, Setup, resolve
 from l4sim.json_files import Text, read_json
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
-from l4sim.policies.l4.plan import Plan, Stage
+from l4sim.policies.plan import Plan, Stage
 from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Run
 from l4sim.workload.load import load_trace
 from l4sim.workload.trace import Trace

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from l4sim.cost.profile import PROFILE, profile_folder
 from l4sim.experiment import Setup
+from l4sim.policies.l4.partition import Partition
 from l4sim.results.metrics import summarise
 from l4sim.results.write import unwritable, write_json, write_run
 from l4sim.workload.save import save_parquet
@@ -72,7 +73,7 @@ class Recorder:
             _write_table(_copy_table(live.copies), folder / COPIES)
             with (folder / DECISIONS).open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
                 file.writelines(line.encode() + b"\n" for line in decision_lines(live.calls))
-            if live.partition is not None:
+            if isinstance(live.partition, Partition):
                 # Not `write_json`: forecasts may be infinite, and have to come back as they were.
                 (folder / PARTITION).write_text(json.dumps(asdict(live.partition), indent=2) + "\n", encoding="utf-8")
             # Last: it is what makes a folder a run that has been written whole.

@@ -28,10 +28,10 @@ from l4sim.policies.l4 import balance, refinement, replan
 from l4sim.policies.l4.balance import Balance, Decide
 from l4sim.policies.l4.handover import Choose, Handover, Retry
 from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, NewPlan, Offer, Report, Slack, Summary
-from l4sim.policies.l4.plan import Plan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
 from l4sim.policies.l4.replan import Ends
+from l4sim.policies.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from l4sim.policies.l4.plan import Plan
+from l4sim.policies.plan import Plan
 
 
 class Ask(NamedTuple):

@@ -13,8 +13,8 @@ from l4sim.cost.model import CostModel
 from l4sim.errors import InputError
 from l4sim.policies.l4.demand import Demand
 from l4sim.policies.l4.objective import Objective
-from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.qoe import Capacity, StageTable, stage_table
+from l4sim.policies.plan import Plan, Stage
 
 FloatArray = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from l4sim.policies.l4.messages import Boundary
-from l4sim.policies.l4.plan import Plan
+from l4sim.policies.plan import Plan
 
 
 class Ranges:

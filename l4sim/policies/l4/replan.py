@@ -36,8 +36,8 @@ from l4sim.policies.agent import (
 from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.messages import Lengths, NewPlan
 from l4sim.policies.l4.partition import Partition, forecast, partition
-from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.plan import Plan, Stage
 
 PERIOD_S = 60.0
 """Between two reports, and two looks at the plan."""

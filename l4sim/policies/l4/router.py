@@ -15,9 +15,9 @@ from l4sim.policies.harm import harm_tokens
 from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.load import load_of
 from l4sim.policies.l4.messages import Boundary, NewPlan
-from l4sim.policies.l4.plan import Plan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import GENERATION
+from l4sim.policies.plan import Plan
 from l4sim.policies.views import InstanceView, RequestView
 
 SPILL = 1.5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
 from l4sim.results.plots.style import BLUE, GREY, VERMILION, legend, log_scale, panels
 from l4sim.results.run import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l4sim.policies.agent import Instruction, Migrate, Send, SetTimer
-from l4sim.policies.l4.plan import Plan, Stage
+from l4sim.policies.plan import Plan, Stage
 
 THREE_STAGES = Plan((Stage(0, 100, (0,)), Stage(100, 1000, (1, 2)), Stage(1000, 4000, (3,))))
 

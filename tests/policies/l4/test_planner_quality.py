@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.planner_quality import Workload, judge, simulated_s
 from l4sim.experiment import plan, run_policy, sample_demand
+from l4sim.policies.plan import GivenPlan
 
 AFFINE = {"instances": 4, "cost_model": "affine"}
 
@@ -29,7 +30,7 @@ def test_simulation_finds_what_the_model_expects():
     trace, setup = Workload("mix", "long-context-mix.jsonl.gz", 800, 0.3, options=AFFINE).load()
     made = plan(sample_demand(trace, setup), setup)
     assert simulated_s(trace, setup, made.plan) == pytest.approx(made.value, rel=0.15)
-    requests = run_policy("l4:handover", trace, setup, lambda: made).requests
+    requests = run_policy("l4:handover", trace, setup, GivenPlan(lambda: made)).requests
     for stage, forecast in zip(made.plan.stages, made.forecasts, strict=True):
         inside = requests["prompt_tokens"].between(stage.lo_tokens, stage.hi_tokens, inclusive="left")
         assert requests["ttft_s"][inside].mean() == pytest.approx(forecast.ttft_s, rel=0.3)

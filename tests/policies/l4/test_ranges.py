@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4sim.policies.l4.messages import Boundary
-from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.ranges import Ranges
+from l4sim.policies.plan import Plan, Stage
 from tests.policies.l4.protocol import THREE_STAGES
 
 FOUR_STAGES = Plan((Stage(0, 100, (0,)), Stage(100, 300, (1,)), Stage(300, 900, (2, 3)), Stage(900, 4000, (4,))))

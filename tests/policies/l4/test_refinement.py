@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from l4sim.policies.agent import FRONT_END, Send
 from l4sim.policies.l4.messages import Boundary, Report, Summary
-from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
+from l4sim.policies.plan import Plan, Stage
 from tests.policies.conftest import View
 from tests.policies.l4.protocol import THREE_STAGES, sent, two_stages
 

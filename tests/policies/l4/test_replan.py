@@ -24,11 +24,11 @@ from l4sim.policies.l4.demand import geometric_edges, measure_demand
 from l4sim.policies.l4.handover import Retry
 from l4sim.policies.l4.messages import Boundary, Lengths, NewPlan
 from l4sim.policies.l4.partition import forecast, partition
-from l4sim.policies.l4.plan import Plan, Stage
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.l4.replan import PERIOD_S, PERIODS, SAMPLE, Ends, Planning, Replanner
 from l4sim.policies.l4.router import L4Router
+from l4sim.policies.plan import Plan, Stage
 from l4sim.policies.views import DecodingRequest
 from tests.policies.conftest import View, arrival, views
 from tests.policies.l4.protocol import THREE_STAGES, sent, timers

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NoReturn
 
 import numpy as np
 import pytest
 
 from l4sim.engine.config import EngineConfig
-from l4sim.policies.policy import Setting
 from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.simulator import SimulationResult, simulate
 from l4sim.specs.placement import Placement
+from l4sim.workload.arrange import take
 from l4sim.workload.trace import PrefixBlocks, Trace
+from tests.policies.settings import setting
 from tests.simulator.conftest import COST, KV_BYTES_PER_TOKEN, SLOW, make_trace, migrations, requests
 
 INSTANCES = 4
 ENGINE = EngineConfig(kv_blocks=120, max_model_len=1000, max_num_seqs=16, max_num_batched_tokens=256)
-NAMES = [name for name in POLICIES if not name.startswith("l4")]
-
-
-def no_plan() -> NoReturn:
-    raise AssertionError("none of these needs a plan")
+NAMES = [name for name in POLICIES if POLICIES[name].kind != "l4"]
 
 
 def busy_trace(count: int = 150) -> Trace:
@@ -42,15 +38,11 @@ def busy_trace(count: int = 150) -> Trace:
 def run(name: str, trace: Trace, seed: int = 0) -> SimulationResult:
     policy = build_policy(
         name,
-        Setting(
+        setting(
             INSTANCES,
-            seed,
-            no_plan,
-            sample_lengths=lambda: (trace.prompt_tokens[:50], trace.output_tokens[:50]),
+            seed=seed,
+            sample=lambda: take(trace, np.arange(50)),
             output_tokens=trace.output_tokens.tolist,
-            prefix_id_tokens=16,
-            affinity=None,
-            planning=no_plan,
         ),
     )
     return simulate(

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from l4sim.policies.l4.plan import Stage
+from l4sim.policies.plan import Stage
 from l4sim.results.plots.plan import plan_and_migrations, stage_bounds
 
 PLAN = (Stage(0, 1_000, (0, 1)), Stage(1_000, 8_000, (2,)))

@@ -54,7 +54,7 @@ def test_processes_serve_a_trace_by_the_wall_clock():
     decoded = (iterations["decode_requests"] * iterations["iterations"]).sum()
     assert decoded == (table["output_tokens"] - 1).sum()
     # The front end's router and coordinator, and the agents in their processes.
-    found = replay_decisions(live.calls, policy_for("llumnix", trace, setup(instances=2), partition=None))
+    found = replay_decisions(live.calls, policy_for("llumnix", trace, setup(instances=2)))
     assert found.routed == 12
     assert {call.address for call in live.calls if isinstance(call, Asked)} == {-1, 0, 1}
     assert found.differing == 0, found.first_difference

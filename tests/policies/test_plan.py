@@ -1,6 +1,8 @@
 import pytest
 
-from l4sim.policies.l4.plan import Plan, Stage
+from l4sim.policies.l4.objective import Objective
+from l4sim.policies.l4.partition import Partition
+from l4sim.policies.plan import GivenPlan, Plan, SharedPlans, Stage
 
 PLAN = Plan((Stage(0, 100, (0,)), Stage(100, 1000, (1, 2)), Stage(1000, 4000, (3,))))
 
@@ -26,3 +28,27 @@ def test_a_length_belongs_to_the_stage_that_it_is_below_the_end_of(context_token
 def test_refuses_stages_that_do_not_tile_lengths_and_instances(stages, complaint):
     with pytest.raises(ValueError, match=complaint):
         Plan(stages)
+
+
+def planned():
+    return Partition(PLAN, (), Objective(), 1.0, 0.5)
+
+
+def test_shared_plans_are_made_once_for_every_key():
+    plans = SharedPlans()
+    one = plans.plan("a", planned)
+    assert plans.plan("a", planned) is one
+    assert plans.plan("b", planned) is not one
+
+
+def test_a_given_plan_is_asked_for_when_somebody_needs_it():
+    asked = []
+    recorded = planned()
+
+    def give():
+        asked.append(None)
+        return recorded
+
+    plans = GivenPlan(give)
+    assert not asked
+    assert plans.plan("any", lambda: pytest.fail("nothing is planned")) is recorded
