@@ -14,6 +14,7 @@ from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import BidTime, L4Agent, RefineTime
 from l4sim.policies.l4.balance import Decide
 from l4sim.policies.l4.messages import Ask, Bid, Boundary, Report, Slack
+from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.plan import Plan, Stage
 
@@ -47,7 +48,7 @@ def member(busy):
     _, views = busy
     plan = plan_for(len(views))
     number = plan.stages[1].instances[0]
-    return L4Agent(number, plan, (2.0, 2.0)), views[number], len(views)
+    return L4Agent(number, Ranges(plan), (2.0, 2.0)), views[number], len(views)
 
 
 def stimulate(benchmark, member, *stimuli):
@@ -65,7 +66,7 @@ def stimulate(benchmark, member, *stimuli):
 def test_a_request_outgrows_its_stage(benchmark, busy):
     _, views = busy
     plan = Plan((Stage(0, 500, (0,)), Stage(500, 131_072, tuple(range(1, len(views))))))
-    agent, own = L4Agent(0, plan, (2.0, 2.0)), views[0]
+    agent, own = L4Agent(0, Ranges(plan), (2.0, 2.0)), views[0]
     grown = own.decoding()[0]
     outgrown = Crossed(grown._replace(context_tokens=500))
 
@@ -87,7 +88,7 @@ def test_time_to_bid(benchmark, member):
 
     def setup():
         # Bids that nobody answers become rarer; a new agent makes one at once.
-        return (L4Agent(own.instance, plan, (2.0, 2.0)),), {}
+        return (L4Agent(own.instance, Ranges(plan), (2.0, 2.0)),), {}
 
     def bid(agent):
         return agent.handle(TimerFired(BidTime()), own, 1.0)

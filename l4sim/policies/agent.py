@@ -60,9 +60,10 @@ class PeerDied(NamedTuple):
 
 
 class InstanceUp(NamedTuple):
-    """An instance has joined the fleet and takes requests; everybody hears of it, its own agent (`Started`) first."""
+    """An instance has joined the fleet and takes requests; everybody hears of it, its own agent after `Started`."""
 
     instance: int
+    """Higher than any number before it: numbers are not used again."""
 
 
 class Draining(NamedTuple):
@@ -70,6 +71,12 @@ class Draining(NamedTuple):
 
     Its own agent may hand over what it has; what nobody moves is served to its end there.
     """
+
+    instance: int
+
+
+class Left(NamedTuple):
+    """A draining instance was empty and is gone; nothing was lost. Everybody that is left hears of it."""
 
     instance: int
 
@@ -83,9 +90,10 @@ class Finished(NamedTuple):
     output_tokens: int
 
 
-Stimulus = (
-    Started | Crossed | Received | TimerFired | MigrationEnded | Joined | PeerDied | InstanceUp | Draining | Finished
-)
+FleetChange = PeerDied | InstanceUp | Draining | Left
+"""What everybody hears, in the same order: all agents alive, the coordinator, and a router that listens."""
+
+Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | FleetChange | Finished
 
 # Instructions.
 

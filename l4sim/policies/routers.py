@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from l4sim.policies.agent import FleetChange
 from l4sim.policies.views import InstanceView, RequestView
 
 
@@ -16,7 +17,8 @@ class Router(Protocol):
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position in ``instances`` of the one to serve the request.
 
-        ``instances`` are those that live: once one has died, positions are no instance numbers any more.
+        ``instances`` are those that take requests, in order of their numbers: the dead and the draining are not among
+        them, so that a position is no instance number. One that joins has a higher number than any before it.
         """
         ...
 
@@ -28,6 +30,26 @@ class Listening(Protocol):
     def receive(self, sender: int, message: Any, now_s: float) -> None:
         """Take a message."""
         ...
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """A router that wants to hear of instances that die, join, drain and leave, in the order in which agents do.
+
+    Most need not: the views that they route by tell who is there (`same_fleet`).
+    """
+
+    def hear(self, change: FleetChange, now_s: float) -> None:
+        """Take notice of a change."""
+        ...
+
+
+def same_fleet(known: Sequence[int], instances: Sequence[InstanceView]) -> bool:
+    """Whether ``instances`` have exactly the numbers ``known``, both in order, ``known`` being those of earlier views.
+
+    Numbers are not used again, and who joins comes last: the count and the last number tell.
+    """
+    return len(known) == len(instances) and known[-1] == instances[-1].instance
 
 
 class RoundRobin:

@@ -10,9 +10,12 @@ import numpy as np
 
 from l4sim.policies.agent import (
     Crossed,
+    Draining,
     Finished,
+    InstanceUp,
     Instruction,
     Joined,
+    Left,
     MigrationEnded,
     OwnView,
     PeerDied,
@@ -31,7 +34,6 @@ from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, NewPlan, Off
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
 from l4sim.policies.l4.replan import Ends
-from l4sim.policies.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,12 @@ class ReportTime(NamedTuple):
     """Timer: time to report to the coordinator."""
 
 
+class DrainTime(NamedTuple):
+    """Timer: time to hand over more of what is on an instance that drains."""
+
+
+DRAIN_EVERY_S = 0.1
+"""Between two rounds of handing over on an instance that drains."""
 LEAVE_EVERY_S = 0.1
 """Between the first asks for two requests that a new plan has put into another stage."""
 
@@ -81,23 +89,26 @@ class L4Agent:
     def __init__(
         self,
         instance: int,
-        plan: Plan,
+        ranges: Ranges,
         planned_batches: Sequence[float],
         *,
         parts: Parts | None = None,
         seed: int = 0,
+        generation: int = 0,
     ) -> None:
-        """``planned_batches``: requests in flight per instance that the plan expects, by stage."""
+        """``ranges``: its own copy, with the instance in a stage. ``planned_batches``: requests in flight per instance
+        that the plan expects, by stage. ``generation``: of the plan that ``ranges`` goes by.
+        """
         self._parts = parts or Parts()
         random = np.random.default_rng((seed, instance))
         self._instance = instance
-        self._ranges = Ranges(plan)
+        self._ranges = ranges
         self._handover = Handover(instance, self._ranges, random)
         self._balance = Balance(instance, self._ranges, random, within=self._parts.within, across=self._parts.across)
-        self._refinement = Refinement(instance, self._ranges, planned_batches, random)
+        self._refinement = Refinement(instance, self._ranges, planned_batches, random, generation)
         self._ends = Ends(random)
-        self._generation = 0
-        """Of the plan that it goes by."""
+        self._generation = generation
+        self._drains = False
         # Agents that all began a period at once would all be busy at once.
         self._phase = float(random.random())
 
@@ -107,6 +118,8 @@ class L4Agent:
             case Started():
                 return self._start()
             case Crossed(request):
+                if self._drains:
+                    return ()
                 _, hi = self._ranges.range_of(self._ranges.stage_of_instance(self._instance))
                 # One that is already beyond was placed here for its prefix, or the boundary has moved under it.
                 return self._outgrown(request.request, own, now_s) if request.context_tokens <= hi else ()
@@ -121,7 +134,11 @@ class L4Agent:
             case Joined(request):
                 self._handover.release(request)
                 self._balance.joined(request, now_s)
-            case PeerDied(instance):
+            case InstanceUp(instance):
+                self._ranges.add(instance)
+            case Draining(instance) if instance == self._instance:
+                return self._begin_to_drain(own)
+            case PeerDied(instance) | Draining(instance) | Left(instance):
                 self._ranges.remove(instance)
             case Finished():
                 self._ends.note(stimulus)
@@ -139,15 +156,26 @@ class L4Agent:
         return instructions
 
     def _watch(self) -> Sequence[Instruction]:
+        if self._drains:
+            return ()
         stage = self._ranges.stage_of_instance(self._instance)
         last = stage == len(self._ranges) - 1
         return (Watch(self._ranges.range_of(stage)[1]),) if self._parts.handover and not last else ()
 
     def _outgrown(self, request: int, own: OwnView, now_s: float) -> Sequence[Instruction]:
         settled_in_s = self._balance.settled_in_s(request, now_s)
-        if settled_in_s > 0:
+        if settled_in_s > 0 and not self._drains:
             return (SetTimer(settled_in_s, Retry(request)),)
         return self._handover.begin(request, own)
+
+    def _begin_to_drain(self, own: OwnView) -> Sequence[Instruction]:
+        """Take nothing any more, and hand over what is here if handover is part of this L4."""
+        self._drains = True
+        self._ranges.remove(self._instance)
+        return (Watch(None), *self._drain(own)) if self._parts.handover else ()
+
+    def _drain(self, own: OwnView) -> Sequence[Instruction]:
+        return (*self._handover.drain(own, self._balance.moves), SetTimer(DRAIN_EVERY_S, DrainTime()))
 
     def _receive(self, sender: int, message: object, own: OwnView, now_s: float) -> Sequence[Instruction]:
         match message:
@@ -157,7 +185,7 @@ class L4Agent:
                 return self._handover.collect(sender, message)
             case Decline(request):
                 self._handover.release(request)
-            case Bid():
+            case Bid() if not self._drains:
                 return self._balance.answer(sender, message, own, now_s)
             case Slack():
                 self._balance.collect(sender, message)
@@ -180,6 +208,10 @@ class L4Agent:
                 return self._outgrown(request, own, now_s)
             case Decide(round_):
                 return self._balance.decide(round_, own, now_s)
+            case BidTime() | RefineTime() if self._drains:
+                return ()
+            case DrainTime():
+                return self._drain(own)
             case BidTime():
                 return (*self._balance.bid(own), SetTimer(balance.PERIOD_S, name))
             case ReportTime():
@@ -198,6 +230,8 @@ class L4Agent:
             return ()
         self._generation = news.generation
         self._ranges.replace(news.plan, news.generation * refinement.GENERATION)
+        if self._drains:
+            return ()
         self._refinement.adopt(news.batches, news.generation)
         _, hi = self._ranges.range_of(self._ranges.stage_of_instance(self._instance))
         leaving = [request.request for request in own.decoding() if request.context_tokens > hi]

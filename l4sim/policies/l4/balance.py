@@ -181,6 +181,10 @@ class Balance:
         """Seconds until a request that has come here may be moved on."""
         return max(self._settling.get(request, now_s) - now_s, 0.0)
 
+    def moves(self, request: int) -> bool:
+        """Whether a migration that we asked for is under way."""
+        return request in self._moving
+
     def ended(self, request: int) -> bool:
         """A migration is over; returns whether it was ours."""
         if request not in self._moving:

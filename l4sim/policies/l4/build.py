@@ -12,6 +12,7 @@ from l4sim.policies.l4.agent import L4Agent, Parts
 from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.partition import Partition, partition
 from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.replan import Planning, Replanner
 from l4sim.policies.l4.reuse import measure_reuse, prefix_uses
 from l4sim.policies.l4.router import L4Router
@@ -35,15 +36,24 @@ def build_l4(setting: Setting, parts: Parts | None = None) -> Policy:
         parts = replace(parts, refinement=False)
     batches = [forecast.batch for forecast in made.forecasts]
     agents = tuple(
-        L4Agent(instance, made.plan, batches, parts=parts, seed=setting.seed) for instance in range(setting.instances)
+        L4Agent(instance, Ranges(made.plan), batches, parts=parts, seed=setting.seed)
+        for instance in range(setting.instances)
     )
-    router = L4Router(made.plan, affinity, spill=parts.across)
+    router = L4Router(made.plan, affinity, spill=parts.across, batches=batches)
+
+    def agent_for(instance: int) -> L4Agent:
+        # The front end has the instance started, and tells it what it knows itself.
+        ranges = router.ranges.copy()
+        ranges.add(instance)
+        return L4Agent(instance, ranges, router.batches, parts=parts, seed=setting.seed, generation=router.generation)
+
     return Policy(
         router,
         agents,
         Replanner(made, _planning(setting)) if parts.replan else None,
         partition=made,
         boundary_moves=router.moves,
+        agent_for=agent_for,
     )
 
 

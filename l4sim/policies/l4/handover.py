@@ -8,11 +8,14 @@ request decodes on where it is.
   has passed, so that two sources are not promised the same blocks, and a source that dies binds nothing for long.
 - *Starvation guard*: each time nobody could take a request, twice as many are asked, after a pause twice as long, until
   every instance of the stage is. So a request asks `FAN_OUT / RETRY_S` instances a second, however large the stage.
+- *Draining*: an instance that is to leave offers nothing and hands over what it has, each request to the stage of its
+  length: in a round one that decodes, and several that wait, which have no KV to copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +31,8 @@ PATIENCE_S = 0.02
 """How long offers are waited for: many times a message's way, a few iterations."""
 KEPT_S = 1.0
 """How long an offer stands; well over a copy's time."""
+DRAINED_QUEUED = 8
+"""Waiting requests that a draining instance begins to hand over in a round."""
 RETRY_S = 0.5
 """When to ask again, at first: by then some requests of the next stage have ended."""
 
@@ -57,29 +62,55 @@ class Handover:
         """How many were asked last, by request that nobody has taken yet."""
         self._kept: dict[int, tuple[int, float]] = {}
         """Requests that we have offered to take: tokens, and until when."""
+        self._drains = False
 
     def begin(self, request: int, own: OwnView) -> Sequence[Instruction]:
         """Ask for a request that decodes here, if it belongs elsewhere."""
-        found = own.find(request)
-        if found is None:
+        context_tokens = self._tokens_of(request, own)
+        if context_tokens is None:
             self._forget(request)
             return ()
-        stage = self._ranges.stage_for(found.context_tokens)
-        if request in self._offers or stage == self._ranges.stage_of_instance(self._instance):
+        stage = self._ranges.stage_for(context_tokens)
+        at_home = not self._drains and stage == self._ranges.stage_of_instance(self._instance)
+        if request in self._offers or at_home:
             return ()
         peers = [member for member in self._ranges.members(stage) if member != self._instance]
         if not peers:
+            if self._drains:
+                # There may be some in the next round.
+                self._forget(request)
             return ()
         most = 2 * self._asked[request] if request in self._asked else FAN_OUT
         if len(peers) > most:
             peers = [peers[i] for i in self._random.choice(len(peers), most, replace=False)]
         self._offers[request] = {}
         self._asked[request] = len(peers)
-        asks = [Send(peer, Ask(request, found.context_tokens)) for peer in peers]
+        asks = [Send(peer, Ask(request, context_tokens)) for peer in peers]
         return (*asks, SetTimer(PATIENCE_S, Choose(request)))
+
+    def _tokens_of(self, request: int, own: OwnView) -> int | None:
+        """The context of a request that can be handed over; None if it is not here (any more)."""
+        found = own.find(request)
+        if found is not None:
+            return found.context_tokens
+        waiting = own.queued() if self._drains else ()
+        return next((queued.prompt_tokens for queued in waiting if queued.request == request), None)
+
+    def drain(self, own: OwnView, moving: Callable[[int], bool]) -> Sequence[Instruction]:
+        """A round of handing over everything, but for what is ``moving`` already."""
+        self._drains = True
+
+        def untried(requests: Iterable[int]) -> Iterator[int]:
+            return (request for request in requests if request not in self._asked and not moving(request))
+
+        waiting = islice(untried(queued.request for queued in own.queued()), DRAINED_QUEUED)
+        decoding = islice(untried(decoding.request for decoding in own.decoding()), 1)
+        return [instruction for request in (*waiting, *decoding) for instruction in self.begin(request, own)]
 
     def answer(self, sender: int, ask: Ask, own: OwnView, now_s: float) -> Sequence[Instruction]:
         """Offer what is free, or say nothing."""
+        if self._drains:
+            return ()
         self._kept = {
             request: kept for request, kept in self._kept.items() if kept[1] > now_s and request != ask.request
         }

@@ -4,14 +4,19 @@ Every agent and the router has a copy of its own; messages keep the copies close
 itself always tiles [0, max]: it is a list of boundaries, read so that they never fall. And copies that have heard the
 same boundaries agree, in whatever order and however often they heard them: of each boundary the greatest
 (version, end) stands.
+
+Who is in a stage follows from the plan and from who has joined and gone since, in the order in which everybody hears of
+it. An instance that joins takes the place that is missing most (`l4sim.policies.apportion`), which every holder works
+out by itself; so does one that has just heard of a newer plan, from the beginning. **[ours]**
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 
+from l4sim.policies.apportion import next_group
 from l4sim.policies.l4.messages import Boundary
 from l4sim.policies.plan import Plan
 
@@ -20,17 +25,52 @@ class Ranges:
     """The stages as one holder knows them."""
 
     def __init__(self, plan: Plan) -> None:
-        self._dead: set[int] = set()
+        self._changes: list[tuple[int, bool]] = []
+        """Who has joined (true) and gone (false), in the order heard."""
+        self._gone: set[int] = set()
+        self._unseen: set[int] = set()
         self.replace(plan)
+
+    def copy(self) -> Ranges:
+        """A copy for a new holder, who will see for itself who is there."""
+        copy = Ranges(self._plan)
+        copy._changes = list(self._changes)
+        copy.replace(self._plan)
+        copy._heard_tokens = list(self._heard_tokens)
+        copy._versions = list(self._versions)
+        copy._bounds = list(self._bounds)
+        return copy
 
     def replace(self, plan: Plan, version: int = 0) -> None:
         """Go by another plan from now on, whose boundaries have this version."""
+        self._plan = plan
         self._max_tokens = plan.stages[-1].hi_tokens
-        self._told_tokens = [stage.hi_tokens for stage in plan.stages[:-1]]
-        self._versions = [version] * len(self._told_tokens)
-        self._members = [[i for i in stage.instances if i not in self._dead] for stage in plan.stages]
+        self._heard_tokens = [stage.hi_tokens for stage in plan.stages[:-1]]
+        self._versions = [version] * len(self._heard_tokens)
+        self._bounds = list(self._heard_tokens)
+        self._ever = [list(stage.instances) for stage in plan.stages]
+        """By stage, who is or has been in it; the first one there leads."""
         self._stage_of = {instance: n for n, stage in enumerate(plan.stages) for instance in stage.instances}
-        self._bounds = list(self._told_tokens)
+        self._gone = set()
+        for instance, joined in self._changes:
+            if joined:
+                self._place(instance)
+            else:
+                self._gone.add(instance)
+        self._settle()
+
+    def _place(self, instance: int) -> None:
+        """Put one that has joined into a stage, unless the plan has done so."""
+        if instance in self._stage_of:
+            return
+        sizes = [sum(member not in self._gone for member in members) for members in self._ever]
+        stage = next_group(sizes, [len(stage.instances) for stage in self._plan.stages])
+        self._ever[stage].append(instance)
+        self._stage_of[instance] = stage
+
+    def _settle(self) -> None:
+        absent = self._gone | self._unseen
+        self._members = [[member for member in members if member not in absent] for members in self._ever]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -41,8 +81,8 @@ class Ranges:
         return self._bounds
 
     def boundary(self, stage: int) -> Boundary:
-        """The upper end of a stage as it was told; the plan's has version 0."""
-        return Boundary(stage, self._versions[stage], self._told_tokens[stage])
+        """The upper end of a stage as last heard of; the plan's has version 0."""
+        return Boundary(stage, self._versions[stage], self._heard_tokens[stage])
 
     def range_of(self, stage: int) -> tuple[int, int]:
         """A stage's current range [lo, hi) in tokens."""
@@ -50,15 +90,24 @@ class Ranges:
         return lo, self._bounds[stage] if stage < len(self._bounds) else self._max_tokens
 
     def stage_of_instance(self, instance: int) -> int:
-        """The stage that an instance belongs to."""
+        """The stage that an instance belongs to, or did before it had gone."""
         return self._stage_of[instance]
 
+    def turn(self, instance: int) -> int:
+        """How many members come before an instance in the order in which they lead their stage.
+
+        Of one that has joined those that have gone count too, so that no earlier leader has had as high a turn.
+        """
+        stage = self._stage_of[instance]
+        planned = instance in self._plan.stages[stage].instances
+        return (self._members if planned else self._ever)[stage].index(instance)
+
     def members(self, stage: int) -> Sequence[int]:
-        """The living instances of a stage, which may be none."""
+        """The instances of a stage that take requests; there may be none."""
         return self._members[stage]
 
     def leader(self, stage: int) -> int | None:
-        """The instance that speaks for a stage: its lowest living one."""
+        """The instance that speaks for a stage: its first one that takes requests."""
         return self._members[stage][0] if self._members[stage] else None
 
     def neighbour(self, stage: int, step: int) -> int | None:
@@ -88,13 +137,25 @@ class Ranges:
         if boundary <= self.boundary(boundary.stage):
             return False
         self._versions[boundary.stage] = boundary.version
-        self._told_tokens[boundary.stage] = boundary.hi_tokens
-        self._bounds = list(accumulate(self._told_tokens, max))
+        self._heard_tokens[boundary.stage] = boundary.hi_tokens
+        self._bounds = list(accumulate(self._heard_tokens, max))
         return True
 
+    def add(self, instance: int) -> None:
+        """An instance has joined; it becomes the last member of its stage."""
+        if (instance, True) not in self._changes:
+            self._changes.append((instance, True))
+            self._place(instance)
+            self._settle()
+
     def remove(self, instance: int) -> None:
-        """An instance has died."""
-        self._dead.add(instance)
-        stage = self._stage_of.get(instance)
-        if stage is not None and instance in self._members[stage]:
-            self._members[stage].remove(instance)
+        """An instance has died, or drains: nothing is sent there any more."""
+        if instance not in self._gone:
+            self._changes.append((instance, False))
+            self._gone.add(instance)
+            self._settle()
+
+    def see(self, present: Collection[int]) -> None:
+        """Only these are there: others are passed over, though nobody has heard yet why, until they are seen again."""
+        self._unseen = {member for members in self._ever for member in members} - set(present)
+        self._settle()

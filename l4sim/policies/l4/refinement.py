@@ -1,11 +1,12 @@
 """Range refinement: neighbouring stages move their shared boundary in small steps. **[ours: rule and period are open]**
 
-Each instance tells the leader of its stage (its lowest living instance) how many requests it has, smoothed; a leader
-tells the leader below its stage's *pressure*: the mean over its instances, relative to what the plan expected of the
-stage. So what is compared is how far each stage is from its plan, not short requests with long ones. If the lower
-stage's pressure exceeds the upper one's by more than `HYSTERESIS`, the lower leader lowers their boundary, and the
-other way round, by a step in proportion to the logarithm of the ratio, `MOST_STEP` at most. What it has heard from
-above moves the boundary once: where nothing is heard, nothing moves. A stage that has died is passed over.
+Each instance tells the leader of its stage (its first living instance; those that joined come last) how many requests
+it has, smoothed; a leader tells the leader below its stage's *pressure*: the mean over its instances, relative to what
+the plan expected of the stage. So what is compared is how far each stage is from its plan, not short requests with long
+ones. If the lower stage's pressure exceeds the upper one's by more than `HYSTERESIS`, the lower leader lowers their
+boundary, and the other way round, by a step in proportion to the logarithm of the ratio, `MOST_STEP` at most. What it
+has heard from above moves the boundary once: where nothing is heard, nothing moves. A stage that nobody is left in is
+passed over.
 
 The lower stage's leader alone moves a boundary, and counts its versions up; one that takes over from leaders that have
 died begins beyond any version of theirs, and tells its own copy, so that nobody keeps what only the dead knew. No step
@@ -51,21 +52,25 @@ class Refinement:
     """One instance's part: member of its stage, and perhaps its leader."""
 
     def __init__(
-        self, instance: int, ranges: Ranges, planned_batches: Sequence[float], random: np.random.Generator
+        self,
+        instance: int,
+        ranges: Ranges,
+        planned_batches: Sequence[float],
+        random: np.random.Generator,
+        generation: int = 0,
     ) -> None:
         """``planned_batches``: requests in flight per instance that the plan expects, by stage."""
         self._instance = instance
         self._ranges = ranges
         self._random = random
         self._batch: float | None = None
-        self.adopt(planned_batches)
+        self.adopt(planned_batches, generation)
 
     def adopt(self, planned_batches: Sequence[float], generation: int = 0) -> None:
         """Begin under a plan that ``ranges`` has taken over."""
         self._stage = self._ranges.stage_of_instance(self._instance)
-        term = self._ranges.members(self._stage).index(self._instance)
-        self._first_version = generation * GENERATION + term * TERM
-        """As a leader: all members before this one have died by then."""
+        self._first_version = generation * GENERATION + self._ranges.turn(self._instance) * TERM
+        """As a leader: all members before this one have gone by then."""
         self._planned = [max(batch, 0.5) for batch in planned_batches]
         self._reports: dict[int, float] = {}
         """What has come in this period."""

@@ -6,7 +6,8 @@ last `PERIODS` the coordinator plans with the DP that made the first plan; if wh
 
 An instance that finds itself in another stage goes on serving what it has: what is now too long for it is handed over
 one by one, what is too short grows or ends there. The number of stages stays, and as few instances as possible change
-theirs. The plan in force is told again every period, so that a lost message costs one, and refinement goes on from it.
+theirs; one that has joined counts to the stage that it joined, one that drains to none. The plan in force is told again
+every period, so that a lost message costs one, and refinement goes on from it.
 What prefix caches save of a prompt counts as they saved it on requests that have ended.
 """
 
@@ -23,8 +24,11 @@ from l4sim.errors import InputError
 from l4sim.policies.agent import (
     COORDINATOR,
     FRONT_END,
+    Draining,
     Finished,
+    InstanceUp,
     Instruction,
+    Left,
     PeerDied,
     Received,
     Send,
@@ -37,6 +41,7 @@ from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.messages import Lengths, NewPlan
 from l4sim.policies.l4.partition import Partition, forecast, partition
 from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.plan import Plan, Stage
 
 PERIOD_S = 60.0
@@ -95,7 +100,8 @@ class Replanner:
         self._in_force = first
         self._planning = planning
         self._generation = 0
-        self._dead: set[int] = set()
+        self._ranges = Ranges(first.plan)
+        """Who is in which stage now."""
         self._heard: list[Lengths] = []
         """What has come since the last look."""
         self._periods: deque[list[Lengths]] = deque(maxlen=PERIODS)
@@ -107,8 +113,10 @@ class Replanner:
                 return (SetTimer(PERIOD_S + _REPORTS_IN_S, "look"),)
             case Received(_, Lengths() as lengths):
                 self._heard.append(lengths)
-            case PeerDied(instance):
-                self._dead.add(instance)
+            case InstanceUp(instance):
+                self._ranges.add(instance)
+            case PeerDied(instance) | Draining(instance) | Left(instance):
+                self._ranges.remove(instance)
             case TimerFired():
                 self._periods.append(self._heard)
                 self._heard = []
@@ -123,7 +131,7 @@ class Replanner:
             return
         cost, capacity, objective = self._planning.cost, self._planning.capacity, self._in_force.objective
         old = self._in_force.plan.stages
-        members = [[instance for instance in stage.instances if instance not in self._dead] for stage in old]
+        members = [self._ranges.members(stage) for stage in range(len(old))]
         # Stages take their instances in this order, so that those in the middle of theirs stay where they are.
         living = [instance for stage in members for instance in stage]
         try:
@@ -139,6 +147,7 @@ class Replanner:
             stage._replace(instances=tuple(living[place] for place in stage.instances)) for stage in made.plan.stages
         )
         self._in_force = replace(made, plan=Plan(stages))
+        self._ranges.replace(self._in_force.plan)
         self._generation += 1
 
     def _demand(self) -> Demand | None:
@@ -163,8 +172,8 @@ class Replanner:
             return ()
         plan = self._in_force.plan
         news = NewPlan(self._generation, plan, tuple(forecast.batch for forecast in self._in_force.forecasts))
-        instances = [instance for stage in plan.stages for instance in stage.instances]
-        return [Send(to, news) for to in (FRONT_END, *instances) if to not in self._dead]
+        living = [instance for stage in range(len(self._ranges)) for instance in self._ranges.members(stage)]
+        return [Send(to, news) for to in (FRONT_END, *living)]
 
 
 def _saves(made: Partition, kept: Partition) -> bool:

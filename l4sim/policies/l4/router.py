@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from l4sim.policies.agent import FleetChange, InstanceUp
 from l4sim.policies.harm import harm_tokens
 from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.load import load_of
@@ -18,6 +19,7 @@ from l4sim.policies.l4.messages import Boundary, NewPlan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.plan import Plan
+from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 SPILL = 1.5
@@ -27,15 +29,25 @@ SPILL = 1.5
 class L4Router:
     """Routes a request by its current length."""
 
-    def __init__(self, plan: Plan, affinity: Affinity | None = None, *, spill: bool = True) -> None:
-        """``affinity``: None to look at lengths alone. ``spill``: whether requests may spill over to other stages."""
+    def __init__(
+        self, plan: Plan, affinity: Affinity | None = None, *, spill: bool = True, batches: Sequence[float] = ()
+    ) -> None:
+        """``affinity``: None to look at lengths alone. ``spill``: whether requests may spill over to other stages.
+
+        ``batches``: requests in flight per instance that the plan expects, by stage, for the agents of instances that
+        join.
+        """
         self.moves: list[tuple[float, int, int]] = []
         """Boundaries taken over: when, which stage's upper end, and to how many tokens."""
-        self._ranges = Ranges(plan)
-        self._generation = 0
+        self.ranges = Ranges(plan)
+        self.generation = 0
+        """Of the plan that it goes by."""
+        self.batches = tuple(batches)
+        """Requests in flight per instance that this plan expects, by stage."""
         self._affinity = affinity
         self._spill = spill
-        self._planned = {instance for stage in plan.stages for instance in stage.instances}
+        self._numbers: list[int] = []
+        """Of the instances seen last, in their order; empty where they are to be looked at again."""
         self._positions: dict[int, int] = {}
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
@@ -43,9 +55,9 @@ class L4Router:
 
         Source of the former: the paper; of both exceptions: ours.
         """
-        if len(self._positions) != len(instances):
+        if not same_fleet(self._numbers, instances):
             self._learn(instances)
-        stage = self._ranges.stage_for(request.context_tokens)
+        stage = self.ranges.stage_for(request.context_tokens)
         position = self._least_loaded(stage, instances)
         if self._spill:
             position = self._spilled(stage, position, request.context_tokens, instances)
@@ -61,16 +73,16 @@ class L4Router:
         return position
 
     def _least_loaded(self, stage: int, instances: Sequence[InstanceView]) -> int:
-        positions = [self._positions[member] for member in self._ranges.members(stage)]
+        positions = [self._positions[member] for member in self.ranges.members(stage)]
         return min(positions, key=lambda position: load_of(instances[position]))
 
     def _spilled(self, stage: int, own: int, context_tokens: int, instances: Sequence[InstanceView]) -> int:
         """The position in another stage that is so much better than ``own``, the best in this one, else ``own``."""
         bar = harm_tokens(instances[own], context_tokens) / SPILL
         position = own
-        for other in range(len(self._ranges)):
-            expected_tokens = max(context_tokens, self._ranges.range_of(other)[0])
-            if other == stage or expected_tokens >= bar or not self._ranges.members(other):
+        for other in range(len(self.ranges)):
+            expected_tokens = max(context_tokens, self.ranges.range_of(other)[0])
+            if other == stage or expected_tokens >= bar or not self.ranges.members(other):
                 continue
             candidate = self._least_loaded(other, instances)
             harm = harm_tokens(instances[candidate], expected_tokens)
@@ -80,16 +92,26 @@ class L4Router:
 
     def _learn(self, instances: Sequence[InstanceView]) -> None:
         """Instances have come up, or some have gone, perhaps before the first request."""
-        self._positions = {view.instance: position for position, view in enumerate(instances)}
-        for gone in self._planned - self._positions.keys():
-            self._ranges.remove(gone)
+        self._numbers = [view.instance for view in instances]
+        self._positions = {number: position for position, number in enumerate(self._numbers)}
+        self.ranges.see(self._positions)
+
+    def hear(self, change: FleetChange, now_s: float) -> None:
+        """Take notice of instances that join, and of those that have gone: stages are manned as the agents man them."""
+        if isinstance(change, InstanceUp):
+            self.ranges.add(change.instance)
+        else:
+            self.ranges.remove(change.instance)
+        self._numbers = []
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
         """Take over a boundary that has moved, or a new plan."""
         match message:
-            case Boundary() if self._ranges.apply(message):
-                self.moves.append((now_s, message.stage, self._ranges.bounds[message.stage]))
-            case NewPlan() if message.generation > self._generation:
-                self._generation = message.generation
-                self._ranges.replace(message.plan, message.generation * GENERATION)
-                self.moves += [(now_s, stage, tokens) for stage, tokens in enumerate(self._ranges.bounds)]
+            case Boundary() if self.ranges.apply(message):
+                self.moves.append((now_s, message.stage, self.ranges.bounds[message.stage]))
+            case NewPlan() if message.generation > self.generation:
+                self.generation = message.generation
+                self.batches = message.batches
+                self.ranges.replace(message.plan, message.generation * GENERATION)
+                self._numbers = []
+                self.moves += [(now_s, stage, tokens) for stage, tokens in enumerate(self.ranges.bounds)]

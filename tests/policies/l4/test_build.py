@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.policies.agent import InstanceUp, PeerDied, Started, Watch
 from l4sim.policies.l4.build import build_l4, capacity_of, demand_for, plan_for, planned_as
+from l4sim.policies.l4.messages import Boundary
 from l4sim.policies.l4.replan import Replanner
 from l4sim.policies.plan import GivenPlan, SharedPlans
 from l4sim.policies.registry import build_policy
 from l4sim.policies.views import InstanceKind
 from l4sim.workload.histogram import LengthHistogram
 from l4sim.workload.trace import PrefixBlocks
+from tests.policies.conftest import View
 from tests.policies.settings import FACTS, sample, setting, unasked
 
 MIXED = {"prompt_tokens": [20, 30, 40, 500] * 10, "output_tokens": [50, 20, 90, 100] * 10}
@@ -80,3 +83,17 @@ def test_a_mixed_fleet_is_planned_as_its_slowest_instance_and_of_these_the_small
 def test_only_the_variant_that_plans_anew_has_a_coordinator():
     assert build_policy("l4", traffic()).coordinator is None
     assert isinstance(build_policy("l4:replan", traffic()).coordinator, Replanner)
+
+
+def test_an_instance_that_joins_gets_an_agent_that_knows_what_the_front_end_knows():
+    policy = build_policy("l4", traffic(instances=4))
+    router = policy.router
+    router.receive(0, Boundary(0, 5, 77), 30.0)
+    router.hear(PeerDied(1), 40.0)
+    router.hear(InstanceUp(4), 50.0)
+    agent = policy.agent_for(5)
+    router.hear(InstanceUp(5), 60.0)
+    stage = router.ranges.stage_of_instance(5)
+    watched = [i.boundary_tokens for i in agent.handle(Started(), View(5), 60.0) if isinstance(i, Watch)]
+    assert watched == [router.ranges.range_of(stage)[1]]
+    assert agent.handle(InstanceUp(5), View(5), 60.0) == ()

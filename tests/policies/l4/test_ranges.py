@@ -90,6 +90,90 @@ def test_a_dead_stage_s_lengths_go_to_the_next_one_above_else_below():
     assert ranges.neighbour(0, 1) is None
 
 
+# Instances that join and go.
+
+
+def members(ranges: Ranges) -> list[list[int]]:
+    return [list(ranges.members(stage)) for stage in range(len(ranges))]
+
+
+def test_one_that_joins_takes_the_place_that_is_missing_most_else_the_largest_stage_grows():
+    ranges = Ranges(FOUR_STAGES)
+    ranges.add(5)
+    assert members(ranges) == [[0], [1], [2, 3, 5], [4]]
+    ranges.remove(1)
+    ranges.add(6)
+    assert members(ranges) == [[0], [6], [2, 3, 5], [4]]
+    assert ranges.stage_for(200) == 1
+    ranges.add(6)
+    assert members(ranges) == [[0], [6], [2, 3, 5], [4]], "heard before"
+
+
+def test_one_that_joined_leads_after_those_of_the_plan_and_its_turn_has_never_been():
+    ranges = Ranges(THREE_STAGES)
+    ranges.add(4)
+    assert (ranges.stage_of_instance(4), ranges.leader(1)) == (1, 1)
+    ranges.remove(1)
+    ranges.remove(2)
+    assert ranges.leader(1) == 4
+    assert ranges.turn(4) == 2
+
+
+def test_one_that_is_not_seen_is_passed_over_until_it_is():
+    ranges = Ranges(THREE_STAGES)
+    ranges.see({0, 2})
+    assert members(ranges) == [[0], [2], []]
+    ranges.add(4)
+    assert members(ranges) == [[0], [2, 4], []], "who is not seen has not gone: no place is missing"
+    ranges.see({0, 1, 2, 3, 4})
+    assert members(ranges) == [[0], [1, 2, 4], [3]]
+
+
+def test_a_copy_knows_what_was_heard_but_sees_for_itself():
+    ranges = Ranges(THREE_STAGES)
+    ranges.apply(Boundary(0, 3, 120))
+    ranges.add(4)
+    ranges.remove(1)
+    ranges.see({0})
+    copy = ranges.copy()
+    assert members(copy) == [[0], [2, 4], [3]]
+    assert copy.boundary(0) == Boundary(0, 3, 120)
+    copy.add(5)
+    assert members(ranges) == [[0], [], []], "which is nothing to the original"
+
+
+PLANS = (
+    FOUR_STAGES,
+    Plan((Stage(0, 100, (0, 1)), Stage(100, 300, (2,)), Stage(300, 900, (3,)), Stage(900, 4000, (4,)))),
+    Plan((Stage(0, 100, (0,)), Stage(100, 300, (1,)), Stage(300, 900, (2, 3)), Stage(900, 4000, (4, 5)))),
+)
+
+
+@given(st.data())
+def test_holders_agree_on_who_is_in_which_stage_whenever_each_of_them_hears_of_a_plan(data):
+    joins = iter(range(5, 12))
+    changes = [
+        (next(joins), True) if data.draw(st.booleans()) else (data.draw(st.integers(0, 8)), False) for _ in range(6)
+    ]
+    plans = data.draw(st.lists(st.sampled_from(PLANS), max_size=2))
+    holders = []
+    for _ in range(2):
+        when = sorted(data.draw(st.lists(st.integers(0, 6), min_size=len(plans), max_size=len(plans))))
+        ranges = Ranges(FOUR_STAGES)
+        for moment in range(7):
+            for plan, at in zip(plans, when, strict=True):
+                if at == moment:
+                    ranges.replace(plan)
+            for instance, joined in changes[moment : moment + 1]:
+                (ranges.add if joined else ranges.remove)(instance)
+        holders.append(members(ranges))
+    assert holders[0] == holders[1]
+    assert sorted(sum(holders[0], [])) == sorted(
+        ({*range(5)} | {i for i, joined in changes if joined} | ({5} if plans and plans[-1] is PLANS[2] else set()))
+        - {i for i, joined in changes if not joined}
+    )
+
+
 def test_the_lowest_living_member_leads():
     ranges = Ranges(THREE_STAGES)
     assert ranges.leader(1) == 1

@@ -9,7 +9,10 @@ from l4sim.cost.affine import AffineCost
 from l4sim.policies.agent import (
     COORDINATOR,
     FRONT_END,
+    Draining,
     Finished,
+    InstanceUp,
+    Left,
     PeerDied,
     Received,
     ReportFinished,
@@ -25,6 +28,7 @@ from l4sim.policies.l4.handover import Retry
 from l4sim.policies.l4.messages import Boundary, Lengths, NewPlan
 from l4sim.policies.l4.partition import forecast, partition
 from l4sim.policies.l4.qoe import Capacity
+from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.l4.replan import PERIOD_S, PERIODS, SAMPLE, Ends, Planning, Replanner
 from l4sim.policies.l4.router import L4Router
@@ -115,6 +119,20 @@ def test_the_dead_get_no_place_and_no_message():
     assert sorted(i for stage in news[0].message.plan.stages for i in stage.instances) == [0, 1, 3, 4, 5, 6, 7]
 
 
+def test_who_has_joined_gets_a_place_and_who_drains_none():
+    replanner = Replanner(planned(40.0, 0.5), PLANNING)
+    replanner.handle(InstanceUp(8), 0.0)
+    replanner.handle(Draining(2), 0.0)
+    replanner.handle(Left(2), 0.0)
+    news = looked(replanner, *[minute(600, 300)] * PERIODS)
+    assert sorted(send.to for send in news) == [FRONT_END, 0, 1, 3, 4, 5, 6, 7, 8]
+    assert sorted(i for stage in news[0].message.plan.stages for i in stage.instances) == [0, 1, 3, 4, 5, 6, 7, 8]
+    replanner.handle(InstanceUp(9), 0.0)
+    again = looked(replanner, minute(600, 300))
+    assert sorted(send.to for send in again) == [FRONT_END, 0, 1, 3, 4, 5, 6, 7, 8, 9]
+    assert again[0].message == news[0].message, "who joins later is told of it, and takes a place by itself"
+
+
 def test_a_stage_that_has_died_out_is_manned_again():
     first = planned(40.0, 0.5)
     replanner = Replanner(first, PLANNING)
@@ -138,7 +156,7 @@ MOVED = NewPlan(1, Plan((Stage(0, 300, (0, 1)), Stage(300, 2000, (2,)), Stage(20
 
 
 def agent(instance: int) -> L4Agent:
-    return L4Agent(instance, THREE_STAGES, (2.0, 2.0, 2.0), parts=LEVELS["replan"])
+    return L4Agent(instance, Ranges(THREE_STAGES), (2.0, 2.0, 2.0), parts=LEVELS["replan"])
 
 
 def test_an_agent_asks_to_be_told_of_ends_and_reports_them():

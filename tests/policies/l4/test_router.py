@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from l4sim.policies.agent import Draining, InstanceUp, Left
 from l4sim.policies.l4.messages import Boundary, Report
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.views import RequestView
@@ -59,6 +60,31 @@ def test_a_moved_boundary_counts_once_heard():
     router.receive(0, Report(3.0), 2.5)
     assert router.route(arrival(95), views(0, 0, 0, 0)) == 1
     assert router.moves == [(1.5, 0, 90)]
+
+
+def test_an_instance_that_joins_serves_the_stage_that_it_joins():
+    router = L4Router(THREE_STAGES, spill=False)
+    assert router.route(arrival(500), views(0, 2, 2, 0)) == 1
+    router.hear(InstanceUp(4), 5.0)
+    assert router.route(arrival(500), views(0, 2, 2, 0, 1)) == 4
+    assert [router.route(arrival(tokens), views(0, 2, 2, 0, 0)) for tokens in (50, 2000)] == [0, 3]
+
+
+def test_one_that_joins_in_the_place_of_one_that_left_in_the_meantime_is_told_from_it():
+    router = L4Router(THREE_STAGES, spill=False)
+    assert router.route(arrival(2000), views(0, 0, 0, 0)) == 3
+    for change in (Draining(3), Left(3), InstanceUp(4)):
+        router.hear(change, 5.0)
+    others = [View(number) for number in (0, 1, 2, 4)]
+    assert router.route(arrival(2000), others) == 3, "which is instance 4, in the stage that nobody was left in"
+    assert router.route(arrival(500), others) == 1
+
+
+def test_an_instance_that_drains_gets_nothing_and_what_lived_there_is_not_followed():
+    router = L4Router(THREE_STAGES, spill=False)
+    router.hear(Draining(1), 5.0)
+    staying = [View(0), View(2, running=9), View(3)]
+    assert router.route(arrival(500), staying) == 1, "which is instance 2"
 
 
 def test_the_dead_are_passed_over_even_before_the_first_request():
