@@ -105,12 +105,12 @@ def busy():
 
 
 def test_a_report_of_a_llumnix_agent(benchmark, busy):
-    agent = LlumnixAgent()
+    agent = LlumnixAgent(0)
     benchmark(agent.handle, TimerFired("report"), busy, 1.0)
 
 
 def test_an_order_to_a_llumnix_agent(benchmark, busy):
-    agent = LlumnixAgent()
+    agent = LlumnixAgent(0)
 
     def order_and_end():
         (migrate,) = agent.handle(Received(COORDINATOR, MoveOne(5)), busy, 1.0)

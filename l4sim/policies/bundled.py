@@ -18,13 +18,14 @@ from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, R
 
 
 def _llumnix(setting: Setting) -> Policy:
-    agents = tuple(LlumnixAgent() for _ in range(setting.instances))
-    return Policy(LlumnixRouter(setting.instances), agents, LlumnixCoordinator())
+    agents = tuple(LlumnixAgent(instance) for instance in range(setting.instances))
+    return Policy(LlumnixRouter(), agents, LlumnixCoordinator(), agent_for=LlumnixAgent)
 
 
 def _two_pools(setting: Setting) -> Policy:
     sample = setting.sample()
-    return Policy(TwoPools(split_pools(sample.prompt_tokens, sample.output_tokens, setting.instances)))
+    pools = split_pools(sample.prompt_tokens, sample.output_tokens, setting.instances)
+    return Policy(TwoPools(pools, setting.instances))
 
 
 _LEVELS = {

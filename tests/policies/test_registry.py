@@ -11,7 +11,8 @@ from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.plan import GivenPlan
 from l4sim.policies.policy import Policy, PolicyEntry
-from l4sim.policies.registry import POLICIES, build_policy, policy_entry, policy_name
+from l4sim.policies.registry import POLICIES, build_policy, check_fleet_changes, policy_entry, policy_name
+from l4sim.policies.rivals.llumnix import LlumnixAgent
 from l4sim.policies.routers import RoundRobin
 from tests.policies.conftest import View
 from tests.policies.l4.protocol import THREE_STAGES, timers
@@ -71,3 +72,28 @@ def test_only_an_oracle_is_told_output_lengths():
     build_policy(PolicyEntry("seer", ask, kind="oracle"), known)
     with pytest.raises(InputError, match=r"'mine' asks for true output lengths.*'oracle'.*'rival'"):
         build_policy(("mine", ask), known)
+
+
+def test_bundled_policies_cope_with_every_change_of_the_fleet():
+    known = {"sample": lambda: sample([10, 500], [5, 5]), "output_tokens": lambda: [5, 5]}
+    for name, entry in POLICIES.items():
+        policy = build_policy(name, setting(4, plans=GivenPlan(lambda: PLANNED), **known))
+        check_fleet_changes(entry, policy, joins=True, drains=True)
+        if policy.agents:
+            assert policy.agent_for is not None
+            assert type(policy.agent_for(4)) is type(policy.agents[0])
+
+
+def test_a_policy_that_cannot_take_in_or_empty_an_instance_says_so():
+    router = Policy(RoundRobin())
+    fixed = PolicyEntry("fixed", lambda setting: router, joins=False, drains=False)
+    check_fleet_changes(fixed, router, joins=False, drains=False)
+    with pytest.raises(
+        InputError, match="'fixed' takes in no instance during a run: accepted is a fleet that none joins"
+    ):
+        check_fleet_changes(fixed, router, joins=True, drains=False)
+    with pytest.raises(InputError, match="'fixed' empties no instance: accepted is a fleet that none drains from"):
+        check_fleet_changes(fixed, router, joins=False, drains=True)
+    with_agents = Policy(RoundRobin(), (LlumnixAgent(0),))
+    with pytest.raises(InputError, match="'mine' has agents, and no agent_for"):
+        check_fleet_changes(("mine", lambda setting: with_agents), with_agents, joins=True, drains=False)

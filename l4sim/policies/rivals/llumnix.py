@@ -22,6 +22,9 @@ Departures:
 - The source counts an instance with preempted requests in its queue as one to migrate from at any load. Views do not
   tell these from other waiting requests, and need not: what a preempted request waits for are blocks that are not
   there, so that the instance is below 3 steps anyway.
+- An instance that drains reports minus infinitely many remaining steps, as if it had the paper's fake request of
+  infinite usage, by which an instance to be terminated is emptied: it comes first among the sources, and migrates one
+  request after the other.
 - `balanced` foresees the loads with the instance's mean request where the source takes its last running one.
 """
 
@@ -34,6 +37,7 @@ from typing import Any, Literal, NamedTuple
 from l4sim.policies.agent import (
     COORDINATOR,
     FRONT_END,
+    Draining,
     Instruction,
     Migrate,
     MigrationEnded,
@@ -45,6 +49,7 @@ from l4sim.policies.agent import (
     Stimulus,
     TimerFired,
 )
+from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 PairPolicy = Literal["defrag", "balanced"]
@@ -107,6 +112,8 @@ def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]
 def _balances(source: Report, destination: Report) -> bool:
     if destination.steps_after_in < _MIGRATE_OUT_STEPS:
         return False
+    if source.steps == -math.inf:
+        return True
     gap, gap_after = destination.steps - source.steps, destination.steps_after_in - source.steps_after_out
     return 0 < gap_after < gap or destination.steps == math.inf
 
@@ -114,30 +121,40 @@ def _balances(source: Report, destination: Report) -> bool:
 class LlumnixRouter:
     """Dispatches to the instance with the most remaining steps."""
 
-    def __init__(self, instances: int) -> None:
-        self._steps = [math.inf] * instances
+    def __init__(self) -> None:
+        self._steps: dict[int, float] = {}
         """By instance, as last heard of."""
+        self._numbers: list[int] = []
+        """Of the instances seen last, in their order."""
         self._choice = 0
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
         """Take the `Loads` that the coordinator has heard of."""
-        for instance, steps in message.steps.items():
-            self._steps[instance] = steps
-        self._choice = self._steps.index(max(self._steps))
+        self._steps.update(message.steps)
+        self._choose()
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the position that had the most remaining steps at the last poll, of those that still live."""
-        if len(instances) == len(self._steps):
-            return self._choice
-        steps = [self._steps[view.instance] for view in instances]
-        return steps.index(max(steps))
+        """Return the position that had the most remaining steps at the last poll, of those that are still there.
+
+        Who has not reported yet passes for idle.
+        """
+        if not same_fleet(self._numbers, instances):
+            self._numbers = [view.instance for view in instances]
+            self._choose()
+        return self._choice
+
+    def _choose(self) -> None:
+        steps = [self._steps.get(number, math.inf) for number in self._numbers]
+        self._choice = steps.index(max(steps)) if steps else 0
 
 
 class LlumnixAgent:
     """An instance's part: reports its load, and migrates a request when told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, instance: int) -> None:
+        self._instance = instance
         self._sending_to: int | None = None
+        self._drains = False
 
     def handle(self, stimulus: Stimulus, own: OwnView, now_s: float) -> Sequence[Instruction]:
         """React to a stimulus."""
@@ -150,9 +167,13 @@ class LlumnixAgent:
                 return self._migrate(own, destination)
             case MigrationEnded():
                 self._sending_to = None
+            case Draining(instance):
+                self._drains = self._drains or instance == self._instance
         return ()
 
     def _report(self, own: OwnView) -> Report:
+        if self._drains:
+            return Report(-math.inf, -math.inf, -math.inf, self._sending_to)
         free_blocks = own.kv_blocks_free - own.waiting_tokens / own.kv_block_tokens
         requests = own.running + own.waiting
         mean_blocks = own.context_tokens / max(own.running, 1) / own.kv_block_tokens

@@ -24,6 +24,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 FloatArray = NDArray[np.float64]
@@ -42,18 +43,18 @@ class _Placed:
         """By slot: the iteration of its instance in which it ends (before it decodes: its output tokens); its last
         context length; one over its output tokens."""
         self.rows: IntArray = np.empty((2, 64), dtype=np.int64)
-        """By slot: its instance; the clock that it goes by."""
+        """By slot: its instance; the clock that it goes by (0 before it decodes)."""
         self._requests: list[int] = []
         self._slots: dict[int, int] = {}
 
-    def add(self, request: int, instance: int, clock: int, prompt_tokens: int, output_tokens: int) -> None:
+    def add(self, request: int, instance: int, prompt_tokens: int, output_tokens: int) -> None:
         """Take in a request that does not decode yet."""
         slot = self.count
         if slot == self.columns.shape[1]:
             self.columns = np.concatenate((self.columns, np.empty_like(self.columns)), axis=1)
             self.rows = np.concatenate((self.rows, np.empty_like(self.rows)), axis=1)
         self.columns[:, slot] = output_tokens, prompt_tokens + output_tokens, 1.0 / output_tokens
-        self.rows[:, slot] = instance, clock
+        self.rows[:, slot] = instance, 0
         self._requests.append(request)
         self._slots[request] = slot
         self.count += 1
@@ -82,39 +83,47 @@ class OracleLength:
     def __init__(self, instances: int, output_tokens: Sequence[int]) -> None:
         """``output_tokens``: the true output length of every request, by its number."""
         self._output_tokens = output_tokens
-        self._clocks: FloatArray = np.zeros(instances + 1)
-        """Iterations that each instance is known to have done; the last one stands still, for who does not decode."""
+        self._clocks: FloatArray = np.zeros(1)
+        """Iterations that are known to be done: clock 0 stands still, for who does not decode; instance i has i + 1."""
         self._placed = _Placed()
-        self._queued: list[deque[tuple[int, int]]] = [deque() for _ in range(instances)]
+        self._queued: list[deque[tuple[int, int]]] = []
         """By instance: (request, output tokens), in the order in which they were placed."""
-        self._decoding: list[list[tuple[int, int]]] = [[] for _ in range(instances)]
+        self._decoding: list[list[tuple[int, int]]] = []
         """By instance, a heap: (the iteration of its end, request)."""
-        self._outstanding = [0] * instances
-        self._living = list(range(instances))
+        self._outstanding: list[int] = []
+        self._numbers: list[int] = []
+        """Of the instances seen last, in their order."""
+        self._follow(list(range(instances)))
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position where the request adds least to the sum of normalized latencies."""
         output_tokens = self._output_tokens[request.request]
         position = int(np.argmin(self.costs(request.prompt_tokens, output_tokens, instances)))
-        instance = self._living[position]
-        self._placed.add(request.request, instance, len(self._clocks) - 1, request.prompt_tokens, output_tokens)
+        instance = self._numbers[position]
+        self._placed.add(request.request, instance, request.prompt_tokens, output_tokens)
         self._queued[instance].append((request.request, output_tokens))
         self._outstanding[instance] += 1
         return position
 
-    def _bury(self, living: list[int]) -> None:
-        """Instances have died: nothing is placed there any more."""
-        for instance in set(self._living) - set(living):
+    def _follow(self, numbers: list[int]) -> None:
+        """Instances have gone, and nothing is placed there any more, or joined."""
+        for instance in set(self._numbers) - set(numbers):
             for request, _ in self._queued[instance]:
                 self._placed.remove(request)
             for _, request in self._decoding[instance]:
                 self._placed.remove(request)
-        self._living = living
+        self._numbers = numbers
+        joined = numbers[-1] + 1 - len(self._outstanding)
+        if joined > 0:
+            self._clocks = np.concatenate((self._clocks, np.zeros(joined)))
+            self._queued += [deque() for _ in range(joined)]
+            self._decoding += [[] for _ in range(joined)]
+            self._outstanding += [0] * joined
 
     def costs(self, prompt_tokens: int, output_tokens: int, instances: Sequence[InstanceView]) -> FloatArray:
         """What a request would add on each instance, in context tokens read per output token; shape ``[n]``."""
-        if len(instances) != len(self._living):
-            self._bury([view.instance for view in instances])
+        if not same_fleet(self._numbers, instances):
+            self._follow([view.instance for view in instances])
         for view in instances:
             number, waiting = view.instance, view.waiting
             outstanding = view.running + waiting
@@ -130,18 +139,18 @@ class OracleLength:
         added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)
         added += weight * (_PROMPT_TOKEN_READS * prompt_tokens)
         costs = np.bincount(instance, added, len(self._outstanding)).astype(np.float64, copy=False)
-        return costs if len(instances) == len(costs) else costs[self._living]
+        return costs if len(instances) == len(costs) else costs[self._numbers]
 
     def _settle(self, instance: int, waiting: int, outstanding: int) -> None:
         """Conclude from an instance's counts what has started and what has ended."""
         queued, decoding = self._queued[instance], self._decoding[instance]
-        clock = int(self._clocks[instance])
+        clock = int(self._clocks[instance + 1])
         while len(queued) > waiting:
             request, output_tokens = queued.popleft()
             heappush(decoding, (clock + output_tokens, request))
-            self._placed.start(request, instance, clock + output_tokens)
+            self._placed.start(request, instance + 1, clock + output_tokens)
         while decoding and len(queued) + len(decoding) > outstanding:
             clock, request = heappop(decoding)
             self._placed.remove(request)
-        self._clocks[instance] = clock
+        self._clocks[instance + 1] = clock
         self._outstanding[instance] = len(queued) + len(decoding)

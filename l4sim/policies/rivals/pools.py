@@ -3,7 +3,7 @@
 Ours, after the common practice of serving long prompts apart. Load is counted in tokens, of prompts and answers: the
 boundary is the prompt length that halves the load of a sample of the traffic, and instances are shared out by load.
 Within its pool a request goes to the instance with the fewest requests. Nothing moves afterwards, and the boundary
-never changes.
+never changes. An instance that joins goes to the pool that it is missing from most (`l4sim.policies.apportion`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.errors import InputError
+from l4sim.policies.apportion import next_group
+from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 IntArray = NDArray[np.int64]
@@ -50,13 +52,27 @@ def split_pools(prompt_tokens: IntArray, output_tokens: IntArray, instances: int
 class TwoPools:
     """Routes by prompt length."""
 
-    def __init__(self, pools: Pools) -> None:
+    def __init__(self, pools: Pools, instances: int) -> None:
         self._pools = pools
+        self._numbers = list(range(instances))
+        """Of the instances seen last, in their order."""
+        self._is_long = [number >= pools.short_instances for number in self._numbers]
+        """Whether each of them serves long prompts."""
+        self._planned = (pools.short_instances, instances - pools.short_instances)
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the least loaded position of the prompt's pool, the first of equals; of all, if the pool has died."""
-        boundary_tokens, short_instances = self._pools
-        is_long = request.prompt_tokens >= boundary_tokens
-        pool = [p for p, view in enumerate(instances) if (view.instance >= short_instances) == is_long]
+        """Return the least loaded position of the prompt's pool, the first of equals; of all, if the pool is empty."""
+        if not same_fleet(self._numbers, instances):
+            self._follow([view.instance for view in instances])
+        is_long = request.prompt_tokens >= self._pools.boundary_tokens
+        pool = [position for position, serves_long in enumerate(self._is_long) if serves_long == is_long]
         loads = {p: instances[p].running + instances[p].waiting for p in pool or range(len(instances))}
         return min(loads, key=loads.__getitem__)
+
+    def _follow(self, numbers: list[int]) -> None:
+        """Instances have gone, or joined: each of these goes to the pool where it is missing most."""
+        pools = dict(zip(self._numbers, self._is_long, strict=True))
+        is_long = [pools[number] for number in numbers if number in pools]
+        while len(is_long) < len(numbers):
+            is_long.append(bool(next_group((is_long.count(False), is_long.count(True)), self._planned)))
+        self._numbers, self._is_long = numbers, is_long

@@ -285,17 +285,15 @@ def test_an_instance_that_drains_offers_nothing_takes_no_bid_and_makes_none():
 
 def test_whatever_an_instance_that_drains_still_hears_it_stays_out():
     member, _ = drained()
-    moved = NewPlan(1, THREE_STAGES, BATCHES)
+    moved, news = NewPlan(1, THREE_STAGES, BATCHES), Boundary(1, 2**50 + 1, 900)
     assert member.handle(Received(-1, moved), View(1), 2.0) == ()
-    assert member.handle(Received(2, Boundary(1, 2**50 + 1, 900)), View(1), 2.0) == (
-        Send(2, Boundary(1, 2**50 + 1, 900)),
-    )
+    assert member.handle(Received(2, news), View(1), 2.0) == (Send(2, news),), "it watches for nothing"
     assert member.handle(Received(2, Ask(9, 100)), View(1), 2.0) == ()
 
 
 def test_without_handover_an_instance_that_drains_serves_what_it_has():
-    member, told = drained("plan", View(1, batch=(DecodingRequest(7, 300),)))
-    assert told == []
+    _, instructions = drained("plan", View(1, batch=(DecodingRequest(7, 300),)))
+    assert instructions == []
 
 
 @pytest.mark.parametrize("change", [Draining(1), Left(1)])

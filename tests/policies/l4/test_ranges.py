@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,10 +168,9 @@ def test_holders_agree_on_who_is_in_which_stage_whenever_each_of_them_hears_of_a
                 (ranges.add if joined else ranges.remove)(instance)
         holders.append(members(ranges))
     assert holders[0] == holders[1]
-    assert sorted(sum(holders[0], [])) == sorted(
-        ({*range(5)} | {i for i, joined in changes if joined} | ({5} if plans and plans[-1] is PLANS[2] else set()))
-        - {i for i, joined in changes if not joined}
-    )
+    planned = {instance for stage in [FOUR_STAGES, *plans][-1].stages for instance in stage.instances}
+    joined, gone = ({instance for instance, is_join in changes if is_join is kind} for kind in (True, False))
+    assert sorted(chain.from_iterable(holders[0])) == sorted((planned | joined) - gone)
 
 
 def test_the_lowest_living_member_leads():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l4sim.policies.rivals.sglang.bucket import Bucket, draw_ranges
-from tests.policies.conftest import arrival, views
+from tests.policies.conftest import View, arrival, views
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,18 @@ def test_survivors_share_all_lengths_by_what_they_were_sent_lately():
 def test_before_there_are_prompts_survivors_share_evenly():
     router = bucket_without_balancing()
     assert [router.route(arrival(tokens), views(0, 0, 0)[:2]) for tokens in (511, 512)] == [0, 1]
+
+
+def test_one_that_joins_has_a_range_too():
+    router = bucket_without_balancing()
+    for tokens in (90, 400, 800):
+        router.route(arrival(tokens), views(0, 0, 0, as_of_s=0.5))
+    # A share of 1290 // 4 = 322: 90 and 400 fill the first range, 800 the second; the others are one share wide.
+    grown = views(0, 0, 0, 0, as_of_s=1.0)
+    assert [router.route(arrival(tokens), grown) for tokens in (400, 800, 1123, 1124)] == [0, 1, 2, 3]
+
+
+def test_one_that_joins_for_one_that_left_is_not_taken_for_it():
+    router = Bucket(2)
+    router.route(arrival(100), views(0, 0))
+    assert router.route(arrival(100), [View(0), View(2)]) == 1, "which was sent nothing yet"

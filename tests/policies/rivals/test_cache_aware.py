@@ -34,7 +34,7 @@ def test_uneven_load_goes_before_affinity_and_the_tree_learns_of_it():
     prompt = arrival(40, prefix_ids=(1, 2, 3, 4))
     assert router.route(prompt, views(0, 0)) == 0
     assert router.route(prompt, views(64, 0)) == 0, "a difference of 64 is not above 64"
-    assert router.route(prompt, [View(running=40, waiting=25), View()]) == 1
+    assert router.route(prompt, [View(0, running=40, waiting=25), View(1)]) == 1
     assert router.tree.sizes_tokens == [40, 40]
 
 
@@ -65,3 +65,14 @@ def test_a_dead_instance_s_prefixes_are_forgotten():
     survivors = views(0, 0, 0)[1:]
     assert router.route(arrival(160, prefix_ids=other), survivors) == 0, "instance 1 has it, and is the first now"
     assert router.route(arrival(160, prefix_ids=shared), survivors) == 1, "nobody has it; instance 2 has least"
+
+
+def test_one_that_joins_has_the_smallest_tree_and_one_that_left_in_the_meantime_is_forgotten():
+    router = CacheAware(2, 10)
+    shared = arrival(40, prefix_ids=(1, 2, 3, 4))
+    assert [router.route(prompt, views(0, 0)) for prompt in (shared, arrival(30))] == [0, 1]
+    joined = [View(1), View(2)]
+    assert router.route(shared, joined) == 1, "nobody is known to have it any more"
+    assert router.tree.sizes_tokens == [0, 30, 40]
+    assert router.route(shared, [View(1), View(2), View(5)]) == 1
+    assert router.route(arrival(10), [View(1), View(2), View(5)]) == 2

@@ -10,6 +10,7 @@ import pytest
 from l4sim.policies.agent import (
     COORDINATOR,
     FRONT_END,
+    Draining,
     Instruction,
     Migrate,
     MigrationEnded,
@@ -57,7 +58,7 @@ def test_remaining_steps_are_infinite_without_requests():
 
 def told(*steps: float) -> LlumnixRouter:
     """A router that has heard of these remaining steps."""
-    router = LlumnixRouter(len(steps))
+    router = LlumnixRouter()
     router.receive(COORDINATOR, Loads(dict(enumerate(steps))), 0.06)
     return router
 
@@ -79,10 +80,35 @@ def test_dispatch_passes_over_the_dead():
 
 
 def test_before_the_first_poll_all_instances_pass_for_idle():
-    assert LlumnixRouter(3).route(arrival(), views(5, 0, 0)) == 0
+    assert LlumnixRouter().route(arrival(), views(5, 0, 0)) == 0
+
+
+def test_one_that_joins_passes_for_idle_until_it_reports():
+    router = told(10, 9)
+    assert router.route(arrival(), views(0, 0, 0)) == 2
+    router.receive(COORDINATOR, Loads({0: 10, 1: 9, 2: 3}), 0.11)
+    assert router.route(arrival(), views(0, 0, 0)) == 0
+
+
+def test_one_that_joins_for_one_that_left_is_told_from_it():
+    router = told(9, 10)
+    assert router.route(arrival(), views(0, 0)) == 1
+    router.receive(COORDINATOR, Loads({0: 9, 2: 1}), 0.11)
+    assert router.route(arrival(), [View(0), View(2)]) == 0
 
 
 # Pairs.
+
+
+def test_an_instance_that_drains_is_emptied_first_whatever_the_rule():
+    agent = LlumnixAgent(1)
+    agent.handle(Draining(2), View(1), 0.0)
+    assert agent._report(View(1, running=1)).steps > 0, "another one drains"
+    agent.handle(Draining(1), View(1), 0.0)
+    leaving = agent._report(View(1, running=1))
+    reports = {0: report(-50), 1: leaving, 2: report(60, after_in=50), 3: report(10, after_in=9)}
+    assert pair(reports, "defrag") == [(1, 2), (0, 3)]
+    assert pair(reports, "balanced")[0] == (1, 2)
 
 
 def test_the_most_loaded_source_is_paired_with_the_least_loaded_destination():
@@ -126,7 +152,7 @@ def test_balanced_narrows_the_gap_and_leaves_the_destination_three_steps(
 
 
 def test_an_agent_reports_every_50_ms():
-    agent = LlumnixAgent()
+    agent = LlumnixAgent(0)
     own = View(kv_blocks_free=100, running=4, waiting=1, waiting_tokens=320, context_tokens=640)
     assert timers(agent.handle(Started(), own, 0.0)) == [0.05]
     instructions = agent.handle(TimerFired("report"), own, 0.05)
@@ -136,12 +162,12 @@ def test_an_agent_reports_every_50_ms():
 
 
 def test_an_idle_instance_reports_infinitely_many_steps():
-    (answer,) = sent(LlumnixAgent().handle(TimerFired("report"), View(kv_blocks_free=100), 0.05))
+    (answer,) = sent(LlumnixAgent(0).handle(TimerFired("report"), View(kv_blocks_free=100), 0.05))
     assert answer.message == Report(math.inf, math.inf, 100, None)
 
 
 def test_an_agent_migrates_its_shortest_request_one_at_a_time():
-    agent = LlumnixAgent()
+    agent = LlumnixAgent(0)
     own = View(running=3, batch=(DecodingRequest(7, 500), DecodingRequest(8, 90), DecodingRequest(9, 91)))
     assert agent.handle(Received(COORDINATOR, MoveOne(5)), own, 1.0) == (Migrate(8, 5, "rebalance"),)
     assert agent.handle(Received(COORDINATOR, MoveOne(6)), own, 1.1) == ()
@@ -154,7 +180,7 @@ def test_an_agent_migrates_its_shortest_request_one_at_a_time():
 
 
 def test_an_agent_with_nothing_decoding_migrates_nothing():
-    agent = LlumnixAgent()
+    agent = LlumnixAgent(0)
     assert agent.handle(Received(COORDINATOR, MoveOne(5)), View(running=1), 1.0) == ()
     (answer,) = sent(agent.handle(TimerFired("report"), View(running=1), 1.2))
     assert answer.message.sending_to is None

@@ -127,3 +127,22 @@ def test_what_a_dead_instance_held_weighs_no_more_and_may_be_placed_again():
     np.testing.assert_allclose(cluster.router.costs(100, 10, cluster.views), expected)
     request = RequestView(0, 100, -1, (), 100)
     assert cluster.router.route(request, cluster.views) == int(np.argmin(expected))
+
+
+def test_one_that_joins_is_idle_and_what_the_others_have_done_stays_known():
+    cluster = Cluster(2, [(3000, 150), (10, 40), (10, 100), (1000, 60)])
+    assert [cluster.place(request) for request in range(3)] == [0, 1, 1]
+    for position in (0, 1, 1):
+        cluster.start(position)
+    cluster.end(1)
+    before = cluster.router.costs(1000, 60, cluster.views)
+    cluster.views.append(View(2))
+    np.testing.assert_array_equal(cluster.router.costs(1000, 60, cluster.views), [*before, 0])
+    assert cluster.place(3) == 2
+
+
+def test_one_that_joins_for_one_that_left_is_idle():
+    cluster = Cluster(2, [(100, 10), (100, 10)])
+    assert [cluster.place(request) for request in range(2)] == [0, 1]
+    left = [cluster.views[0], View(2)]
+    np.testing.assert_array_equal(cluster.router.costs(100, 10, left) > 0, [True, False])

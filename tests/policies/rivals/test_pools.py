@@ -44,7 +44,7 @@ def test_what_cannot_be_split_is_refused(prompt_tokens: list[int], instances: in
 
 
 def test_a_request_goes_to_the_least_loaded_instance_of_its_pool():
-    router = TwoPools(Pools(boundary_tokens=100, short_instances=2))
+    router = TwoPools(Pools(boundary_tokens=100, short_instances=2), 5)
     running = (3, 1, 8, 7, 7)
     instances = [View(number, running=count, waiting=number == 1) for number, count in enumerate(running)]
     assert router.route(arrival(99), instances) == 1
@@ -52,7 +52,16 @@ def test_a_request_goes_to_the_least_loaded_instance_of_its_pool():
 
 
 def test_a_pool_that_has_died_is_served_by_the_other_one():
-    router = TwoPools(Pools(boundary_tokens=100, short_instances=2))
+    router = TwoPools(Pools(boundary_tokens=100, short_instances=2), 5)
     survivors = views(3, 1, 8, 7, 7)[2:]
     assert router.route(arrival(99), survivors) == 1
     assert router.route(arrival(100), survivors) == 1
+
+
+def test_one_that_joins_goes_to_the_pool_that_it_is_missing_from_most():
+    router = TwoPools(Pools(boundary_tokens=100, short_instances=2), 5)
+    grown = [*views(9, 9, 9, 9, 9), View(5)]
+    assert [router.route(arrival(tokens), grown) for tokens in (99, 100)] == [0, 5], "a whole fleet: the larger pool"
+    lost = [View(number) for number in (1, 2, 3, 4, 5, 6)]
+    lost[0] = View(1, running=9)
+    assert router.route(arrival(99), lost) == 5, "instance 0 has left: 6 takes its place"

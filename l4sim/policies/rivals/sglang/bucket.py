@@ -10,7 +10,7 @@ the fewest. Departures:
 - Equal counts: the first instance, where the source takes whichever its hash map yields first.
 - Ranges are redrawn at the first arrival after the 5 s. No arrival can tell: only arrivals change what they are drawn
   from.
-- When instances die, the ranges of the others are drawn at the next arrival, from what these were sent lately.
+- When instances go or join, ranges are drawn at the next arrival, from what those that are there were sent lately.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from l4sim.policies.rivals.sglang.balance import CHARACTERS_PER_TOKEN, is_imbalanced
+from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 _FIRST_SPAN_TOKENS = 4096 // CHARACTERS_PER_TOKEN
@@ -76,12 +77,13 @@ class Bucket:
         self._recent: deque[tuple[float, int, int]] = deque()
         """Arrivals that count: when, prompt tokens, where."""
         self._recent_tokens = [0] * instances
-        self._living = list(range(instances))
+        self._numbers = list(range(instances))
+        """Of the instances seen last, in their order."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of the prompt's range, or the one that was sent the fewest tokens lately."""
-        if len(instances) != len(self._living):
-            self._bury([view.instance for view in instances])
+        if not same_fleet(self._numbers, instances):
+            self._follow([view.instance for view in instances])
         now_s = instances[0].as_of_s
         self._adjust(now_s)
         tokens = self._recent_tokens
@@ -106,17 +108,17 @@ class Bucket:
         self._share_tokens = new
         self._uppers = draw_ranges((tokens for _, tokens, _ in self._recent), buckets)
 
-    def _bury(self, living: list[int]) -> None:
-        """Instances have died: the others share all lengths."""
-        position = {instance: n for n, instance in enumerate(living)}
-        sent = [(time_s, tokens, self._living[where]) for time_s, tokens, where in self._recent]
+    def _follow(self, numbers: list[int]) -> None:
+        """Instances have gone or joined: those that are there share all lengths."""
+        position = {instance: n for n, instance in enumerate(numbers)}
+        sent = [(time_s, tokens, self._numbers[where]) for time_s, tokens, where in self._recent]
         self._recent = deque((time_s, tokens, position[to]) for time_s, tokens, to in sent if to in position)
-        self._living = living
-        self._recent_tokens = [0] * len(living)
+        self._numbers = numbers
+        self._recent_tokens = [0] * len(numbers)
         for _, tokens, where in self._recent:
             self._recent_tokens[where] += tokens
         lengths = [tokens for _, tokens, _ in self._recent]
-        self._uppers = draw_ranges(lengths, len(living)) if lengths else _even_ranges(len(living))
+        self._uppers = draw_ranges(lengths, len(numbers)) if lengths else _even_ranges(len(numbers))
 
     def _note(self, now_s: float, prompt_tokens: int, position: int) -> None:
         recent = self._recent

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from l4sim.policies.rivals.sglang.balance import CHARACTERS_PER_TOKEN, is_imbalanced
 from l4sim.policies.rivals.sglang.prefix_tree import PrefixTree
+from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 
@@ -43,15 +44,16 @@ class CacheAware:
         self._eviction_interval_s = eviction_interval_s
         self._max_tree_tokens = max_tree_tokens
         self._evictions = 0
-        self._living = list(range(instances))
+        self._numbers = list(range(instances))
+        """Of the instances seen last, in their order."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position that probably has most of the prompt cached, or another where that would not do."""
-        if len(instances) != len(self._living):
-            self._bury([view.instance for view in instances])
+        if not same_fleet(self._numbers, instances):
+            self._follow([view.instance for view in instances])
         self._evict(instances[0].as_of_s)
         position = self._choose(request, instances)
-        self.tree.insert(request.prefix_ids, request.prompt_tokens, self._living[position])
+        self.tree.insert(request.prefix_ids, request.prompt_tokens, self._numbers[position])
         return position
 
     def _choose(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
@@ -60,15 +62,17 @@ class CacheAware:
             return loads.index(min(loads))
         matched_tokens, matching = self.tree.match(request.prefix_ids)
         if matching is not None and matched_tokens > self._cache_threshold * request.prompt_tokens:
-            return self._living.index(matching)
-        sizes_tokens = [self.tree.sizes_tokens[instance] for instance in self._living]
+            return self._numbers.index(matching)
+        sizes_tokens = [self.tree.sizes_tokens[instance] for instance in self._numbers]
         return sizes_tokens.index(min(sizes_tokens))
 
-    def _bury(self, living: list[int]) -> None:
-        """Instances have died, and what they had cached with them (`remove_worker` in the source)."""
-        for instance in set(self._living) - set(living):
+    def _follow(self, numbers: list[int]) -> None:
+        """Instances have gone, and what they had cached with them, or joined (`remove_worker`, `add_worker`)."""
+        for instance in set(self._numbers) - set(numbers):
             self.tree.remove(instance)
-        self._living = living
+        for instance in set(numbers) - set(self._numbers):
+            self.tree.add(instance)
+        self._numbers = numbers
 
     def _evict(self, now_s: float) -> None:
         due = int(now_s / self._eviction_interval_s)

@@ -43,6 +43,10 @@ class PrefixTree:
         self._accesses = 0
         self._tails = 0
 
+    def add(self, instance: int) -> None:
+        """Make room for an instance that has been sent nothing yet."""
+        self.sizes_tokens += [0] * (instance + 1 - len(self.sizes_tokens))
+
     def match(self, prefix_ids: Sequence[int]) -> tuple[int, int | None]:
         """The longest prefix that any instance was sent: its tokens, and the first such instance (None: no match)."""
         ids = tuple(prefix_ids)
