@@ -58,13 +58,9 @@ def check_fleet_changes(choice: PolicyChoice, policy: Policy, *, joins: bool, dr
     """Raise InputError unless a policy copes with instances that will join or drain during the run."""
     entry = policy_entry(choice)
     if joins and not entry.joins:
-        raise InputError(
-            f"policy '{entry.name}' takes in no instance during a run: accepted is a fleet that none joins"
-        )
+        raise InputError(f"policy '{entry.name}' takes in no instance that joins: accepted is a fleet that none joins")
     if joins and policy.agents and policy.agent_for is None:
-        raise InputError(
-            f"policy '{entry.name}' has agents, and no agent_for that makes one for an instance that joins"
-        )
+        raise InputError(f"policy '{entry.name}' has agents but no agent_for, which makes that of one that joins")
     if drains and not entry.drains:
         raise InputError(f"policy '{entry.name}' empties no instance: accepted is a fleet that none drains from")
 
