@@ -16,7 +16,6 @@ import pytest
 
 from l4sim.experiment import Options, plan, resolve, run_policy, sample_demand
 from l4sim.policies.plan import GivenPlan
-from l4sim.workload.transform import scale_rate
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth import synthesize
 from l4sim.workload.synth.arrivals import Poisson

@@ -18,9 +18,9 @@ from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import InstanceFacts, Setting
 from l4sim.policies.views import SOLE_KIND, InstanceKind
 from l4sim.runtime.trace_requests import shared_prefix_ids
-from l4sim.workload.transform import take
 from l4sim.workload.histogram import LengthHistogram, read_histogram
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import take
 
 
 def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setting:

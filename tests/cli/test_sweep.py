@@ -107,7 +107,9 @@ def test_failed_points_are_counted_with_their_errors_and_the_rest_is_done(capsys
 
 
 def test_too_many_combinations_for_a_picture_are_told(capsys, spec, tmp_path):
-    spec.write_text(GRID.replace("instances: 2", "instances: [1, 2, 3, 4, 5, 6, 7]").replace("[0, 1]", "0").replace("60", "5"))
+    spec.write_text(
+        GRID.replace("instances: 2", "instances: [1, 2, 3, 4, 5, 6, 7]").replace("[0, 1]", "0").replace("60", "5")
+    )
     code, _, err = run(capsys, "sweep", str(spec), "--out", str(tmp_path / "out"))
     assert code == 0
     assert "no pictures: 7 combinations of instances: a picture has room for 6" in err

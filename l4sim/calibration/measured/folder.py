@@ -44,7 +44,7 @@ class Measured:
     captured: Captured = NONE_CAPTURED
     """What the engine of the iterations runs as CUDA graphs."""
     reference_s: Positive | None = None
-    """Seconds of the reference iteration at the speed to which all points are converted; None: as they were measured."""
+    """Seconds of the reference iteration at the speed that all points are converted to; None: as they were measured."""
 
 
 @dataclass(frozen=True, slots=True)

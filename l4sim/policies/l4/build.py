@@ -17,9 +17,9 @@ from l4sim.policies.l4.replan import Planning, Replanner
 from l4sim.policies.l4.reuse import measure_reuse, prefix_uses
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.policy import InstanceFacts, Policy, Setting
-from l4sim.workload.transform import chain_arrival_s
 from l4sim.workload.histogram import LengthHistogram
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import chain_arrival_s
 
 
 def build_l4(setting: Setting, parts: Parts | None = None) -> Policy:
