@@ -12,11 +12,13 @@ from typing import Any, Literal
 from l4sim.cost.profile import Profile, load_profile
 from l4sim.experiment import Options, resolve, sample_demand, timed_plan
 from l4sim.experiment import compare as run_policies
+from l4sim.policies.defaults import COMPARED, SOLE
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.policy import PolicyChoice
 from l4sim.results.plan_result import PlanResult
 from l4sim.results.result import Result
-from l4sim.sweeps.grid import DEFAULT_POLICIES
+from l4sim.specs.option import documented
+from l4sim.specs.options import TRACE_DEFAULTS
 from l4sim.sweeps.result import SweepResult
 from l4sim.sweeps.runner import Report
 from l4sim.sweeps.sweep import run_sweep
@@ -40,21 +42,22 @@ __all__ = [
 ]
 
 
+@documented
 @dataclass(frozen=True, slots=True)
 class Cluster(Options):
     """Everything that a simulation depends on but the trace and the policy.
 
     ``Cluster(instances=16, model="llama-3.1-8b", profile="h200-flashinfer")``; the arguments are the command line's
-    options, with underscores. None leaves a choice to the profile, the model or vLLM's defaults.
+    options. None leaves a choice to the profile, the model or vLLM's defaults.
     """
 
 
 def load_trace(
     path: str | PathLike[str],
     *,
-    format: str = "auto",
-    time_unit: str = "auto",
-    tokens: str = "estimate",
+    format: str = TRACE_DEFAULTS.format,
+    time_unit: str = TRACE_DEFAULTS.time_unit,
+    tokens: str = TRACE_DEFAULTS.tokens,
     dejitter_s: float | None = None,
     limit: int | None = None,
     rate_per_s: float | None = None,
@@ -120,9 +123,7 @@ def synthesize(
     )
 
 
-def compare(
-    trace: Trace, policies: Sequence[PolicyChoice] = DEFAULT_POLICIES, cluster: Options | None = None
-) -> Result:
+def compare(trace: Trace, policies: Sequence[PolicyChoice] = COMPARED, cluster: Options | None = None) -> Result:
     """Replay a trace under several policies; the plan, where one is needed, is made once.
 
     A policy is one of `l4sim.policies.registry.POLICIES` by name, or one's own: ``("mine", build)``, where ``build``
@@ -135,7 +136,7 @@ def compare(
     return Result(trace, setup, tuple(run_policies(trace, policies, setup)))
 
 
-def replay(trace: Trace, policy: PolicyChoice = "l4", cluster: Options | None = None) -> Result:
+def replay(trace: Trace, policy: PolicyChoice = SOLE, cluster: Options | None = None) -> Result:
     """Replay a trace under one policy; raises like `compare`."""
     return compare(trace, [policy], cluster)
 

@@ -25,10 +25,9 @@ from l4sim.batch import Batch
 from l4sim.cost.model import CostModel
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, compare, resolve
+from l4sim.policies.defaults import RIVALS, SOLE
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
-
-RIVALS = ("vllm", "two-pools", "llumnix", "sglang-cache-aware", "least-harm")
 
 # Cost models to which a batch of unequal lengths is one of equal lengths already.
 _BLIND = ("mean", "sum", "affine")
@@ -60,7 +59,7 @@ class Gain:
     """Requests that were moved to the next stage."""
 
 
-def explain_gain(trace: Trace, options: Options, rivals: Sequence[str] = RIVALS, policy: str = "l4") -> Gain:
+def explain_gain(trace: Trace, options: Options, rivals: Sequence[str] = RIVALS, policy: str = SOLE) -> Gain:
     """The gain of ``policy`` over the best of ``rivals`` on a trace, by cause.
 
     Raises:

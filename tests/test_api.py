@@ -12,6 +12,7 @@ import pytest
 import l4sim
 import l4sim.experiment
 from l4sim.errors import InputError
+from l4sim.specs.option import described
 
 NAMES = {"Cluster", "compare", "load_profile", "load_trace", "plan", "replay", "sweep", "synthesize"}
 
@@ -162,6 +163,31 @@ def test_a_sweep_over_a_trace_at_hand_agrees_with_replays(trace, cluster, result
 
 def test_a_profile_says_what_it_rests_on():
     assert l4sim.load_profile("h200-sxm").basis == "measured"
+
+
+def test_help_tells_every_field_of_a_cluster():
+    told = " ".join(l4sim.Cluster.__doc__.split())
+    for option in described(l4sim.Cluster):
+        assert f"{option.name}" in told
+        assert option.option.text in told
+    assert "kv_blocks (blocks): KV blocks of one instance. [default: what fits the GPU]" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"instances": 0}, "instances must be a whole number of at least 1, not 0"),
+        ({"instances": 2.5}, "instances must be a whole number of at least 1, not 2.5"),
+        ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization must be a number above 0 and of at most 1, not 1.5"),
+        ({"message_latency_s": float("nan")}, "message_latency_s must be a number of at least 0, not nan"),
+        ({"prefix_caching": 1}, "prefix_caching must be True or False, not 1"),
+        ({"model": None}, "model must be a text, not None"),
+        ({"block_size": None}, "block_size must be a whole number of at least 1, not None"),
+    ],
+)
+def test_a_cluster_refuses_values_by_the_options_own_names(trace, options, complaint):
+    with pytest.raises(InputError, match=f"^{complaint}$"):
+        l4sim.replay(trace, "round-robin", l4sim.Cluster(**options))
 
 
 def test_wrong_names_are_refused(trace):

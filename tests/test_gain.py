@@ -11,7 +11,8 @@ import l4sim
 from l4sim.bundled import folder
 from l4sim.errors import InputError
 from l4sim.experiment import Options
-from l4sim.gain import RIVALS, explain_gain
+from l4sim.gain import explain_gain
+from l4sim.policies.defaults import RIVALS
 from l4sim.workload.load import load_trace
 from l4sim.workload.transform import head, scale_rate
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from l4sim.cli.grouped import GroupedCommand, grouped
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
 from l4sim.cli.validate import percent
+from l4sim.policies.defaults import LIVE as LIVE_POLICIES
+from l4sim.specs.options import EVENTS, MIGRATION, OUTPUT, POLICIES
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
@@ -24,26 +27,31 @@ if TYPE_CHECKING:
     from validate_gpu.live_run import LiveResult, LiveRun
 
 
-@click.command()
-@run_options
-@click.option("--policies", default="round-robin,llumnix,l4", show_default=True, metavar="A,B,…")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--driver", type=click.Choice(["lockstep", "realtime"]), default="lockstep", show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Live runs of every policy.")
-@click.option("--tolerance", callback=percent, default="5%", show_default=True, help="Largest error of mean E2E.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a CPU, per process.")
-@click.option(
+_LIVE = "Live instances"
+
+
+@click.command(cls=GroupedCommand)
+# The simulator's rules of messages and migrations are not the live instances'.
+@run_options(without=(EVENTS, MIGRATION))
+@grouped(POLICIES, "--policies", default=",".join(LIVE_POLICIES), show_default=True, metavar="A,B,…", help="To run.")
+@grouped(_LIVE, "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@grouped(_LIVE, "--driver", type=click.Choice(["lockstep", "realtime"]), default="lockstep", show_default=True)
+@grouped(_LIVE, "--repeats", type=click.IntRange(1), default=3, show_default=True, help="Live runs of every policy.")
+@grouped(OUTPUT, "--tolerance", callback=percent, default="5%", show_default=True, help="Largest error of mean E2E.")
+@grouped(_LIVE, "--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a CPU, per process.")
+@grouped(
+    _LIVE,
     "--attention",
     default="auto",
     show_default=True,
     help="torch, or a path of FlashInfer: tensor-cores, cuda-cores, batch-attention.",
 )
-@click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture steps (on a GPU).")
-@click.option("--share-devices", is_flag=True, help="Realtime: more instances than devices, which slow one another.")
-@click.option(
-    "--compare/--no-compare", default=True, show_default=True, help="Or only run: validate recorded compares."
+@grouped(_LIVE, "--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Capture steps (on a GPU).")
+@grouped(_LIVE, "--share-devices", is_flag=True, help="Realtime: more instances than devices, which slow one another.")
+@grouped(
+    OUTPUT, "--compare/--no-compare", default=True, show_default=True, help="Or only run: validate recorded compares."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.md, pictures and tables.")
+@grouped(OUTPUT, "--out", type=click.Path(path_type=Path), help="Folder for report.md, pictures and tables.")
 @click.pass_context
 def live(context: click.Context, /, policies: str, **values: Any) -> None:
     """Replay TRACE on live instances and in the simulator, and compare.

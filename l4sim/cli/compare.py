@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from l4sim.cli.grouped import GroupedCommand, grouped
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
+from l4sim.policies.defaults import COMPARED, SOLE
+from l4sim.specs.options import OUTPUT, POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,31 +19,30 @@ if TYPE_CHECKING:
     from l4sim.results.result import Result
     from l4sim.workload.trace import Trace
 
-DEFAULT_POLICIES = "vllm,two-pools,l4"
+# What config.json calls the trace's options: older than the names in `TraceOptions`.
+_CONFIG_NAMES = {
+    "format_name": "format",
+    "time_unit": "time_unit",
+    "tokens": "tokens",
+    "dejitter": "dejitter_s",
+    "rate": "rate_per_s",
+    "rate_scale": "rate_scale",
+    "limit": "limit",
+    "duration": "duration_s",
+}
 
-_out = click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and pictures.")
-_plots = click.option("--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")
-_timeline = click.option("--timeline", is_flag=True, help="Write timeline.json for Perfetto into --out.")
-_window = click.option(
-    "--timeline-window", type=(float, float), metavar="S S", help="Only what overlaps these seconds of the run."
+_out = grouped(OUTPUT, "--out", type=click.Path(path_type=Path), help="Folder for tables and pictures.")
+_plots = grouped(OUTPUT, "--plots/--no-plots", default=True, show_default=True, help="Draw pictures into --out.")
+_timeline = grouped(OUTPUT, "--timeline", is_flag=True, help="Write timeline.json for Perfetto into --out.")
+_window = grouped(
+    OUTPUT, "--timeline-window", type=(float, float), metavar="S S", help="Only what overlaps these seconds of the run."
 )
-_html = click.option("--html", is_flag=True, help="Write report.html, one file with everything, into --out.")
+_html = grouped(OUTPUT, "--html", is_flag=True, help="Write report.html, one file with everything, into --out.")
 
 
-_fail = click.option(
-    "--fail",
-    "failures",
-    multiple=True,
-    metavar="I@S",
-    callback=lambda _context, _option, given: ",".join(given) if given else None,
-    help="Instance I dies after S seconds, as in 3@120s; may be given again.",
-)
-
-
-@click.command()
-@run_options
-@click.option("--policies", default=DEFAULT_POLICIES, show_default=True, metavar="A,B,…")
-@_fail
+@click.command(cls=GroupedCommand)
+@run_options()
+@grouped(POLICIES, "--policies", default=",".join(COMPARED), show_default=True, metavar="A,B,…", help="To compare.")
 @_out
 @_plots
 @_timeline
@@ -54,10 +56,9 @@ def compare(policies: str, **values: Any) -> None:
     _run([name.strip() for name in policies.split(",") if name.strip()], values)
 
 
-@click.command()
-@run_options
-@click.option("--policy", default="l4", show_default=True)
-@_fail
+@click.command(cls=GroupedCommand)
+@run_options()
+@grouped(POLICIES, "--policy", default=SOLE, show_default=True, help="To replay.")
 @_out
 @_plots
 @_timeline
@@ -105,12 +106,11 @@ def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
 
 
 def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[str, Any]) -> dict[str, Any]:
-    given = ("format_name", "time_unit", "tokens", "dejitter", "rate", "rate_scale", "limit", "duration")
     summary = {"name": trace.name, "requests": len(trace), "sha256": trace.content_hash}
     return {
         **setup.describe(),
         "policies": list(policies),
-        "trace": {**summary, **{name: values[name] for name in given}},
+        "trace": {**summary, **{name: values[option] for name, option in _CONFIG_NAMES.items()}},
     }
 
 

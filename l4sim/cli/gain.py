@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from l4sim.cli.grouped import GroupedCommand, grouped
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
+from l4sim.policies.defaults import RIVALS, SOLE
+from l4sim.specs.options import EVENTS, POLICIES
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from l4sim.gain import Gain
-
-# As in l4sim.gain, which is slow to import: a test holds them to each other.
-DEFAULT_RIVALS = "vllm,two-pools,llumnix,sglang-cache-aware,least-harm"
 
 _CAUSES = (
     ("kernel", "kernel heterogeneity", "unequal lengths cost nothing"),
@@ -25,10 +25,12 @@ _CAUSES = (
 )
 
 
-@click.command()
-@run_options
-@click.option("--policy", default="l4", show_default=True)
-@click.option("--rivals", default=DEFAULT_RIVALS, show_default=True, metavar="A,B,…")
+@click.command(cls=GroupedCommand)
+@run_options(without=(EVENTS,))
+@grouped(POLICIES, "--policy", default=SOLE, show_default=True, help="Whose gain is told.")
+@grouped(
+    POLICIES, "--rivals", default=",".join(RIVALS), show_default=True, metavar="A,B,…", help="The best of them counts."
+)
 def gain(as_json: bool, policy: str, rivals: str, **values: Any) -> None:
     """Say what a policy gains over its best rival on TRACE, and by what.
 

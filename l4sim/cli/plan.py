@@ -8,23 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from l4sim.cli.grouped import GroupedCommand, grouped
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
+from l4sim.specs.option import described
+from l4sim.specs.options import EVENTS, MIGRATION, OUTPUT, PLAN, TraceOptions
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
     from l4sim.policies.l4.demand import Demand
     from l4sim.policies.l4.partition import Partition
 
-_FROM_TRACE = ("trace", "dejitter", "rate", "rate_scale", "limit", "duration")
+_FROM_TRACE = {"trace": "TRACE"} | {
+    option.name: option.flag for option in described(TraceOptions) if option.default is None
+}
 
 
-@click.command()
-@run_options
-@click.option("--objective", default="normalized-latency", show_default=True, help="Or e2e, or slo (with limits).")
-@click.option("--ttft-slo", type=float, metavar="S", help="Limit on TTFT, for --objective slo.")
-@click.option("--tpot-slo", type=float, metavar="S", help="Limit on TPOT, for --objective slo.")
-@click.option("--stages", type=click.IntRange(min=1), metavar="N", help="Exactly so many stages  [default: the best]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the plan over the lengths.")
+@click.command(cls=GroupedCommand)
+@run_options(without=(EVENTS, MIGRATION))
+@grouped(PLAN, "--objective", default="normalized-latency", show_default=True, help="Or e2e, or slo (with limits).")
+@grouped(PLAN, "--ttft-slo", type=float, metavar="S", help="Limit on TTFT, for --objective slo.")
+@grouped(PLAN, "--tpot-slo", type=float, metavar="S", help="Limit on TPOT, for --objective slo.")
+@grouped(PLAN, "--stages", type=click.IntRange(min=1), metavar="N", help="Exactly so many stages  [default: the best]")
+@grouped(OUTPUT, "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the plan over the lengths.")
 def plan(
     as_json: bool,
     objective: str,
@@ -67,9 +72,8 @@ def _demand_and_setup(values: dict[str, Any]) -> tuple[Demand, Setup]:
         trace = load_from_options(values)
         setup = setup_from_options(values)
         return sample_demand(trace, setup), setup
-    for name in _FROM_TRACE:
+    for name, given in _FROM_TRACE.items():
         if values[name] is not None:
-            given = "TRACE" if name == "trace" else "--" + name.replace("_", "-")
             raise InputError(f"{given} and --plan-histogram exclude one another: the histogram is all a plan needs")
     setup = setup_from_options(values)
     return histogram_demand(values["plan_histogram"], setup), setup

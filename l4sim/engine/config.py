@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from l4sim.errors import InputError
+from l4sim.specs.options import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,13 @@ class EngineConfig:
     """Most requests running at once."""
     max_num_batched_tokens: int = 8192
     """Token budget of one iteration."""
-    block_tokens: int = 16
-    """Tokens per KV block (vLLM's `--block-size`)."""
-    prefix_caching: bool = True
-    reserve_full_prompt: bool = True
+    block_tokens: int = DEFAULTS.block_size
+    """Tokens per KV block: what users and vLLM call the block size, with its unit."""
+    prefix_caching: bool = DEFAULTS.prefix_caching
+    reserve_full_prompt: bool = DEFAULTS.reserve_full_prompt
     """Admit a request only when blocks for its whole prompt are free, not just for its first chunk
     (vLLM 0.19: `scheduler_reserve_full_isl`)."""
-    async_scheduling: bool = True
+    async_scheduling: bool = DEFAULTS.async_scheduling
     """Plan an iteration while the one before it still runs (vLLM's default since 0.14): what arrives or ends during an
     iteration is felt by the iteration after the next."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from l4sim import __version__
@@ -17,41 +16,9 @@ from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks
 from l4sim.specs.model import Model, load_model
+from l4sim.specs.option import check
+from l4sim.specs.options import Options
 from l4sim.specs.placement import Placement
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Everything that a run depends on but the trace and the policy, as the command line names it.
-
-    None leaves a choice to the profile, the model or vLLM's defaults for such a GPU; `resolve` makes it.
-    """
-
-    instances: int = 16
-    model: str = "llama-3.1-8b"
-    profile: str = "h200-flashinfer"
-    kernel: str | None = None
-    cost_model: str = "tile"
-    tensor_parallel: int = 1
-    gpus_per_node: int = 8
-    intra_link: str | None = None
-    inter_link: str = "network-400g"
-    gpu_memory_utilization: float = 0.9
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    block_size: int = 16
-    kv_blocks: int | None = None
-    prefix_caching: bool = True
-    reserve_full_prompt: bool = True
-    async_scheduling: bool = True
-    fast_forward: bool = True
-    plan_sample: float = 0.2
-    prefix_affinity: bool = True
-    plan_histogram: Path | None = None
-    failures: str | None = None
-    """Instances that die: ``3@120s``, several separated by commas."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +51,18 @@ class Setup:
         }
 
 
-def resolve(options: Options) -> Setup:
-    """Load model and profile, and settle what the options left open.
+def resolve(options: Options, *, model: Model | None = None, profile: Profile | None = None) -> Setup:
+    """Load model and profile, unless they are given, and settle what the options left open.
 
     Raises:
         InputError: an unknown name, a value out of range, a model that does not fit the GPU.
     """
-    model = load_model(options.model)
-    profile = load_profile(options.profile)
+    check(options)
+    model = load_model(options.model) if model is None else model
+    profile = load_profile(options.profile) if profile is None else profile
     max_num_seqs, max_num_batched_tokens = _default_batching(profile.gpu)
     max_num_seqs = options.max_num_seqs or max_num_seqs
     max_num_batched_tokens = options.max_num_batched_tokens or max(max_num_batched_tokens, max_num_seqs)
-    if not 0 < options.plan_sample <= 1:
-        raise InputError(f"--plan-sample must be above 0 and at most 1, not {options.plan_sample}")
     if options.max_model_len is not None and options.max_model_len > model.max_model_len:
         raise InputError(
             f"--max-model-len {options.max_model_len} exceeds what {model.name} was made for: {model.max_model_len}"

@@ -15,7 +15,9 @@ from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import Policy, PolicyChoice
 from l4sim.policies.registry import build_policy, policy_name
 from l4sim.runtime.executor import Executor
+from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Fail, InstanceSpec, Rules, SimulationResult, simulate_fleet
+from l4sim.simulator.transport import Network
 from l4sim.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -62,11 +64,33 @@ def run_built(
         [instance] * cluster.instances,
         cluster,
         events=[Fail(failure.time_s, failure.instance) for failure in setup.failures],
-        rules=Rules(fast_forward=setup.options.fast_forward),
+        rules=rules_of(setup),
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
     return tables(name, trace, result, policy)
+
+
+def rules_of(setup: Setup) -> Rules:
+    """How the simulated world works, as the options say."""
+    options = setup.options
+    return Rules(
+        fast_forward=options.fast_forward,
+        failure_detection_s=options.failure_detection_s,
+        network=Network(
+            options.message_latency_s,
+            options.message_jitter_s,
+            options.message_loss,
+            options.message_duplication,
+            options.seed,
+        ),
+        migration=MigrationRules(
+            options.max_concurrent_migrations,
+            options.migration_last_stage_blocks,
+            options.migration_max_stages,
+            options.migration_slowdown,
+        ),
+    )
 
 
 def policy_for(choice: PolicyChoice, trace: Trace, setup: Setup, plans: Plans | None = None) -> Policy:

@@ -8,16 +8,12 @@ from pathlib import Path
 
 from l4sim.calibration.importers.llmservingsim import import_llmservingsim, read_meta
 from l4sim.calibration.profile_json import write_profile
-from l4sim.cost.build import build_cost
 from l4sim.cost.profile import Profile, load_profile
-from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
-from l4sim.experiment import Options, Setup
+from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.recording import EngineOptions, Recording
 from l4sim.specs.gpu import GPU, GPUS, load_gpu
-from l4sim.specs.memory import kv_blocks
 from l4sim.specs.model import Model, list_models, load_model
-from l4sim.specs.placement import Placement
 
 _PROFILE = "profile"
 
@@ -28,51 +24,27 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
     Raises:
         InputError: the model does not fit the GPU, or the profile has nothing for it.
     """
-    blocks, blocks_from = engine.kv_blocks, "recorded, less vLLM's null block"
-    if blocks is None:
-        blocks_from = f"derived: what vLLM leaves of {engine.gpu_memory_utilization:g} of {profile.gpu.name}'s memory"
-        blocks = kv_blocks(
-            model,
-            profile.gpu,
-            engine.tensor_parallel,
-            utilization=engine.gpu_memory_utilization,
-            block_tokens=engine.block_tokens,
-            max_num_batched_tokens=engine.max_num_batched_tokens,
-            max_num_seqs=engine.max_num_seqs,
-        )
     options = Options(
         instances=1,
         model=model.name,
         profile=profile.name,
         tensor_parallel=engine.tensor_parallel,
         gpu_memory_utilization=engine.gpu_memory_utilization,
-        max_model_len=engine.max_model_len or model.max_model_len,
+        max_model_len=engine.max_model_len,
         max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         block_size=engine.block_tokens,
-        kv_blocks=blocks,
+        kv_blocks=engine.kv_blocks,
         prefix_caching=engine.prefix_caching,
         reserve_full_prompt=engine.reserve_full_prompt,
         async_scheduling=engine.async_scheduling,
     )
-    cost = build_cost(
-        profile,
-        model,
-        tensor_parallel=engine.tensor_parallel,
-        max_num_batched_tokens=engine.max_num_batched_tokens,
-        max_num_seqs=engine.max_num_seqs,
+    blocks_from = (
+        f"derived: what vLLM leaves of {engine.gpu_memory_utilization:g} of {profile.gpu.name}'s memory"
+        if engine.kv_blocks is None
+        else "recorded, less vLLM's null block"
     )
-    config = EngineConfig(
-        kv_blocks=blocks,
-        max_model_len=engine.max_model_len or model.max_model_len,
-        max_num_seqs=engine.max_num_seqs,
-        max_num_batched_tokens=engine.max_num_batched_tokens,
-        block_tokens=engine.block_tokens,
-        prefix_caching=engine.prefix_caching,
-        reserve_full_prompt=engine.reserve_full_prompt,
-        async_scheduling=engine.async_scheduling,
-    )
-    return Setup(options, model, profile, Placement(1, engine.tensor_parallel), config, cost), blocks_from
+    return resolve(options, model=model, profile=profile), blocks_from
 
 
 def find_model(recording: Recording, given: str | None) -> Model:

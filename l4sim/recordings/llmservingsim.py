@@ -17,9 +17,8 @@ from l4sim.calibration.points.tables import find_file
 from l4sim.errors import InputError
 from l4sim.json_files import Count, NonNegative, Positive, Text, decode_json, read_json
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
+from l4sim.specs.options import DEFAULTS
 
-_BLOCK_TOKENS = 16
-_UTILIZATION = 0.9
 # vLLM's SchedulerConfig defaults, which an engine has that was given neither.
 _MAX_NUM_SEQS = 128
 _MAX_NUM_BATCHED_TOKENS = 2048
@@ -120,8 +119,8 @@ def read_engine_options(folder: Path) -> EngineOptions:
         tensor_parallel=_first("tensor_parallel_size", given, meta, default=1),
         # vLLM counts its null block, which no request ever gets.
         kv_blocks=None if blocks is None else blocks - 1,
-        block_tokens=_first("block_size", cache, resolved_cache, given, default=_BLOCK_TOKENS),
-        gpu_memory_utilization=_first("gpu_memory_utilization", cache, resolved_cache, given, default=_UTILIZATION),
+        block_tokens=_first("block_size", cache, resolved_cache, given, default=DEFAULTS.block_size),
+        gpu_memory_utilization=_first("gpu_memory_utilization", cache, resolved_cache, given, default=DEFAULTS.gpu_memory_utilization),
         # vLLM has all of these unless it is told otherwise.
         prefix_caching=_first("enable_prefix_caching", cache, resolved_cache, given, default=True),
         reserve_full_prompt=_first("scheduler_reserve_full_isl", scheduler, default=True),

@@ -14,7 +14,10 @@ import yaml
 
 from l4sim.errors import InputError
 from l4sim.experiment import Options
+from l4sim.policies.defaults import COMPARED
 from l4sim.policies.registry import check_policy
+from l4sim.specs.option import described
+from l4sim.specs.options import TraceOptions
 from l4sim.sweeps.points import LOADING, PACE, Value
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import ARRIVALS, PARAMETERS, synthesize_named
@@ -24,14 +27,13 @@ from l4sim.workload.transform import pace
 ALIASES = {
     "policy": "policies",
     "seeds": "seed",
-    "rate": "rate_per_s",
-    "duration": "duration_s",
-    "dejitter": "dejitter_s",
     "preset": "lengths",
+    **{
+        option.flag.removeprefix("--").replace("-", "_"): option.name
+        for option in (*described(TraceOptions), *described(Options))
+    },
 }
 """The command line's names, and singular and plural, for keys whose own name tells the unit."""
-
-DEFAULT_POLICIES = ("vllm", "two-pools", "l4")
 
 
 def _kind(hint: Any) -> type:
@@ -101,7 +103,7 @@ def grid_axes(grid: Mapping[str, Any], where: str = "grid") -> dict[str, list[Va
         for name in ("trace", *LOADING):
             if name in axes:
                 raise InputError(f"{where}: {name} is about a trace's file, and synth makes a trace: give one of them")
-    policies = axes.pop("policies", list(DEFAULT_POLICIES))
+    policies = axes.pop("policies", list(COMPARED))
     for policy in policies:
         try:
             check_policy(str(policy))

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from l4sim.cli import main
-from l4sim.cli.gain import DEFAULT_RIVALS
-from l4sim.gain import RIVALS
+from l4sim.policies.defaults import RIVALS
 
 SMALL = ["--limit", "60", "--instances", "4", "--rivals", "round-robin,two-pools"]
 
@@ -48,8 +47,9 @@ def test_requests_that_were_rejected_are_told(capsys):
     assert "of 60 requests finished under every policy" in out
 
 
-def test_the_default_rivals_are_the_library_s():
-    assert tuple(DEFAULT_RIVALS.split(",")) == RIVALS
+def test_help_names_the_default_rivals(capsys):
+    _, out, _ = run(capsys, "--help")
+    assert ",".join(RIVALS) in "".join(out.split())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 
 from l4sim.cli import main
+from l4sim.specs.option import described
+from l4sim.specs.options import GROUPS, Options, TraceOptions
 
 SMALL = ["--limit", "40", "--instances", "3", "--model", "llama-3.1-8b"]
 
@@ -90,6 +93,30 @@ def test_l4_s_ablations_compare(capsys):
     assert {summary["requests"]["finished"] for summary in summaries.values()} == {40}
 
 
+def test_help_shows_every_option_once_under_its_heading(capsys):
+    code, out, _ = run(capsys, "compare", "--help")
+    assert code == 0
+    headings = [line.removesuffix(":") for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [*GROUPS, "Options"]
+    for option in (*described(TraceOptions), *described(Options)):
+        assert len(re.findall(rf"^  {option.flag}\b(?!-)", out, re.MULTILINE)) == 1, option.flag
+
+
+def test_rules_of_migration_and_messages_are_options(capsys):
+    options = [*SMALL, "--policy", "l4", "--json"]
+    _, out, _ = run(capsys, "replay", *options)
+    [plain] = json.loads(out)["policies"]
+    assert plain["migrations"]["done"] > 0
+    _, out, _ = run(capsys, "replay", *options, "--max-concurrent-migrations", "0")
+    [few] = json.loads(out)["policies"]
+    # What still waits has no KV to copy, and moves on all the same.
+    assert few["migrations"]["done"] < plain["migrations"]["done"]
+    assert few["requests"]["finished"] == 40
+    _, out, _ = run(capsys, "replay", *options, "--message-latency", "5")
+    [late] = json.loads(out)["policies"]
+    assert late["e2e_s"] != plain["e2e_s"]
+
+
 def test_no_plots_draws_none(capsys, tmp_path):
     run(capsys, "replay", *SMALL, "--policy", "vllm", "--no-plots", "--out", str(tmp_path))
     assert not list(tmp_path.glob("*.png"))
@@ -149,7 +176,7 @@ def test_an_overload_is_called_infeasible(capsys):
         (["replay", "--timeline"], "--timeline needs --out"),
         (["replay", "--html"], "--html needs --out"),
         (["replay", "--timeline-window", "1", "2"], "--timeline-window needs --timeline"),
-        (["replay", "--plan-sample", "0"], "--plan-sample must be above 0 and at most 1, not 0"),
+        (["replay", "--plan-sample", "0"], "'--plan-sample': 0.0 is not in the range 0<x<=1"),
         (["replay", "--max-model-len", "10000000"], "--max-model-len 10000000 exceeds"),
         (["replay", "--max-num-seqs", "64", "--max-num-batched-tokens", "32"], "max_num_batched_tokens (32) must be"),
         (["replay", "--model", "llama-3.1-70b"], "llama-3.1-70b does not fit"),
@@ -160,6 +187,8 @@ def test_an_overload_is_called_infeasible(capsys):
         (["compare", "--instances", "4", "--fail", "4@1s"], "--fail 4@1s: no instance 4; accepted are 0 to 3"),
         (["replay", "--fail", "1@2s", "--fail", "1@3s"], "--fail 1@3s: instance 1 dies twice"),
         (["plan", "--fail", "1@2s"], "No such option '--fail'"),
+        (["plan", "--message-latency", "1"], "No such option '--message-latency'"),
+        (["replay", "--message-loss", "2"], "'--message-loss': 2.0 is not in the range 0<=x<=1"),
         (["simulate"], "No such command 'simulate'"),
     ],
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.sweeps.grid import DEFAULT_POLICIES, expand, grid_axes, read_grid
+from l4sim.policies.defaults import COMPARED
+from l4sim.sweeps.grid import expand, grid_axes, read_grid
 
 
 def read(tmp_path, text):
@@ -37,7 +38,7 @@ def test_the_command_lines_names_stand_for_those_with_units():
 
 
 def test_without_policies_the_command_lines_default_ones():
-    assert grid_axes({})["policy"] == list(DEFAULT_POLICIES)
+    assert grid_axes({})["policy"] == list(COMPARED)
 
 
 def test_ranges_and_arrays_are_lists_of_values():
