@@ -100,7 +100,7 @@ def judge(trace: Trace, setup: Setup) -> Verdict:
 
 def candidates(trace: Trace, setup: Setup) -> Iterator[Plan]:
     """Two- and three-stage partitions over powers of two that have requests on both sides."""
-    instances, longest = setup.options.instances, setup.engine.max_model_len
+    instances, longest = setup.instances, setup.engine.max_model_len
     total = trace.prompt_tokens + trace.output_tokens
     powers = [2**exponent for exponent in range(8, 20) if 2**exponent < longest]
     bounds = [bound for bound in powers if (total < bound).mean() > 0.03 and (total > bound).mean() > 0.005]

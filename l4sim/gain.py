@@ -74,9 +74,10 @@ def explain_gain(trace: Trace, options: Options, rivals: Sequence[str] = RIVALS,
 
     equal = options if options.cost_model in _BLIND else replace(options, cost_model="mean")
     without_skew = resolve(equal)
-    without_prefill = replace(without_skew, cost=_FreePrompts(without_skew.cost))
-    engine = without_prefill.engine
-    without_limit = replace(without_prefill, engine=replace(engine, kv_blocks=engine.kv_blocks * _AMPLE))
+    without_prefill = without_skew.each(lambda group: replace(group, cost=_FreePrompts(group.cost)))
+    without_limit = without_prefill.each(
+        lambda group: replace(group, engine=replace(group.engine, kv_blocks=group.engine.kv_blocks * _AMPLE))
+    )
 
     total = 1 - means_s[policy] / means_s[rival]
     no_kernel = total if equal is options else _gain(trace, without_skew, policy, rival)

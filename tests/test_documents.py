@@ -16,6 +16,7 @@ import pytest
 
 from l4sim.cli import cli, main
 from l4sim.cost.profile import list_profiles, load_profile
+from l4sim.experiment import Options, resolve
 from l4sim.sweeps.grid import expand, grid_axes, read_grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +96,11 @@ def options_anywhere(command: click.Command) -> set[str]:
     return options
 
 
+def name_of_yaml(block: Block) -> str:
+    """The file that a document's YAML is: a fleet's, or the spec of a sweep."""
+    return "fleet.yaml" if re.search("^groups:", block.text, re.MULTILINE) else "spec.yaml"
+
+
 def run(words: list[str]) -> None:
     program, *arguments = words
     if program == "l4sim":
@@ -125,7 +131,7 @@ def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
     for folder in NEEDED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for spec in (other for other in BLOCKS if other.language == "yaml" and before(other, block)):
-        (tmp_path / "spec.yaml").write_text(spec.text)
+        (tmp_path / name_of_yaml(spec)).write_text(spec.text)
     monkeypatch.chdir(tmp_path)
     if block.language == "sh":
         for words in block.commands:
@@ -133,10 +139,13 @@ def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
     elif block.language == "python":
         run(["python", "-c", block.text])
     else:
-        # The documents' only YAML are specs of sweeps.
         assert block.language == "yaml"
-        (tmp_path / "spec.yaml").write_text(block.text)
-        assert list(expand(grid_axes(read_grid(tmp_path / "spec.yaml"), block.place)))
+        path = tmp_path / name_of_yaml(block)
+        path.write_text(block.text)
+        if path.name == "fleet.yaml":
+            assert resolve(Options(fleet=path)).groups
+        else:
+            assert list(expand(grid_axes(read_grid(path), block.place)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -17,7 +17,7 @@ from l4sim.cli.grouped import GroupedCommand, grouped
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
 from l4sim.cli.validate import percent
 from l4sim.policies.defaults import LIVE as LIVE_POLICIES
-from l4sim.specs.options import EVENTS, MIGRATION, OUTPUT, POLICIES
+from l4sim.specs.options import EVENTS, FLEET, MIGRATION, OUTPUT, POLICIES
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
@@ -31,8 +31,8 @@ _LIVE = "Live instances"
 
 
 @click.command(cls=GroupedCommand)
-# The simulator's rules of messages and migrations are not the live instances'.
-@run_options(without=(EVENTS, MIGRATION))
+# Live instances are equal, and the simulator's rules of messages and migrations are not theirs.
+@run_options(without=(EVENTS, FLEET, MIGRATION))
 @grouped(POLICIES, "--policies", default=",".join(LIVE_POLICIES), show_default=True, metavar="A,B,…", help="To run.")
 @grouped(_LIVE, "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @grouped(_LIVE, "--driver", type=click.Choice(["lockstep", "realtime"]), default="lockstep", show_default=True)

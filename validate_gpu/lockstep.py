@@ -48,7 +48,7 @@ def lockstep(
     setup = stepwise(setup)
     plans = SharedPlans()
     sequences = Sequences(setup.model.vocab, setup.options.seed)
-    engine = build_engine(setup.model, setup.engine, setup.options.instances, options, sequences)
+    engine = build_engine(setup.model, setup.engine, setup.instances, options, sequences)
     runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
     slowness = slowness_of(engine.device, setup.profile.reference_s)
     with Clock(engine.device) as clock:
@@ -107,7 +107,8 @@ def again(trace: Trace, setup: Setup, live: LiveRun) -> Policy:
 def shared_memory(setup: Setup) -> Setup:
     """A setup whose instances share the KV blocks that one device has room for."""
     engine = setup.engine
-    return replace(setup, engine=replace(engine, kv_blocks=engine.kv_blocks // setup.options.instances))
+    shared = replace(engine, kv_blocks=engine.kv_blocks // setup.instances)
+    return setup.each(lambda group: replace(group, engine=shared))
 
 
 def stepwise(setup: Setup) -> Setup:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from l4sim.cli.grouped import grouped, options_of
 from l4sim.specs.options import GROUPS, OUTPUT, Options, TraceOptions
@@ -62,9 +63,17 @@ def setup_from_options(values: dict[str, Any]) -> Setup:
     """What the options amount to besides the trace.
 
     Raises:
-        InputError: an unknown name or a value out of range.
+        InputError: an unknown name, a value out of range, or an option that the fleet has decided.
     """
     from l4sim.experiment import resolve
+    from l4sim.experiment.resolving import fleet_of, refuse_beside
 
-    given = {field.name: values[field.name] for field in fields(Options) if field.name in values}
-    return resolve(Options(**given))
+    options = Options(**{field.name: values[field.name] for field in fields(Options) if field.name in values})
+    context = click.get_current_context(silent=True)
+    if options.fleet is not None and context is not None:
+        # Even one at its default, which `resolve` cannot tell from one that is not given.
+        sources = {name: context.get_parameter_source(name) for name in values}
+        refuse_beside(
+            fleet_of(options), [name for name, source in sources.items() if source is ParameterSource.COMMANDLINE]
+        )
+    return resolve(options)

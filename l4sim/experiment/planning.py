@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from l4sim.experiment.options import Setup
+from l4sim.experiment.setup import GroupSetup, Setup, instances_of
 from l4sim.policies.l4 import build
 from l4sim.policies.l4.demand import Demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import InstanceFacts, Setting
-from l4sim.policies.views import SOLE_KIND, InstanceKind
 from l4sim.runtime.trace_requests import shared_prefix_ids
 from l4sim.workload.histogram import LengthHistogram, read_histogram
 from l4sim.workload.trace import Trace
@@ -29,8 +28,8 @@ def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setti
     Raises:
         InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
     """
-    options, engine = setup.options, setup.engine
-    with_prefixes = engine.prefix_caching and trace.prefix is not None
+    options = setup.options
+    with_prefixes = options.prefix_caching and trace.prefix is not None
 
     def sample() -> Trace:
         known = take(trace, np.arange(sample_size(trace, setup)))
@@ -41,7 +40,7 @@ def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setti
         seed=options.seed,
         sample=sample,
         histogram=_histogram(options.plan_histogram),
-        prefix_id_tokens=shared_prefix_ids(trace, engine.block_tokens)[1] if with_prefixes else engine.block_tokens,
+        prefix_id_tokens=shared_prefix_ids(trace, options.block_size)[1] if with_prefixes else options.block_size,
         follow_prefixes=options.prefix_affinity and with_prefixes,
         output_tokens=trace.output_tokens.tolist,
         plans=SharedPlans() if plans is None else plans,
@@ -50,21 +49,19 @@ def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setti
 
 def fleet_facts(setup: Setup) -> tuple[InstanceFacts, ...]:
     """What policies may know of every instance, by number."""
-    engine = setup.engine
-    facts = InstanceFacts(
-        instance_kind(setup),
-        setup.cost,
+    return tuple(_facts(group) for group in instances_of(setup))
+
+
+def _facts(group: GroupSetup) -> InstanceFacts:
+    engine = group.engine
+    return InstanceFacts(
+        group.kind,
+        group.cost,
         engine.kv_blocks * engine.block_tokens,
         engine.max_num_seqs,
         engine.max_num_batched_tokens,
         engine.max_model_len,
     )
-    return (facts,) * setup.options.instances
-
-
-def instance_kind(setup: Setup) -> InstanceKind:
-    """What all instances are."""
-    return SOLE_KIND._replace(gpu=setup.profile.gpu.name, tensor_parallel=setup.cluster.tensor_parallel)
 
 
 def _histogram(path: Path | None) -> Callable[[], LengthHistogram] | None:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from l4sim.errors import InputError
-from l4sim.experiment.options import Setup
-from l4sim.experiment.planning import instance_kind, setting_for
+from l4sim.experiment.planning import setting_for
+from l4sim.experiment.setup import GroupSetup, Setup, instances_of
 from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import Policy, PolicyChoice
 from l4sim.policies.registry import build_policy, policy_name
 from l4sim.runtime.executor import Executor
 from l4sim.runtime.migration.methods import MigrationRules
-from l4sim.simulator import Fail, InstanceSpec, Rules, SimulationResult, simulate_fleet
+from l4sim.simulator import Drain, Fail, FleetEvent, InstanceSpec, Join, Rules, SimulationResult, simulate_fleet
 from l4sim.simulator.transport import Network
+from l4sim.specs import events
 from l4sim.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -55,20 +56,36 @@ def run_built(
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> Run:
-    """Replay the trace under a policy that has not run yet, which may have been built for another setup."""
-    cluster = setup.cluster
-    instance = InstanceSpec(setup.engine, setup.cost, setup.model.kv_bytes_per_token, instance_kind(setup))
+    """Replay the trace under a policy that has not run yet, which may have been built for another setup.
+
+    Raises:
+        InputError: the trace does not suit the engine.
+    """
     result = simulate_fleet(
         trace,
         policy,
-        [instance] * cluster.instances,
-        cluster,
-        events=[Fail(failure.time_s, failure.instance) for failure in setup.failures],
+        [_spec(group) for group in instances_of(setup)],
+        setup.placement,
+        events=[_fleet_event(event, setup) for event in setup.events],
         rules=rules_of(setup),
         progress=None if progress is None else lambda time_s, ended: progress(name, time_s, ended),
         executor=executor,
     )
     return tables(name, trace, result, policy)
+
+
+def _spec(group: GroupSetup) -> InstanceSpec:
+    return InstanceSpec(group.engine, group.cost, group.kv_bytes_per_token, group.kind)
+
+
+def _fleet_event(event: events.Event, setup: Setup) -> FleetEvent:
+    match event:
+        case events.Fail(instance, time_s):
+            return Fail(time_s, instance)
+        case events.Drain(instance, time_s):
+            return Drain(time_s, instance)
+        case events.Join(name, time_s):
+            return Join(time_s, _spec(setup.group(name)))
 
 
 def rules_of(setup: Setup) -> Rules:

@@ -120,7 +120,9 @@ def read_engine_options(folder: Path) -> EngineOptions:
         # vLLM counts its null block, which no request ever gets.
         kv_blocks=None if blocks is None else blocks - 1,
         block_tokens=_first("block_size", cache, resolved_cache, given, default=DEFAULTS.block_size),
-        gpu_memory_utilization=_first("gpu_memory_utilization", cache, resolved_cache, given, default=DEFAULTS.gpu_memory_utilization),
+        gpu_memory_utilization=_first(
+            "gpu_memory_utilization", cache, resolved_cache, given, default=DEFAULTS.gpu_memory_utilization
+        ),
         # vLLM has all of these unless it is told otherwise.
         prefix_caching=_first("enable_prefix_caching", cache, resolved_cache, given, default=True),
         reserve_full_prompt=_first("scheduler_reserve_full_isl", scheduler, default=True),

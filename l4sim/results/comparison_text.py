@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from l4sim.experiment import Setup
-    from l4sim.specs.failure import Failure
+    from l4sim.specs.events import Fail
     from l4sim.workload.trace import Trace
 
 Summary = Mapping[str, Any]
@@ -48,11 +48,12 @@ _COLUMNS = (
 
 def heading(trace: Trace, setup: Setup) -> str:
     """What was simulated, in one line."""
-    profile = setup.profile
-    return (
-        f"{len(trace):,} requests of {trace.name} on {setup.options.instances} instances of {setup.model.name}, "
-        f"{profile.gpu.name} (profile {profile.name}: {profile.basis})"
-    )
+    gpus = [
+        (group.spec.count, f"{group.profile.gpu.name} (profile {group.profile.name}: {group.profile.basis})")
+        for group in setup.groups
+    ]
+    where = gpus[0][1] if len(gpus) == 1 else ", ".join(f"{count} on {gpu}" for count, gpu in gpus)
+    return f"{len(trace):,} requests of {trace.name} on {setup.instances} instances of {setup.model.name}, {where}"
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:
@@ -117,7 +118,7 @@ def unfinished(summaries: Sequence[Summary]) -> list[str]:
     return lines
 
 
-def deaths(failures: Sequence[Failure], summaries: Sequence[Summary]) -> list[str]:
+def deaths(failures: Sequence[Fail], summaries: Sequence[Summary]) -> list[str]:
     """A line per policy on the instances that were to die: what died with them, or that the run was over."""
     lines = []
     for summary in summaries if failures else ():

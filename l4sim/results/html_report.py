@@ -75,7 +75,10 @@ def write_report(
         *(paragraph(line, "warning") for line in deaths(setup.failures, summaries)),
         *(paragraph(line, "warning") for line in trace.warnings),
     ]
-    configuration = [*setting_rows("", setup.options), *setting_rows("engine: ", setup.engine)]
+    configuration = setting_rows("", setup.options)
+    for group in setup.groups:
+        of = f", {group.spec.name}: " if len(setup.groups) > 1 else ": "
+        configuration += setting_rows(f"engine{of}", group.engine)
     configuration += setting_rows("model: ", setup.model)
     sections = [
         Section("Figures", (_comparison(summaries),)),
@@ -83,7 +86,7 @@ def write_report(
         Section("Plan", tuple(_plans(runs))),
         Section(
             "How far the figures can be trusted",
-            tuple(profile_parts(setup.profile, setup.options.kernel or setup.profile.default_kernel)),
+            tuple(part for group in setup.groups for part in profile_parts(group.profile, group.kernel)),
         ),
         Section(
             "Configuration",

@@ -3,6 +3,7 @@
 from l4sim.simulator.cluster import (
     Drain,
     Fail,
+    FleetEvent,
     InstanceSpec,
     Join,
     Rules,
@@ -11,4 +12,14 @@ from l4sim.simulator.cluster import (
     simulate_fleet,
 )
 
-__all__ = ["Drain", "Fail", "InstanceSpec", "Join", "Rules", "SimulationResult", "simulate", "simulate_fleet"]
+__all__ = [
+    "Drain",
+    "Fail",
+    "FleetEvent",
+    "InstanceSpec",
+    "Join",
+    "Rules",
+    "SimulationResult",
+    "simulate",
+    "simulate_fleet",
+]

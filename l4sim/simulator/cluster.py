@@ -27,7 +27,7 @@ from l4sim.runtime.trace_requests import TraceRequests
 from l4sim.simulator.clock import SimulatedClock
 from l4sim.simulator.modelled import Modelled
 from l4sim.simulator.transport import Network, SimulatedTransport
-from l4sim.specs.placement import Placement
+from l4sim.specs.placement import Links, Placement
 from l4sim.workload.trace import Trace
 
 
@@ -150,7 +150,7 @@ def simulate_fleet(
     trace: Trace,
     policy: Policy,
     instances: Sequence[InstanceSpec],
-    placement: Placement,
+    placement: Links,
     *,
     events: Sequence[FleetEvent] = (),
     rules: Rules | None = None,
@@ -176,7 +176,7 @@ class _Simulation:
         trace: Trace,
         policy: Policy,
         instances: Sequence[InstanceSpec],
-        placement: Placement,
+        placement: Links,
         rules: Rules,
         progress: Progress | None,
         executor: Executor | None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from l4sim.runtime.clock import Action, Clock, Moment
 from l4sim.specs.link import Link
-from l4sim.specs.placement import Placement
+from l4sim.specs.placement import Links
 
 _Port = tuple[str, int, str]
 
@@ -36,7 +36,7 @@ class Transfer:
 class Transfers:
     """All transfers of a cluster."""
 
-    def __init__(self, clock: Clock, cluster: Placement) -> None:
+    def __init__(self, clock: Clock, cluster: Links) -> None:
         self._clock = clock
         self._cluster = cluster
         self._on_port: dict[_Port, list[Transfer]] = {}

@@ -18,7 +18,7 @@ from l4sim.runtime.front_end import FrontEnd
 from l4sim.runtime.instance_host import InstanceHost
 from l4sim.runtime.migration.messages import Copied, MigrationMessage, Returned
 from l4sim.simulator.transfers import Transfer, Transfers
-from l4sim.specs.placement import Placement
+from l4sim.specs.placement import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _Copy:
 class SimulatedTransport:
     """The `Transport` of a simulation. Messages about migrations take no time: copies take all of it."""
 
-    def __init__(self, clock: Clock, placement: Placement, network: Network, executor: Executor) -> None:
+    def __init__(self, clock: Clock, placement: Links, network: Network, executor: Executor) -> None:
         """The hosts that it delivers to are told to it by `connect`."""
         self.messages_sent = 0
         """By agents, coordinators included."""
@@ -129,7 +129,7 @@ class SimulatedTransport:
         source = self._hosts[copy.source]
         tokens = copy.end_tokens - copy.start_tokens
         # The ranks of an instance send their shares in parallel.
-        share_bytes = tokens * source.kv_bytes_per_token / source.server.view.kind.tensor_parallel
+        share_bytes = tokens * source.kv_bytes_per_token / self._placement.lanes(copy.source, copy.destination)
         self._copies[copy.request.index, copy.source] = self._transfers.begin(
             copy.source, copy.destination, share_bytes, self._on_copied, copy
         )

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4sim.specs.fleet import Fleet
 from l4sim.specs.option import documented, option
 
 TRACE = "Trace"
 CLUSTER = "Cluster"
+FLEET = "Fleet"
 MODEL = "Model and profile"
 ENGINE = "Engine"
 POLICIES = "Policies"
@@ -22,7 +24,7 @@ EVENTS = "Events during the run"
 SIMULATION = "Simulation"
 OUTPUT = "Output"
 
-GROUPS = (POLICIES, TRACE, CLUSTER, MODEL, ENGINE, PLAN, MIGRATION, EVENTS, SIMULATION, OUTPUT)
+GROUPS = (POLICIES, TRACE, CLUSTER, FLEET, MODEL, ENGINE, PLAN, MIGRATION, EVENTS, SIMULATION, OUTPUT)
 """In the order in which help shows them."""
 
 
@@ -63,6 +65,13 @@ class Options:
     gpus_per_node: int = option(8, "GPUs that share a node.", CLUSTER, unit="GPUs", at_least=1)
     intra_link: str | None = option(None, "Link between GPUs of one node.", CLUSTER, unit="link", unset="the GPU's own")
     inter_link: str = option("network-400g", "Link between GPUs of different nodes.", CLUSTER, unit="link")
+
+    fleet: Fleet | Path | str | None = option(
+        None,
+        "Groups of unlike instances, which then decide --instances and whatever else they name.",
+        FLEET,
+        unit="FILE.yaml",
+    )
 
     model: str = option("llama-3.1-8b", "A bundled name, or the path of a config.json.", MODEL)
     profile: str = option("h200-flashinfer", "The GPU's measured costs: a bundled name or a folder.", MODEL)
@@ -138,6 +147,22 @@ class Options:
 
     failures: str | None = option(
         None, "Instance I dies after S seconds, as in 3@120s.", EVENTS, unit="I@S", flag="--fail", repeated=True
+    )
+    drains: str | None = option(
+        None,
+        "Instance I takes nothing new after S seconds, and leaves when it is empty.",
+        EVENTS,
+        unit="I@S",
+        flag="--drain",
+        repeated=True,
+    )
+    joins: str | None = option(
+        None,
+        "N instances more, of a group of the fleet's, are ready after S seconds, as in 2@300s.",
+        EVENTS,
+        unit="[GROUP:]N@S",
+        flag="--join",
+        repeated=True,
     )
     failure_detection_s: float = option(
         1.0,

@@ -10,14 +10,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import yaml
-
 from l4sim.errors import InputError
 from l4sim.experiment import Options
 from l4sim.policies.defaults import COMPARED
 from l4sim.policies.registry import check_policy
 from l4sim.specs.option import described
 from l4sim.specs.options import TraceOptions
+from l4sim.specs.yaml_file import read_mapping
 from l4sim.sweeps.points import LOADING, PACE, Value
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import ARRIVALS, PARAMETERS, synthesize_named
@@ -72,18 +71,7 @@ def read_grid(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is no mapping, or names a key twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    try:
-        grid = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path}{line}: {error.problem}") from None
-    if not isinstance(grid, dict):
-        raise InputError(f"{path}: accepted is a mapping of keys to values, such as 'rate: [10, 20]'")
-    return grid
+    return read_mapping(path, "rate: [10, 20]")
 
 
 def grid_axes(grid: Mapping[str, Any], where: str = "grid") -> dict[str, list[Value]]:
@@ -160,23 +148,3 @@ def _value(value: Any, kind: type, where: str) -> Value:
     if value is not None and not fits:
         raise InputError(f"{where}: {value!r} is not {names[kind]}")
     return float(value) if kind is float and value is not None else value
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with two differences: a key given twice is an error, and only true and false are booleans (on and off
-    are names).
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

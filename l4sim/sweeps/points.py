@@ -15,6 +15,7 @@ from l4sim.bundled import DEFAULT_TRACE, folder
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, compare, resolve
+from l4sim.experiment.resolving import fleet_of, profiles_of, refuse_beside
 from l4sim.results.metrics import summarise
 from l4sim.results.slo import parse_slo
 from l4sim.specs.model import load_model
@@ -64,7 +65,7 @@ class Point:
             },
             "options": {field.name: str(getattr(options, field.name)) for field in fields(Options)},
             "model": repr(load_model(options.model)),
-            "profile": load_profile(options.profile).content_hash,
+            "profiles": [load_profile(name).content_hash for name in profiles_of(options)],
             "files": [_file_hash(path, _changed_ns(path)) for path in self._files()],
             "slo": self.slo,
             "price_usd_per_gpu_hour": self.price_usd_per_gpu_hour,
@@ -107,7 +108,8 @@ class Point:
     def _files(self) -> list[str]:
         synth = self._synth()
         trace = synth.get("lengths_from") if synth else self._trace_path()
-        return [str(path) for path in (trace, self.settings.get("plan_histogram")) if path is not None]
+        others = (self.settings.get(name) for name in ("fleet", "plan_histogram"))
+        return [str(path) for path in (trace, *others) if path is not None]
 
 
 def is_setting(column: str) -> bool:
@@ -137,6 +139,8 @@ def failed(error: str) -> Row:
 
 def _figures(point: Point) -> Row:
     options = point.options()
+    if options.fleet is not None:
+        refuse_beside(fleet_of(options), point.settings)
     setup = resolve(options)
     [run] = compare(point.trace(), [str(point.settings["policy"])], setup)
     summary = summarise(run)
@@ -151,8 +155,7 @@ def _figures(point: Point) -> Row:
     if point.slo is not None:
         figures |= parse_slo(point.slo).judge(run, summary)
     if point.price_usd_per_gpu_hour is not None:
-        gpus = options.instances * options.tensor_parallel
-        usd_per_s = gpus * point.price_usd_per_gpu_hour / _SECONDS_PER_HOUR
+        usd_per_s = setup.gpus * point.price_usd_per_gpu_hour / _SECONDS_PER_HOUR
         tokens_per_s = summary["throughput_tokens_per_s"]
         figures["usd_per_million_output_tokens"] = usd_per_s / tokens_per_s * _MILLION if tokens_per_s else float("nan")
     return figures

@@ -102,6 +102,30 @@ def test_help_shows_every_option_once_under_its_heading(capsys):
         assert len(re.findall(rf"^  {option.flag}\b(?!-)", out, re.MULTILINE)) == 1, option.flag
 
 
+@pytest.fixture
+def fleet(tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text("groups: [{name: mine, count: 3, max_num_seqs: 64}]\nevents: [{fail: 1@5s}]\n")
+    return str(path)
+
+
+def test_a_fleet_of_one_group_runs_as_the_options_do_that_it_stands_for(capsys, fleet):
+    options = ["compare", "--limit", "40", "--policies", "round-robin,l4", "--json"]
+    _, given, _ = run(capsys, *options, "--fleet", fleet)
+    _, plain, _ = run(capsys, *options, "--instances", "3", "--max-num-seqs", "64", "--fail", "1@5s")
+    given, plain = json.loads(given), json.loads(plain)
+    assert given["policies"] == plain["policies"]
+    for settled in ("engine", "cluster", "profile", "events"):
+        assert given["config"][settled] == plain["config"][settled]
+
+
+@pytest.mark.parametrize("option", ["--instances", "--max-num-seqs"])
+def test_an_option_beside_a_fleet_that_decides_it_is_refused_even_at_its_default(capsys, fleet, option):
+    code, _, err = run(capsys, "compare", "--fleet", fleet, option, "16")
+    assert code == 2
+    assert err == f"l4sim: {option} and --fleet exclude one another: the fleet decides that\n"
+
+
 def test_rules_of_migration_and_messages_are_options(capsys):
     options = [*SMALL, "--policy", "l4", "--json"]
     _, out, _ = run(capsys, "replay", *options)
@@ -186,6 +210,9 @@ def test_an_overload_is_called_infeasible(capsys):
         (["replay", "--fail", ""], "--fail '': accepted is"),
         (["compare", "--instances", "4", "--fail", "4@1s"], "--fail 4@1s: no instance 4; accepted are 0 to 3"),
         (["replay", "--fail", "1@2s", "--fail", "1@3s"], "--fail 1@3s: instance 1 dies twice"),
+        (["replay", "--drain", "1"], "--drain '1': accepted is INSTANCE@SECONDS, such as 3@120s"),
+        (["replay", "--join", "1"], "--join '1': accepted is [GROUP:]COUNT@SECONDS, such as 2@300s"),
+        (["replay", "--fleet", "none.yaml"], "none.yaml: cannot be read"),
         (["plan", "--fail", "1@2s"], "No such option '--fail'"),
         (["plan", "--message-latency", "1"], "No such option '--message-latency'"),
         (["replay", "--message-loss", "2"], "'--message-loss': 2.0 is not in the range 0<=x<=1"),

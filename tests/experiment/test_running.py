@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4sim.experiment.options import resolve
+from l4sim.experiment.resolving import resolve
 from l4sim.experiment.running import rules_of
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator.cluster import Rules

@@ -41,6 +41,22 @@ def test_a_file_counts_by_its_content_not_by_its_name(tmp_path):
     assert key(trace=str(tmp_path / "a.parquet")) != first
 
 
+def test_a_fleet_counts_by_its_file_and_its_groups_profiles(tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text("groups: [{name: a, count: 2}]\n")
+    first = key(fleet=str(path))
+    assert first not in (key(), key(instances=2))
+    path.write_text("groups: [{name: a, count: 2, profile: h100-sxm}]\n")
+    assert key(fleet=str(path)) != first
+
+
+def test_a_setting_beside_a_fleet_that_decides_it_makes_a_failed_row(make_points, tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text("groups: [{name: a, count: 2}]\n")
+    [point] = make_points(fleet=str(path), instances=16)
+    assert evaluate(point)["error"] == "--instances and --fleet exclude one another: the fleet decides that"
+
+
 def test_the_row_holds_what_a_replay_of_the_same_says(make_points):
     [point] = make_points()
     row = evaluate(point)

@@ -58,7 +58,7 @@ def realtime(
         ExecutionError: a worker could not start.
     """
     setup = stepwise(setup)
-    devices = device_groups(setup.options.instances, options.device, share_devices)
+    devices = device_groups(setup.instances, options.device, share_devices)
     plans = SharedPlans()
     runs: dict[str, list[LiveRun]] = {name: [] for name in policies}
     for _ in range(repeats):

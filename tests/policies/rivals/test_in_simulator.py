@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from l4sim.workload.arrange import take
 
 from l4sim.engine.config import EngineConfig
 from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.simulator import SimulationResult, simulate
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks, Trace
+from l4sim.workload.transform import take
 from tests.policies.settings import setting
 from tests.simulator.conftest import COST, KV_BYTES_PER_TOKEN, SLOW, make_trace, migrations, requests
 

@@ -1,0 +1,183 @@
+"""From options to everything that a run needs but a trace and a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from l4sim.batch import Batch
+from l4sim.cost.build import build_cost
+from l4sim.cost.profile import Profile, load_profile
+from l4sim.engine.config import EngineConfig
+from l4sim.errors import InputError
+from l4sim.experiment.setup import GroupSetup, Setup
+from l4sim.policies.views import InstanceKind
+from l4sim.specs.events import Event, joins, parse_events, settle_events
+from l4sim.specs.fleet import Fleet, FleetGroup, read_fleet
+from l4sim.specs.gpu import GPU
+from l4sim.specs.link import Link, load_link
+from l4sim.specs.memory import kv_blocks
+from l4sim.specs.model import Model, load_model
+from l4sim.specs.option import check, described
+from l4sim.specs.options import DEFAULTS, Options
+from l4sim.specs.placement import Slot, place
+
+SOLE_GROUP = "all"
+"""The name of the only group where options make the fleet."""
+
+REFERENCE_REQUESTS, REFERENCE_CONTEXT_TOKENS = 32, 4096
+"""The batch by which groups' speeds are told: so many decoding requests of such a context, or as many and as long as
+every group takes."""
+
+
+def resolve(options: Options, *, model: Model | None = None, profile: Profile | None = None) -> Setup:
+    """Load models and profiles, unless they are given, and settle what the options left open.
+
+    Raises:
+        InputError: an unknown name, a value out of range, a model that does not fit the GPU, or options that the
+            fleet has decided otherwise.
+    """
+    check(options)
+    fleet = fleet_of(options)
+    model = load_model(options.model) if model is None else model
+    common = replace(options, **fleet.overrides())
+    events = settle_events((*_events(options), *fleet.events), fleet.counts)
+    groups = _with_speeds(tuple(_group(spec, common, model, profile) for spec in fleet.groups))
+    slots = {group.spec.name: Slot(group.kind.gpu, group.kind.tensor_parallel, group.intra) for group in groups}
+    names = [*(spec.name for spec in fleet.groups for _ in range(spec.count)), *(join.group for join in joins(events))]
+    placement = place([slots[name] for name in names], common.gpus_per_node, load_link(common.inter_link))
+    return Setup(options, model, groups, common.gpus_per_node, placement, events)
+
+
+def fleet_of(options: Options) -> Fleet:
+    """The fleet that the options name, or the one group that they make.
+
+    Raises:
+        InputError: the fleet's file is not accepted, or an option is given that the fleet has decided.
+    """
+    if options.fleet is None:
+        return Fleet((FleetGroup(SOLE_GROUP, options.instances),))
+    fleet = options.fleet if isinstance(options.fleet, Fleet) else read_fleet(Path(options.fleet))
+    refuse_beside(
+        fleet, [each.name for each in described(Options) if getattr(options, each.name) != getattr(DEFAULTS, each.name)]
+    )
+    return fleet
+
+
+def profiles_of(options: Options) -> tuple[str, ...]:
+    """The names of the profiles that the fleet's groups have, each once.
+
+    Raises:
+        InputError: as `fleet_of`.
+    """
+    return tuple(dict.fromkeys(spec.profile or options.profile for spec in fleet_of(options).groups))
+
+
+def refuse_beside(fleet: Fleet, given: Collection[str]) -> None:
+    """Refuse options, by their Python names, that were given beside a fleet that decides them.
+
+    Raises:
+        InputError: there is one.
+    """
+    settled = set(fleet.settled())
+    flags = [each.flag for each in described(Options) if each.name in settled and each.name in given]
+    if flags:
+        raise InputError(f"{', '.join(flags)} and --fleet exclude one another: the fleet decides that")
+
+
+def _events(options: Options) -> Iterator[Event]:
+    given = {"fail": options.failures, "drain": options.drains, "join": options.joins}
+    for kind, text in given.items():
+        if text is not None:
+            yield from parse_events(kind, text)
+
+
+def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | None) -> GroupSetup:
+    """One group's part of the setup; the fleet's fastest group makes its speed known later."""
+    options = replace(common, fleet=None, instances=spec.count, **spec.overrides())
+    try:
+        check(options)
+    except InputError as error:
+        raise InputError(f"group {spec.name}: {error}") from None
+    profile = load_profile(options.profile) if profile is None else profile
+    max_num_seqs, max_num_batched_tokens = _batching(options, profile.gpu)
+    engine = EngineConfig(
+        kv_blocks=options.kv_blocks
+        or kv_blocks(
+            model,
+            profile.gpu,
+            options.tensor_parallel,
+            utilization=options.gpu_memory_utilization,
+            block_tokens=options.block_size,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_num_seqs=max_num_seqs,
+        ),
+        max_model_len=_max_model_len(options, model),
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        block_tokens=options.block_size,
+        prefix_caching=options.prefix_caching,
+        reserve_full_prompt=options.reserve_full_prompt,
+        async_scheduling=options.async_scheduling,
+    )
+    cost = build_cost(
+        profile,
+        model,
+        tensor_parallel=options.tensor_parallel,
+        kernel=options.kernel,
+        cost_model=options.cost_model,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+    )
+    return GroupSetup(
+        spec,
+        InstanceKind(spec.name, profile.gpu.name, spec.role, options.tensor_parallel, relative_speed=1.0),
+        profile,
+        options.kernel or profile.default_kernel,
+        engine,
+        cost,
+        _intra_link(options, profile.gpu),
+        model.kv_bytes_per_token,
+    )
+
+
+def _with_speeds(groups: tuple[GroupSetup, ...]) -> tuple[GroupSetup, ...]:
+    """The groups with their speeds by the reference batch, relative to the fastest."""
+    if len(groups) == 1:
+        return groups
+    requests = min(REFERENCE_REQUESTS, *(group.engine.max_num_seqs for group in groups))
+    context_tokens = min(REFERENCE_CONTEXT_TOKENS, groups[0].engine.max_model_len)
+    batch = Batch(np.full(requests, context_tokens), requests * context_tokens)
+    seconds = [group.cost.iteration_s(batch) for group in groups]
+    return tuple(
+        replace(group, kind=group.kind._replace(relative_speed=min(seconds) / own_s))
+        for group, own_s in zip(groups, seconds, strict=True)
+    )
+
+
+def _batching(options: Options, gpu: GPU) -> tuple[int, int]:
+    """``max_num_seqs`` and ``max_num_batched_tokens``, where they are not given vLLM's for serving on such a GPU.
+
+    Source: `EngineArgs._set_default_args` (vLLM 0.19).
+    """
+    large = gpu.memory_bytes >= 70 * 2**30 and "a100" not in gpu.name.lower()
+    default_seqs, default_tokens = (1024, 8192) if large else (256, 2048)
+    max_num_seqs = options.max_num_seqs or default_seqs
+    return max_num_seqs, options.max_num_batched_tokens or max(default_tokens, max_num_seqs)
+
+
+def _max_model_len(options: Options, model: Model) -> int:
+    if options.max_model_len is not None and options.max_model_len > model.max_model_len:
+        raise InputError(
+            f"--max-model-len {options.max_model_len} exceeds what {model.name} was made for: {model.max_model_len}"
+        )
+    return options.max_model_len or model.max_model_len
+
+
+def _intra_link(options: Options, gpu: GPU) -> Link:
+    if options.intra_link is not None:
+        return load_link(options.intra_link)
+    return Link(f"{gpu.name} node link", gpu.link_bytes_per_s, load_link("nvlink").latency_s)

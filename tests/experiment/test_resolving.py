@@ -1,0 +1,160 @@
+"""From options and fleets to groups of instances made concrete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l4sim.batch import Batch
+from l4sim.errors import InputError
+from l4sim.experiment import instances_of, joining_of, resolve, run_policy
+from l4sim.experiment.planning import plan, sample_demand
+from l4sim.specs.events import Drain, Fail, Join
+from l4sim.specs.fleet import Fleet, FleetGroup
+from l4sim.specs.options import Options
+from l4sim.workload.synth.named import synthesize_named
+from l4sim.workload.trace import Trace
+
+UNLIKE = Fleet(
+    (
+        FleetGroup("fast", 2, profile="h200-flashinfer"),
+        FleetGroup("slow", 3, profile="h100-sxm", tensor_parallel=2, max_num_seqs=64, role="decode"),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    return synthesize_named(lengths="chat", requests=20, parameters={"rate_per_s": 4.0})
+
+
+def test_options_make_a_fleet_of_one_group() -> None:
+    setup = resolve(Options(instances=3, tensor_parallel=2, failures="2@9s"))
+    [group] = setup.groups
+    assert (setup.instances, setup.gpus, setup.placement.instances) == (3, 6, 3)
+    assert (group.kind.gpu, group.kind.role, group.kind.relative_speed) == ("h200-sxm", "both", 1.0)
+    assert (setup.engine, setup.cost, setup.profile) == (group.engine, group.cost, group.profile)
+    assert setup.events == setup.failures == (Fail(2, 9.0),)
+    assert [setup.placement.node(number) for number in range(3)] == [setup.cluster.node(number) for number in range(3)]
+
+
+def test_a_fleet_of_one_group_is_what_the_options_make() -> None:
+    given = resolve(Options(fleet=Fleet((FleetGroup("mine", 3, profile="h100-sxm", max_num_seqs=64),))))
+    plain = resolve(Options(instances=3, profile="h100-sxm", max_num_seqs=64))
+    assert given.engine == plain.engine
+    assert given.cluster == plain.cluster
+    assert given.profile == plain.profile
+    batch = Batch(np.full(8, 500), 4000)
+    assert given.cost.iteration_s(batch) == plain.cost.iteration_s(batch)
+
+
+def test_two_unlike_groups_have_each_their_own_engine_costs_and_place() -> None:
+    setup = resolve(Options(fleet=UNLIKE, block_size=32))
+    fast, slow = setup.groups
+    assert (fast.engine.max_num_seqs, slow.engine.max_num_seqs) == (1024, 64)
+    assert {group.engine.block_tokens for group in setup.groups} == {32}
+    # An 80 GB card holds less beside the weights, two of them more.
+    alone = resolve(Options(profile="h100-sxm", max_num_seqs=64, block_size=32))
+    assert alone.engine.kv_blocks < fast.engine.kv_blocks < slow.engine.kv_blocks
+    assert (fast.kind.gpu, slow.kind.gpu) == ("h200-sxm", "h100-sxm")
+    assert (slow.kind.group, slow.kind.role, slow.kind.tensor_parallel) == ("slow", "decode", 2)
+    assert [group.spec.name for group in instances_of(setup)] == ["fast", "fast", "slow", "slow", "slow"]
+    assert (setup.instances, setup.gpus) == (5, 8)
+    assert setup.placement.nodes == (0, 0, 1, 1, 1)
+
+
+def test_speed_is_iterations_of_the_reference_batch_relative_to_the_fastest_group() -> None:
+    fleet = Fleet((FleetGroup("h100", 1, profile="h100-sxm"), FleetGroup("h200", 1, profile="h200-sxm")))
+    h100, h200 = resolve(Options(fleet=fleet)).groups
+    batch = Batch(np.full(32, 4096), 32 * 4096)
+    assert h200.kind.relative_speed == 1.0
+    assert h100.kind.relative_speed == h200.cost.iteration_s(batch) / h100.cost.iteration_s(batch)
+    assert 0.5 < h100.kind.relative_speed < 0.95
+
+
+def test_the_reference_batch_is_one_that_every_group_takes() -> None:
+    fleet = Fleet((FleetGroup("a", 1, max_num_seqs=4), FleetGroup("b", 1, profile="h100-sxm")))
+    first, second = resolve(Options(fleet=fleet, max_model_len=1000)).groups
+    batch = Batch(np.full(4, 1000), 4000)
+    expected = first.cost.iteration_s(batch) / second.cost.iteration_s(batch)
+    assert second.kind.relative_speed == expected
+
+
+def test_events_of_options_and_fleet_come_together() -> None:
+    fleet = Fleet(UNLIKE.groups, events=(Join("slow", 60.0),))
+    setup = resolve(Options(fleet=fleet, joins="fast:1@30s", drains="5@40s", failures="0@9s"))
+    assert setup.events == (Fail(0, 9.0), Drain(5, 40.0), Join("fast", 30.0), Join("slow", 60.0))
+    assert [group.spec.name for group in joining_of(setup)] == ["fast", "slow"]
+    # Joining instances take what their group's nodes have left.
+    assert setup.placement.nodes[5:] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({"instances": 4}, "--instances"),
+        ({"profile": "h100-sxm", "tensor_parallel": 2}, "--tensor-parallel, --profile"),
+        ({"max_num_seqs": 64}, "--max-num-seqs"),
+    ],
+)
+def test_options_that_the_fleet_decides_are_refused_by_name(options: dict[str, Any], flags: str) -> None:
+    with pytest.raises(InputError, match=f"^{flags} and --fleet exclude one another: the fleet decides that$"):
+        resolve(Options(fleet=UNLIKE, **options))
+
+
+def test_options_that_no_group_names_hold_for_all() -> None:
+    setup = resolve(Options(fleet=UNLIKE, max_num_batched_tokens=4096, cost_model="affine"))
+    assert {group.engine.max_num_batched_tokens for group in setup.groups} == {4096}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "complaint"),
+    [
+        (Fleet((FleetGroup("a", 1, max_num_seqs=0),)), "group a: max_num_seqs must be a whole number of at least 1"),
+        (Fleet((FleetGroup("a", 1, profile="h300"),)), "no profile 'h300': accepted are"),
+        (Fleet((FleetGroup("a", 1),), gpus_per_node=0), "group a: gpus_per_node must be a whole number of at least 1"),
+        (Fleet((FleetGroup("a", 1),), inter_link="string"), "no link 'string'"),
+        (Fleet((FleetGroup("a", 1, kernel="fa9"),)), "no kernel 'fa9'"),
+        (Fleet((FleetGroup("a", 1, tensor_parallel=3),)), "tensor parallel 3 does not divide"),
+    ],
+)
+def test_what_a_group_cannot_be_is_refused(fleet: Fleet, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        resolve(Options(fleet=fleet))
+
+
+def test_a_file_names_a_fleet(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text("groups: [{name: a, count: 2}, {name: b, count: 1, profile: h100-sxm}]\n")
+    for given in (path, str(path)):
+        assert [group.spec.name for group in resolve(Options(fleet=given)).groups] == ["a", "b"]
+
+
+def test_what_needs_equal_instances_names_the_groups(trace: Trace) -> None:
+    setup = resolve(Options(fleet=UNLIKE))
+    with pytest.raises(InputError, match=r"^one engine configuration for all needs equal instances"):
+        _ = setup.engine
+    with pytest.raises(InputError, match=r"^a plan of l4's needs equal instances, .* fast, slow differ$"):
+        plan(sample_demand(trace, setup), setup)
+
+
+def test_a_run_describes_a_fleet_of_several_groups_as_a_list() -> None:
+    one = resolve(Options(instances=2)).describe()
+    assert {"l4sim", "options", "model", "profile", "cluster", "engine"} <= set(one)
+    several = resolve(Options(fleet=UNLIKE, failures="1@5s")).describe()
+    assert [group["profile"]["name"] for group in several["groups"]] == ["h200-flashinfer", "h100-sxm"]
+    assert several["groups"][1]["kind"]["tensor_parallel"] == 2
+    assert several["events"] == [{"event": "fail", "instance": 1, "time_s": 5.0}]
+
+
+def test_until_then_a_run_refuses_what_it_cannot_do(trace: Trace) -> None:
+    def planned() -> Any:
+        raise AssertionError("round-robin needs no plan")
+
+    with pytest.raises(InputError, match="a run needs equal instances"):
+        run_policy("round-robin", trace, resolve(Options(fleet=UNLIKE)), planned)
+    with pytest.raises(InputError, match="--drain 0@5s: a run's instances can only die so far"):
+        run_policy("round-robin", trace, resolve(Options(drains="0@5s")), planned)
