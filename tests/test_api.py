@@ -165,6 +165,22 @@ def test_a_profile_says_what_it_rests_on():
     assert l4sim.load_profile("h200-sxm").basis == "measured"
 
 
+def test_a_cluster_may_be_a_fleet_of_unlike_groups(trace, tmp_path):
+    from l4sim.specs.fleet import Fleet, FleetGroup
+
+    groups = (FleetGroup("fast", 1, profile="h200-flashinfer"), FleetGroup("slow", 2, profile="h100-sxm"))
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "groups: [{name: fast, count: 1, profile: h200-flashinfer}, {name: slow, count: 2, profile: h100-sxm}]"
+    )
+    given, read = (
+        l4sim.replay(trace, "round-robin", l4sim.Cluster(fleet=fleet)) for fleet in (Fleet(groups), str(path))
+    )
+    assert given.requests.equals(read.requests)
+    assert repr(given).startswith("40 requests of chat on 3 instances of llama-3.1-8b, 1 on h200-sxm")
+    assert given.to_html(tmp_path / "report.html").exists()
+
+
 def test_help_tells_every_field_of_a_cluster():
     told = " ".join(l4sim.Cluster.__doc__.split())
     for option in described(l4sim.Cluster):

@@ -106,6 +106,7 @@ def rules_of(setup: Setup) -> Rules:
             options.migration_last_stage_blocks,
             options.migration_max_stages,
             options.migration_slowdown,
+            options.migration,
         ),
     )
 

@@ -162,4 +162,4 @@ def _told(options: type) -> Iterator[str]:
         unit = f" ({told.unit})" if told.unit else ""
         default = told.unset if each.default is None else repr(each.default)
         line = f"{each.name}{unit}: {told.text}" + (f" [default: {default}]" if default else "")
-        yield fill(line, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 10)
+        yield fill(line, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 10, break_on_hyphens=False)

@@ -128,6 +128,11 @@ class Options:
     message_duplication: float = option(
         0.0, "Probability that a message arrives twice.", MIGRATION, unit="share", at_least=0, at_most=1
     )
+    migration: str = option(
+        "staged-copy",
+        "How a request moves: staged-copy (decoding while its KV is copied), stop-and-copy, or recompute.",
+        MIGRATION,
+    )
     max_concurrent_migrations: int = option(
         3, "Transfers that one instance takes part in at a time (L4's paper).", MIGRATION, unit="N", at_least=0
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options
+from l4sim.experiment.resolving import profiles_of
 from l4sim.results.html import (
     Cell,
     Section,
@@ -133,8 +134,7 @@ def _pictures(tables: SweepTables) -> Iterator[str]:
 
 def _trust(tables: SweepTables) -> Iterator[str]:
     default = Options()
-    named = product(tables.axes.get("profile", [default.profile]), tables.axes.get("kernel", [default.kernel]))
-    for name, kernel in named:
+    for name, kernel in product(_profiles(tables), tables.axes.get("kernel", [default.kernel])):
         # What does not exist has made its points fail, which the warnings above say.
         try:
             profile = load_profile(str(name))
@@ -147,6 +147,17 @@ def _trust(tables: SweepTables) -> Iterator[str]:
         "A trace ends: figures at rates beyond what a cluster can sustain depend on how long it is, and so does a "
         "capacity if queues have no time to grow."
     )
+
+
+def _profiles(tables: SweepTables) -> Iterator[str]:
+    """The names of the profiles that points ran with, those of fleets included."""
+    default = Options()
+    fleets = tables.axes.get("fleet", [None])
+    if None in fleets:
+        yield from map(str, tables.axes.get("profile", [default.profile]))
+    for fleet in fleets:
+        if fleet is not None:
+            yield from profiles_of(replace(default, fleet=str(fleet)))
 
 
 def _configuration(tables: SweepTables) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from l4sim.batch import Batch
 from l4sim.errors import InputError
-from l4sim.experiment import instances_of, joining_of, resolve, run_policy
+from l4sim.experiment import instances_of, joining_of, resolve
 from l4sim.experiment.planning import plan, sample_demand
 from l4sim.specs.events import Drain, Fail, Join
 from l4sim.specs.fleet import Fleet, FleetGroup
@@ -148,13 +148,3 @@ def test_a_run_describes_a_fleet_of_several_groups_as_a_list() -> None:
     assert [group["profile"]["name"] for group in several["groups"]] == ["h200-flashinfer", "h100-sxm"]
     assert several["groups"][1]["kind"]["tensor_parallel"] == 2
     assert several["events"] == [{"event": "fail", "instance": 1, "time_s": 5.0}]
-
-
-def test_until_then_a_run_refuses_what_it_cannot_do(trace: Trace) -> None:
-    def planned() -> Any:
-        raise AssertionError("round-robin needs no plan")
-
-    with pytest.raises(InputError, match="a run needs equal instances"):
-        run_policy("round-robin", trace, resolve(Options(fleet=UNLIKE)), planned)
-    with pytest.raises(InputError, match="--drain 0@5s: a run's instances can only die so far"):
-        run_policy("round-robin", trace, resolve(Options(drains="0@5s")), planned)

@@ -54,6 +54,18 @@ def test_it_says_what_the_profile_is_and_what_every_setting_was(report):
     assert "<td>block_size</td><td>16</td>" in report
 
 
+def test_it_says_what_the_profiles_of_a_fleet_are(tiny, tmp_path):
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("groups: [{name: a, count: 1, profile: h200-sxm}, {name: b, count: 1, profile: h100-sxm}]")
+    grid = {name: values for name, values in tiny.items() if name != "instances"}
+    swept = run_sweep({**grid, "policies": ["round-robin"], "fleet": str(fleet)}, tmp_path / "out")
+    assert swept.points["status"].tolist() == ["done"]
+    report = text_of(swept, tmp_path)
+    for profile in ("h200-sxm", "h100-sxm"):
+        assert f"Seconds come from the profile <b>{profile}</b>" in report
+    assert "<b>h200-flashinfer</b>" not in report
+
+
 def test_a_search_is_asked_and_answered_as_one(tiny, tmp_path):
     found = run_sweep({**tiny, "policies": ["round-robin", "vllm"]}, tmp_path, slo="ttft_p99=0.8ms", search="rate")
     report = text_of(found, tmp_path)
