@@ -23,6 +23,7 @@ from pandas import DataFrame
 
 from l4sim.batch import Batch
 from l4sim.cost.model import CostModel
+from l4sim.cost.outside import COST_MODELS
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, compare, resolve
 from l4sim.policies.defaults import RIVALS, SOLE
@@ -65,6 +66,9 @@ def explain_gain(trace: Trace, options: Options, rivals: Sequence[str] = RIVALS,
     Raises:
         InputError: no rival, policies that finished different requests, or what `l4sim.experiment.compare` refuses.
     """
+    if options.cost_model not in COST_MODELS:
+        # What unequal lengths cost is what the bundled ones differ in.
+        raise InputError(f"a gain is explained by the bundled cost models: accepted are {', '.join(COST_MODELS)}")
     if not rivals:
         raise InputError("a gain needs a rival to be over: none is named")
     setup = resolve(options)

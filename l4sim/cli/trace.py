@@ -49,10 +49,11 @@ def _loading(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--format",
             "format_name",
-            type=click.Choice(["auto", OWN, *FORMATS]),
             default="auto",
             show_default=True,
-            help="The trace's format, where it is not to be recognised.",
+            metavar="NAME",
+            help=f"The trace's format, where it is not to be recognised: {', '.join([OWN, *FORMATS])}; or another "
+            "package's, or MODULE:ATTRIBUTE.",
         ),
         click.argument("path", metavar="TRACE"),
     ):

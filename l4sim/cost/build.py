@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from l4sim.cost.affine import fit_affine
-from l4sim.cost.attention import MODELS, build_attention
+from l4sim.cost.attention import build_attention
 from l4sim.cost.captured import Captured
 from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.curve import FloatArray
@@ -14,12 +14,11 @@ from l4sim.cost.iteration import IterationCost
 from l4sim.cost.linear import layer_linear_s, lm_head_s
 from l4sim.cost.model import CostModel
 from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.outside import COST_MODELS, outside_cost
 from l4sim.cost.profile import Profile
 from l4sim.errors import InputError
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
-
-COST_MODELS = (*MODELS, "affine")
 
 
 def build_cost(
@@ -36,7 +35,8 @@ def build_cost(
 
     ``kernel`` is one of the profile's, its default if None. ``cost_model`` is how attention sees a batch: ``tile``
     (the kernel's own split), ``mean``, ``sum`` or ``skew``; or ``affine``, a least-squares fit to ``tile`` of the
-    whole iteration. Batches may have up to ``max_num_batched_tokens`` tokens and ``max_num_seqs`` sequences.
+    whole iteration; or another package's (see `l4sim.cost.outside`). Batches may have up to ``max_num_batched_tokens``
+    tokens and ``max_num_seqs`` sequences.
 
     Raises:
         InputError: an unknown kernel or cost model, or a tensor-parallel size that model or profile do not have.
@@ -44,9 +44,17 @@ def build_cost(
     kernel = profile.default_kernel if kernel is None else kernel
     if kernel not in profile.kernels:
         raise InputError(f"profile {profile.name}: no kernel '{kernel}', accepted are {', '.join(profile.kernels)}")
-    if cost_model not in COST_MODELS:
-        raise InputError(f"no cost model '{cost_model}': accepted are {', '.join(COST_MODELS)}")
     check_tensor_parallel(model, tensor_parallel)
+    if cost_model not in COST_MODELS:
+        return outside_cost(
+            cost_model,
+            profile,
+            model,
+            tensor_parallel=tensor_parallel,
+            kernel=kernel,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_num_seqs=max_num_seqs,
+        )
     captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
     tokens_s = _tokens_s(
         profile, model, tensor_parallel, _most(max_num_batched_tokens, max_num_seqs, captured=captured)

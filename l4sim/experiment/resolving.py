@@ -12,6 +12,7 @@ from l4sim.batch import Batch
 from l4sim.cost.build import build_cost
 from l4sim.cost.profile import Profile, load_profile
 from l4sim.engine.config import EngineConfig
+from l4sim.engine.rules import engine_named
 from l4sim.errors import InputError
 from l4sim.experiment.setup import GroupSetup, Setup
 from l4sim.policies.views import InstanceKind
@@ -41,6 +42,8 @@ def resolve(options: Options, *, model: Model | None = None, profile: Profile | 
             fleet has decided otherwise.
     """
     check(options)
+    # A name that stands for nothing is told before anything is simulated.
+    engine_named(options.engine_rules)
     fleet = fleet_of(options)
     model = load_model(options.model) if model is None else model
     common = replace(options, **fleet.overrides())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from l4sim.engine.rules import engine_named
 from l4sim.errors import InputError
 from l4sim.experiment.planning import setting_for
 from l4sim.experiment.setup import GroupSetup, Setup, instances_of
@@ -64,7 +65,7 @@ def run_built(
     result = simulate_fleet(
         trace,
         policy,
-        [_spec(group) for group in instances_of(setup)],
+        [_spec(group, setup) for group in instances_of(setup)],
         setup.placement,
         events=[_fleet_event(event, setup) for event in setup.events],
         rules=rules_of(setup),
@@ -74,8 +75,9 @@ def run_built(
     return tables(name, trace, result, policy)
 
 
-def _spec(group: GroupSetup) -> InstanceSpec:
-    return InstanceSpec(group.engine, group.cost, group.kv_bytes_per_token, group.kind)
+def _spec(group: GroupSetup, setup: Setup) -> InstanceSpec:
+    make_engine = engine_named(setup.options.engine_rules)
+    return InstanceSpec(group.engine, group.cost, group.kv_bytes_per_token, group.kind, make_engine)
 
 
 def _fleet_event(event: events.Event, setup: Setup) -> FleetEvent:
@@ -85,7 +87,7 @@ def _fleet_event(event: events.Event, setup: Setup) -> FleetEvent:
         case events.Drain(instance, time_s):
             return Drain(time_s, instance)
         case events.Join(name, time_s):
-            return Join(time_s, _spec(setup.group(name)))
+            return Join(time_s, _spec(setup.group(name), setup))
 
 
 def rules_of(setup: Setup) -> Rules:

@@ -107,5 +107,5 @@ class PolicyEntry:
 
 
 PolicyChoice = str | tuple[str, Builder] | PolicyEntry
-"""A policy to run: a registered one by name (`l4sim.policies.registry`), or one's own, as an entry or, in short, as a
-name and what builds it."""
+"""A policy to run: by name (one of `l4sim.policies.registry.POLICIES`, an entry point of another package, or
+``module:attribute``), or one's own, as an entry or, in short, as a name and what builds it."""

@@ -4,34 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from l4sim.errors import InputError
+from l4sim.plugins import find
 from l4sim.policies.bundled import BUNDLED
-from l4sim.policies.policy import Policy, PolicyChoice, PolicyEntry, Setting
+from l4sim.policies.policy import Builder, Policy, PolicyChoice, PolicyEntry, Setting
 
-POLICIES: Mapping[str, PolicyEntry] = BUNDLED
-"""By name."""
+POLICIES: Mapping[str, PolicyEntry] = MappingProxyType(BUNDLED)
+"""Those that are bundled, by name. Read-only: what were added here, other processes would not know."""
+
+GROUP = "l4sim.policies"
+"""Where other packages offer policies of theirs, as entry points."""
 
 
 def check_policy(name: str) -> None:
     """Raise InputError unless there is a policy of that name."""
-    if name not in POLICIES:
-        raise InputError(f"no policy '{name}': accepted are {', '.join(POLICIES)}")
+    policy_entry(name)
 
 
 def policy_entry(choice: PolicyChoice) -> PolicyEntry:
-    """What is known of a policy; one's own that comes as a name and a builder is a rival.
+    """What is known of a policy; what comes as a builder alone is a rival.
 
     Raises:
-        InputError: no policy of that name, or one's own has a name that is taken.
+        InputError: no policy of that name (see `l4sim.plugins.find`), or one's own has a name that is taken.
     """
     if isinstance(choice, str):
-        check_policy(choice)
-        return POLICIES[choice]
-    entry = choice if isinstance(choice, PolicyEntry) else PolicyEntry(*choice)
+        return _entry_named(choice)
+    entry = choice if isinstance(choice, PolicyEntry) else _entry_of_pair(choice)
     if POLICIES.get(entry.name, entry) is not entry:
         raise InputError(f"'{entry.name}' is a bundled policy: call your own something else")
     return entry
+
+
+def _entry_named(name: str) -> PolicyEntry:
+    found = find(GROUP, name, POLICIES)
+    if isinstance(found, PolicyEntry):
+        return replace(found, name=name)
+    if not callable(found):
+        raise InputError(
+            f"policy '{name}' is a {type(found).__name__}: accepted is a function that builds a Policy, or a PolicyEntry"
+        )
+    return PolicyEntry(name, found)
+
+
+def _entry_of_pair(pair: tuple[str, Builder]) -> PolicyEntry:
+    match pair:
+        case (str(name), build) if callable(build):
+            return PolicyEntry(name, build)
+    raise InputError(f"{pair!r} is no policy: accepted is a name, ('a name of your own', what builds it), a PolicyEntry")
 
 
 def policy_name(choice: PolicyChoice) -> str:

@@ -76,8 +76,18 @@ class Options:
     model: str = option("llama-3.1-8b", "A bundled name, or the path of a config.json.", MODEL)
     profile: str = option("h200-flashinfer", "The GPU's measured costs: a bundled name or a folder.", MODEL)
     kernel: str | None = option(None, "Attention kernel, one of the profile's.", MODEL, unset="the profile's")
-    cost_model: str = option("tile", "How attention sees a batch: tile, mean, sum, skew, or affine.", MODEL)
+    cost_model: str = option(
+        "tile",
+        "How attention sees a batch: tile, mean, sum, skew, or affine; or a cost model of another package, or "
+        "MODULE:ATTRIBUTE.",
+        MODEL,
+    )
 
+    engine_rules: str = option(
+        "vllm-0.19",
+        "Whose scheduling rules instances follow: vllm-0.19, those of another package, or MODULE:ATTRIBUTE.",
+        ENGINE,
+    )
     gpu_memory_utilization: float = option(
         0.9, "Share of the GPU's memory that the engine may fill.", ENGINE, unit="share", above=0, at_most=1
     )

@@ -13,7 +13,8 @@ from typing import Any, get_args, get_type_hints
 from l4sim.errors import InputError
 from l4sim.experiment import Options
 from l4sim.policies.defaults import COMPARED
-from l4sim.policies.registry import check_policy
+from l4sim.policies.policy import PolicyChoice, PolicyEntry
+from l4sim.policies.registry import POLICIES, policy_entry
 from l4sim.specs.option import described
 from l4sim.specs.options import TraceOptions
 from l4sim.specs.yaml_file import read_mapping
@@ -77,7 +78,8 @@ def read_grid(path: Path) -> dict[str, Any]:
 def grid_axes(grid: Mapping[str, Any], where: str = "grid") -> dict[str, list[Value]]:
     """The values of every key, under its own name (``synth.`` before those below ``synth``), policies first.
 
-    A key's value is one value or a list of them; ``synth`` holds keys of its own. ``where`` names the grid in messages.
+    A key's value is one value or a list of them; ``synth`` holds keys of its own. A policy of one's own is here by its
+    name alone (see `own_policies`). ``where`` names the grid in messages.
 
     Raises:
         InputError: an unknown key, a value of the wrong kind, an empty list, or keys that exclude one another.
@@ -92,12 +94,18 @@ def grid_axes(grid: Mapping[str, Any], where: str = "grid") -> dict[str, list[Va
             if name in axes:
                 raise InputError(f"{where}: {name} is about a trace's file, and synth makes a trace: give one of them")
     policies = axes.pop("policies", list(COMPARED))
-    for policy in policies:
-        try:
-            check_policy(str(policy))
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
     return {"policy": policies, **axes}
+
+
+def own_policies(grid: Mapping[str, Any]) -> dict[str, PolicyEntry]:
+    """The policies of a grid that are not found by their names: pairs ``("mine", build)`` and entries, by name.
+
+    Raises:
+        InputError: as `grid_axes`.
+    """
+    given = [_choices(values) for name, values in grid.items() if ALIASES.get(name, name) == "policies"]
+    entries = [policy_entry(choice) for choices in given for choice in choices if not isinstance(choice, str)]
+    return {entry.name: entry for entry in entries if entry.name not in POLICIES}
 
 
 def expand(axes: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
@@ -114,8 +122,23 @@ def _flat(grid: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[Value
             for inner, inner_values in values.items():
                 inner_name = _known(inner, tuple(_SYNTH_KINDS), f"{where}: synth")
                 yield f"synth.{inner_name}", _values(inner_values, _SYNTH_KINDS[inner_name], f"{where}: synth.{inner}")
+        elif name == "policies":
+            yield name, _values([_policy_name(choice, where) for choice in _choices(values)], str, f"{where}: {given}")
         else:
             yield name, _values(values, _KINDS[name], f"{where}: {given}")
+
+
+def _choices(values: Any) -> list[PolicyChoice]:
+    """The policies of a grid: one, or several; a pair of a name and a builder is one."""
+    pair = isinstance(values, tuple) and any(map(callable, values))
+    return [values] if pair or not isinstance(values, (list, tuple)) else list(values)
+
+
+def _policy_name(choice: Any, where: str) -> str:
+    try:
+        return policy_entry(choice).name
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _known(given: Any, accepted: Sequence[str], where: str) -> str:

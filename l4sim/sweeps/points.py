@@ -12,13 +12,20 @@ from typing import Any
 
 from l4sim import __version__
 from l4sim.bundled import DEFAULT_TRACE, folder
+from l4sim.code_hash import sources_hash
+from l4sim.cost import outside as costs
 from l4sim.cost.profile import load_profile
+from l4sim.engine import rules as engines
 from l4sim.errors import InputError
 from l4sim.experiment import Options, compare, resolve
 from l4sim.experiment.resolving import fleet_of, profiles_of, refuse_beside
+from l4sim.plugins import outside_code
+from l4sim.policies import registry as policies
 from l4sim.results.metrics import summarise
 from l4sim.results.slo import parse_slo
 from l4sim.specs.model import load_model
+from l4sim.sweeps.own import OwnPolicy
+from l4sim.workload import formats, own_parquet
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import PARAMETERS, synthesize_named
 from l4sim.workload.trace import Trace
@@ -32,6 +39,7 @@ LOADING = ("format", "time_unit", "tokens", "dejitter_s", "limit")
 PACE = ("rate_per_s", "rate_scale", "duration_s")
 """Keys that say how a trace arrives."""
 
+_READ_FORMATS: Mapping[str, object] = {"auto": None, own_parquet.NAME: None, **formats.FORMATS}
 _OPTIONS = {field.name for field in fields(Options)}
 _PATHS = ("trace", "synth.lengths_from")
 _MILLION = 1e6
@@ -46,13 +54,17 @@ class Point:
     """What the grid says, by its keys (``synth.`` before those of a synthetic trace); the rest is at its default."""
     slo: str | None = None
     price_usd_per_gpu_hour: float | None = None
+    own: OwnPolicy | None = None
+    """The policy, where it is not found by its name."""
 
     @property
     def key(self) -> str:
         """The SHA-256 of everything that the row depends on: settings and defaults, model, profile, files, code.
 
+        Code from outside counts as `l4sim.code_hash` says.
+
         Raises:
-            InputError: a model, profile or file that cannot be read.
+            InputError: a model, profile or file that cannot be read, or a name that stands for nothing.
         """
         options = self.options()
         described = {
@@ -70,7 +82,25 @@ class Point:
             "slo": self.slo,
             "price_usd_per_gpu_hour": self.price_usd_per_gpu_hour,
         }
+        if outside := self._outside_code(options):
+            described["outside"] = outside
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def _outside_code(self, options: Options) -> dict[str, str]:
+        """The hashes of what comes from outside the package, by what it is."""
+        names: dict[str, tuple[str, str, Mapping[str, object]]] = {
+            "cost_model": (costs.GROUP, options.cost_model, dict.fromkeys(costs.COST_MODELS)),
+            "engine_rules": (engines.GROUP, options.engine_rules, engines.ENGINES),
+            "format": (formats.GROUP, str(self.settings.get("format") or "auto"), _READ_FORMATS),
+        }
+        found: dict[str, str | None] = {
+            what: outside_code(group, name, bundled) for what, (group, name, bundled) in names.items()
+        }
+        if self.own is not None:
+            found["policy"] = self.own.code_hash
+        else:
+            found["policy"] = outside_code(policies.GROUP, str(self.settings["policy"]), policies.POLICIES)
+        return {what: code for what, code in found.items() if code is not None}
 
     def options(self) -> Options:
         """The cluster's options, defaults filled in."""
@@ -142,7 +172,8 @@ def _figures(point: Point) -> Row:
     if options.fleet is not None:
         refuse_beside(fleet_of(options), point.settings)
     setup = resolve(options)
-    [run] = compare(point.trace(), [str(point.settings["policy"])], setup)
+    name = str(point.settings["policy"])
+    [run] = compare(point.trace(), [name if point.own is None else point.own.entry], setup)
     summary = summarise(run)
     figures: Row = {}
     for name, value in summary.items():
@@ -184,11 +215,7 @@ def _loaded(path: str, changed_ns: int, **options: Any) -> Trace:
 @lru_cache(maxsize=1)
 def _code_hash() -> str:
     """Of the simulator itself: a policy that is being worked on must not be answered with its old results."""
-    package = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
+    return sources_hash("l4sim")
 
 
 @lru_cache(maxsize=64)

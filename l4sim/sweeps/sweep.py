@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from l4sim.results.slo import parse_slo
 from l4sim.results.write import unwritable, write_json
 from l4sim.sweeps.capacity import search_capacity
 from l4sim.sweeps.executors import executor_by_name
-from l4sim.sweeps.grid import expand, grid_axes
+from l4sim.sweeps.grid import expand, grid_axes, own_policies
+from l4sim.sweeps.own import own_policy
 from l4sim.sweeps.points import Point, Row
 from l4sim.sweeps.processes import Processes
 from l4sim.sweeps.result import SweepResult
@@ -55,6 +57,8 @@ def run_sweep(
         raise InputError(f"the price per GPU-hour must be above 0 USD, not {price_usd_per_gpu_hour}")
     limits = None if slo is None else parse_slo(slo)
     axes = grid_axes(grid, where)
+    elsewhere = jobs > 1 or executor is not None
+    own = {name: own_policy(entry, elsewhere=elsewhere) for name, entry in own_policies(grid).items()}
     store = Store(out)
     rows: list[Row] = []
     progress = Progress(0, 0, 0, 0)
@@ -71,6 +75,7 @@ def run_sweep(
                 if report is not None:
                     report(progress)
 
+            asked = [replace(point, own=own.get(str(point.settings["policy"]))) for point in asked]
             new = run_points(asked, store, workers=workers, retry_failed=retry_failed, report=add)
             rows.extend(new)
             return new

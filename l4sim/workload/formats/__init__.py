@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from l4sim.errors import InputError
+from l4sim.plugins import find
 from l4sim.workload.formats import mooncake, nested, tables, texts, tracelab, weka
 from l4sim.workload.formats.base import Format
 from l4sim.workload.raw_records import MISSING, RawRecords, quoted
@@ -15,11 +16,19 @@ FORMATS: Mapping[str, Format] = {
 """Every format by name."""
 
 
+GROUP = "l4sim.formats"
+"""Where other packages offer formats of theirs, as entry points."""
+
+
 def named(name: str) -> Format:
-    """The format called ``name``. Raises `InputError` if there is none."""
-    if name not in FORMATS:
-        raise InputError(f"unknown trace format '{name}'; known are auto, {', '.join(FORMATS)}")
-    return FORMATS[name]
+    """The format called ``name``: one of `FORMATS`, another package's, or a ``module:attribute``.
+
+    Raises `InputError` if there is none (see `l4sim.plugins.find`), or what is found is no `Format`.
+    """
+    found = find(GROUP, name, FORMATS)
+    if not isinstance(found, Format):
+        raise InputError(f"trace format '{name}' is a {type(found).__name__}: accepted is a Format")
+    return found
 
 
 def recognise(records: RawRecords) -> Format:

@@ -1,0 +1,49 @@
+"""Engines by the name of the rules that they follow: bundled ones, and those from outside the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from l4sim.engine.config import EngineConfig
+from l4sim.errors import InputError
+from l4sim.plugins import find
+
+if TYPE_CHECKING:
+    from l4sim.engine.blocks import BlockPool
+    from l4sim.engine.protocol import Engine, EngineFactory
+
+
+def _vllm_0_19(
+    config: EngineConfig,
+    *,
+    hash_block_tokens: int | None = None,
+    max_iterations: int | None = None,
+    pool: BlockPool | None = None,
+) -> Engine:
+    # Imported when one is made: options must know the names alone.
+    from l4sim.engine.vllm.engine import VLLMEngine
+
+    return VLLMEngine(config, hash_block_tokens=hash_block_tokens, max_iterations=max_iterations, pool=pool)
+
+
+DEFAULT_RULES = "vllm-0.19"
+
+ENGINES: Mapping[str, EngineFactory] = {DEFAULT_RULES: _vllm_0_19}
+"""Those that are bundled: an engine's name, and the version whose scheduler its rules were taken from."""
+
+GROUP = "l4sim.engines"
+"""Where other packages offer engines of theirs, as entry points."""
+
+
+def engine_named(name: str) -> EngineFactory:
+    """What makes the engines with these rules: one of `ENGINES`, another package's, or a ``module:attribute``.
+
+    Raises:
+        InputError: there is none (see `l4sim.plugins.find`), or what is found makes nothing.
+    """
+    found = find(GROUP, name, ENGINES)
+    if not callable(found):
+        raise InputError(f"engine rules '{name}' are a {type(found).__name__}: accepted is what makes an engine")
+    factory: EngineFactory = found
+    return factory
