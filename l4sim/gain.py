@@ -22,8 +22,8 @@ import numpy as np
 from pandas import DataFrame
 
 from l4sim.batch import Batch
+from l4sim.cost.build import COST_MODELS
 from l4sim.cost.model import CostModel
-from l4sim.cost.outside import COST_MODELS
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, compare, resolve
 from l4sim.policies.defaults import RIVALS, SOLE

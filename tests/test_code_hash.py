@@ -131,5 +131,5 @@ def test_what_a_closure_a_partial_function_or_an_object_holds_counts(make):
 
 
 def test_what_has_no_value_to_go_by_is_told_so(tmp_path):
-    with (tmp_path / "open").open("w") as file, pytest.raises(InputError, match="cannot .*TextIOWrapper.*MODULE:ATTRI"):
+    with (tmp_path / "open").open("w") as file, pytest.raises(InputError, match=r"cannot .*TextIOWrapper.*MODULE:"):
         object_hash(around(file))

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,7 @@ _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)(?P<target>[^)#\s]+)")
+_FILE = re.compile(r"`((?:l4sim|validate_gpu|tests|benchmarks)/[\w./-]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _INLINE_COMMAND = re.compile(r"`(l4sim [^`]+)`")
 
@@ -43,6 +45,12 @@ class Block(NamedTuple):
     text: str
     not_run: str | None
     """Why it is not run, if the document says that it is not."""
+
+    @property
+    def file(self) -> str | None:
+        """The file that it is to blocks below it: a spec of a sweep, or a module whose first line names it."""
+        named = re.match(r"# (\w+\.py)\n", self.text)
+        return "spec.yaml" if self.language == "yaml" else named[1] if named else None
 
     @property
     def commands(self) -> list[list[str]]:
@@ -130,14 +138,21 @@ def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
         pytest.skip(block.not_run)
     for folder in NEEDED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for spec in (other for other in BLOCKS if other.language == "yaml" and before(other, block)):
-        (tmp_path / name_of_yaml(spec)).write_text(spec.text)
+    for other in (other for other in BLOCKS if before(other, block)):
+        if other.file is not None:
+            (tmp_path / other.file).write_text(other.text)
+        elif other.language == "yaml":
+            (tmp_path / name_of_yaml(other)).write_text(other.text)
     monkeypatch.chdir(tmp_path)
+    # A module named on a command line is looked for in the working directory, from then on.
+    monkeypatch.setattr(sys, "path", list(sys.path))
     if block.language == "sh":
         for words in block.commands:
             run(words)
     elif block.language == "python":
         run(["python", "-c", block.text])
+    elif block.language == "toml":
+        tomllib.loads(block.text)
     else:
         assert block.language == "yaml"
         path = tmp_path / name_of_yaml(block)
@@ -152,6 +167,12 @@ def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
 def test_every_link_leads_to_a_file(document: Path) -> None:
     targets = [found["target"] for found in _LINK.finditer(document.read_text(encoding="utf-8"))]
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_file_of_the_project_that_is_named_exists(document: Path) -> None:
+    named = _FILE.findall(document.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -88,11 +88,8 @@ def test_two_packages_that_offer_a_name_are_both_named(offer):
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        (
-            "l5",
-            "",
-            r"^no policy 'l5': accepted are l4, l4:plan, .* l4sim.policies, or MODULE:ATTRIBUTE \(did you mean l4",
-        ),
+        ("l5", "", "^no policy 'l5': accepted are l4, l4:plan, .* entry point l4sim.policies, or MODULE:ATTRIBUTE$"),
+        ("l4-plan", "", r"^no policy 'l4-plan': .*or MODULE:ATTRIBUTE \(did you mean l4:plan\?\)$"),
         ("l4:plam", "", r"^no policy 'l4:plam': .*\(did you mean l4:plan\?\); there is no module 'l4'$"),
         ("found_bad:build", "import nowhere", "'found_bad:build': found_bad cannot be imported .*'nowhere'"),
         ("found_bad:build", "def build(", r"found_bad cannot be imported \(SyntaxError"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from l4sim.cost.affine import fit_affine
-from l4sim.cost.attention import build_attention
+from l4sim.cost.attention import MODELS, build_attention
 from l4sim.cost.captured import Captured
 from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.curve import FloatArray
@@ -14,11 +14,13 @@ from l4sim.cost.iteration import IterationCost
 from l4sim.cost.linear import layer_linear_s, lm_head_s
 from l4sim.cost.model import CostModel
 from l4sim.cost.operators import MeasuredOperators
-from l4sim.cost.outside import COST_MODELS, outside_cost
+from l4sim.cost.outside import outside_cost
 from l4sim.cost.profile import Profile
 from l4sim.errors import InputError
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
+
+COST_MODELS = (*MODELS, "affine")
 
 
 def build_cost(
@@ -48,6 +50,7 @@ def build_cost(
     if cost_model not in COST_MODELS:
         return outside_cost(
             cost_model,
+            COST_MODELS,
             profile,
             model,
             tensor_parallel=tensor_parallel,

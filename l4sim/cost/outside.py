@@ -1,18 +1,15 @@
-"""Cost models by name: those that are bundled, and those from outside the package."""
+"""Cost models from outside the package."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from l4sim.cost.attention import MODELS
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile
 from l4sim.errors import InputError
 from l4sim.plugins import find
 from l4sim.specs.model import Model
-
-COST_MODELS = (*MODELS, "affine")
-"""Those that are bundled."""
 
 GROUP = "l4sim.costs"
 """Where other packages offer cost models of theirs, as entry points."""
@@ -20,6 +17,7 @@ GROUP = "l4sim.costs"
 
 def outside_cost(
     name: str,
+    bundled: Iterable[str],
     profile: Profile,
     model: Model,
     *,
@@ -28,12 +26,13 @@ def outside_cost(
     max_num_batched_tokens: int,
     max_num_seqs: int,
 ) -> CostModel:
-    """The cost model that another package's builder makes; it is called as this function, but for the name.
+    """The cost model that another package's builder makes, which takes the arguments from ``profile`` on.
 
     Raises:
-        InputError: there is no such builder (see `l4sim.plugins.find`), or it makes something else.
+        InputError: there is no such builder beside the ``bundled`` ones (see `l4sim.plugins.find`), or it makes
+            something else.
     """
-    build: Any = find(GROUP, name, dict.fromkeys(COST_MODELS))
+    build: Any = find(GROUP, name, dict.fromkeys(bundled))
     if not callable(build):
         raise InputError(f"cost model '{name}' is a {type(build).__name__}: accepted is a function that builds one")
     made: CostModel = build(

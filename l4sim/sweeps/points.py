@@ -14,6 +14,7 @@ from l4sim import __version__
 from l4sim.bundled import DEFAULT_TRACE, folder
 from l4sim.code_hash import sources_hash
 from l4sim.cost import outside as costs
+from l4sim.cost.build import COST_MODELS
 from l4sim.cost.profile import load_profile
 from l4sim.engine import rules as engines
 from l4sim.errors import InputError
@@ -89,7 +90,7 @@ class Point:
     def _outside_code(self, options: Options) -> dict[str, str]:
         """The hashes of what comes from outside the package, by what it is."""
         names: dict[str, tuple[str, str, Mapping[str, object]]] = {
-            "cost_model": (costs.GROUP, options.cost_model, dict.fromkeys(costs.COST_MODELS)),
+            "cost_model": (costs.GROUP, options.cost_model, dict.fromkeys(COST_MODELS)),
             "engine_rules": (engines.GROUP, options.engine_rules, engines.ENGINES),
             "format": (formats.GROUP, str(self.settings.get("format") or "auto"), _READ_FORMATS),
         }
