@@ -126,8 +126,11 @@ def synthesize(
 def compare(trace: Trace, policies: Sequence[PolicyChoice] = COMPARED, cluster: Options | None = None) -> Result:
     """Replay a trace under several policies; the plan, where one is needed, is made once.
 
-    A policy is one of `l4sim.policies.registry.POLICIES` by name, or one's own: ``("mine", build)``, where ``build``
-    takes a `l4sim.policies.policy.Setting` and returns a `l4sim.policies.policy.Policy` for one run.
+    A policy is named: one of `l4sim.policies.registry.POLICIES`, one that an installed package offers by an entry point
+    of the group ``l4sim.policies``, or a ``"module:attribute"``. Or it is one's own: ``("mine", build)``, where
+    ``build`` takes a `l4sim.policies.policy.Setting` and returns a `l4sim.policies.policy.Policy` for one run. A
+    cluster's ``cost_model`` and ``engine_rules``, and the ``format`` of `load_trace`, are named likewise
+    (`docs/extending.md`).
 
     Raises:
         InputError: an unknown policy, one named twice, or options that trace, model and profile do not allow.
@@ -182,7 +185,9 @@ def sweep(
 
     ``sweep({"policies": ["round-robin", "l4"], "rate_per_s": [10, 20], "seed": range(3)}, "runs/sweep", jobs=2)``.
     Keys are `load_trace`'s and `Cluster`'s arguments, ``policies``, ``trace`` (a path) and ``synth`` (a mapping of
-    `synthesize`'s arguments); a value is one or a list. ``trace`` is a trace at hand, for all points.
+    `synthesize`'s arguments); a value is one or a list. ``trace`` is a trace at hand, for all points. Policies are
+    those that `compare` takes; one of one's own goes to other processes by reference where it can be imported there,
+    and as a whole where cloudpickle is installed.
 
     Every point is written to ``out`` as it finishes; a second call with the same ``out`` runs only what is missing
     (and, with ``retry_failed``, what failed). ``jobs`` processes work on this machine (a script then needs the usual

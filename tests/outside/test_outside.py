@@ -11,6 +11,8 @@ import pytest
 
 import l4sim
 from l4sim.errors import InputError
+from l4sim.experiment import Options
+from l4sim.gain import explain_gain
 
 NAMES = {"policy": "last-instance", "cost_model": "constant", "engine_rules": "short-prompts", "format": "triples"}
 ATTRIBUTES = {
@@ -99,6 +101,16 @@ def test_another_version_of_the_package_runs_again(installed, triples, tmp_path)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: l4sim-outside\nVersion: 2.0\n")
     l4sim.sweep(grid(NAMES, triples), tmp_path / "sweep")
     assert len(list((tmp_path / "sweep" / "points").iterdir())) == 2 * len(before.points)
+
+
+def test_a_gain_over_a_policy_from_outside(installed, triples):
+    trace = l4sim.load_trace(triples, format="triples")
+    options = Options(**CLUSTER, engine_rules="short-prompts")
+    explained = explain_gain(trace, options, ["last-instance", "l4sim_outside:last_instance"], "vllm")
+    assert list(explained.normalized_latency_s) == ["vllm", "last-instance", "l4sim_outside:last_instance"]
+    assert (explained.rival, explained.finished) == ("last-instance", 18)
+    with pytest.raises(InputError, match="explained by the bundled cost models: accepted are tile, mean"):
+        explain_gain(trace, Options(**CLUSTER, cost_model="constant"), ["last-instance"], "vllm")
 
 
 def test_a_module_in_the_working_directory_needs_no_installation(installed, triples, tmp_path, monkeypatch):

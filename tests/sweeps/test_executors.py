@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.policies.policy import Policy
+from l4sim.policies.routers import RoundRobin
 from l4sim.sweeps.executors import executor_by_name
+from l4sim.sweeps.own import own_policy
 from l4sim.sweeps.runner import run_points
 from l4sim.sweeps.store import Store
+
+
+def with_own_policy(points):
+    """The same under a policy that no worker can import."""
+    own = own_policy("mine", lambda setting: Policy(RoundRobin()), elsewhere=True)
+    return [*points, *(replace(point, settings={**point.settings, "policy": "mine"}, own=own) for point in points)]
 
 
 @pytest.mark.slow
 def test_a_dask_cluster_of_processes_gives_the_same_rows(make_points, tmp_path):
     distributed = pytest.importorskip("distributed")
-    points = make_points(seed=[0, 1, 2], kernel=[None, "fa9"])
+    points = with_own_policy(make_points(seed=[0, 1, 2], kernel=[None, "fa9"]))
     with (
         distributed.LocalCluster(n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster,
         executor_by_name(f"dask={cluster.scheduler_address}", tmp_path) as executor,
@@ -25,7 +36,7 @@ def test_a_dask_cluster_of_processes_gives_the_same_rows(make_points, tmp_path):
 @pytest.mark.slow
 def test_submitit_without_slurm_runs_local_processes(make_points, tmp_path):
     pytest.importorskip("submitit")
-    points = make_points(seed=[0, 1])
+    points = with_own_policy(make_points(seed=[0]))
     with executor_by_name("submitit=timeout_min=5", tmp_path) as executor:
         rows = run_points(points, Store(tmp_path / "jobs"), workers=executor)
     assert rows == run_points(points, Store(tmp_path / "here"))
