@@ -83,7 +83,7 @@ def test_convert_refuses_a_suffix_that_stands_for_nothing(path: Path, capsys: py
     ("arguments", "named"),
     [
         (["--time-unit", "h"], "'h' is not one of 'auto', 'ns', 'us', 'ms', 's'"),
-        (["--format", "vidour"], "'vidour' is not one of"),
+        (["--format", "vidour"], "unknown trace format 'vidour'; known are auto, azure"),
         (["--limit", "0"], "the limit must be at least 1 request, not 0"),
         (["--limit", "many"], "'many' is not a valid integer"),
         (["--dejitter", "-1"], "the tick must be a positive number"),
