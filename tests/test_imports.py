@@ -17,7 +17,7 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
 
-_GROUND = ("errors", "batch", "records", "bundled", "json_files")
+_GROUND = ("errors", "batch", "records", "bundled", "json_files", "code_hash", "plugins")
 _COSTS = (*_GROUND, "specs", "kernels", "cost")
 _DECISIONS = (*_GROUND, "specs", "workload", "cost", "policies")
 _SIMULATION = (*_DECISIONS, "engine", "runtime", "simulator")
@@ -31,6 +31,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "records": ("errors",),
     "bundled": (),
     "json_files": ("errors",),
+    "code_hash": ("errors",),
+    "plugins": ("errors", "code_hash"),
     "specs": _GROUND,
     "workload": _GROUND,
     "kernels": _GROUND,

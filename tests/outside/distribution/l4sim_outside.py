@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from l4sim.engine.vllm.engine import VLLMEngine
 from l4sim.policies.policy import Policy
-from l4sim.workload.draft import Draft
 from l4sim.workload.formats.base import Format, fields
-from l4sim.workload.records import times, tokens
+from l4sim.workload.parsed import ParsedRequests
+from l4sim.workload.raw_records import times, tokens
 
 LONGEST_PROMPT_TOKENS = 500
 ITERATION_S = 0.01
@@ -54,7 +54,7 @@ TRIPLES = Format(
     "triples",
     (fields("when", "in", "out"),),
     fields(),
-    lambda records, options: Draft(
+    lambda records, options: ParsedRequests(
         tokens(records, "in"), tokens(records, "out"), times(records, "when", "s", options.time_unit)
     ),
 )
