@@ -43,7 +43,7 @@ def _entry_named(name: str) -> PolicyEntry:
         return replace(found, name=name)
     if not callable(found):
         raise InputError(
-            f"policy '{name}' is a {type(found).__name__}: accepted is a function that builds a Policy, or a PolicyEntry"
+            f"policy '{name}' is a {type(found).__name__}: accepted is what builds a Policy, or a PolicyEntry"
         )
     return PolicyEntry(name, found)
 
@@ -52,7 +52,9 @@ def _entry_of_pair(pair: tuple[str, Builder]) -> PolicyEntry:
     match pair:
         case (str(name), build) if callable(build):
             return PolicyEntry(name, build)
-    raise InputError(f"{pair!r} is no policy: accepted is a name, ('a name of your own', what builds it), a PolicyEntry")
+    raise InputError(
+        f"{pair!r} is no policy: accepted is a name, ('a name of your own', what builds it), a PolicyEntry"
+    )
 
 
 def policy_name(choice: PolicyChoice) -> str:
