@@ -13,6 +13,9 @@ settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+# Every simulation of every test checks its invariants (docs/invariants.md), also those in other processes.
+os.environ.setdefault("L4SIM_VALIDATE", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("L4SIM_SHARED", ROOT.parent / "shared"))
 _NO_SHARED = "no shared data"

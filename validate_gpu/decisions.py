@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
-from l4sim.policies.agent import COORDINATOR, Agent, Coordinator, Instruction, OwnView, Stimulus
+from l4sim.policies.agent import COORDINATOR, Agent, Coordinator, FleetChange, Instruction, OwnView, Stimulus
 from l4sim.policies.policy import Policy
-from l4sim.policies.routers import Listening, Router
+from l4sim.policies.routers import Hearing, Listening, Router
 from l4sim.policies.views import InstanceView, RequestView
 
 Read = dict[str | tuple[Any, ...], Any]
@@ -42,6 +42,13 @@ class Heard(NamedTuple):
     now_s: float
 
 
+class Noticed(NamedTuple):
+    """The router was told what has become of an instance."""
+
+    change: FleetChange
+    now_s: float
+
+
 class Asked(NamedTuple):
     """A call of the ``handle`` of an agent, or of the coordinator: it has answered a stimulus."""
 
@@ -53,7 +60,7 @@ class Asked(NamedTuple):
     instructions: tuple[Instruction, ...]
 
 
-Call = Routed | Heard | Asked
+Call = Routed | Heard | Noticed | Asked
 """One call of a part of a policy, with what it was given and what it returned."""
 
 
@@ -100,6 +107,10 @@ def replay_decisions(calls: Iterable[Call], fresh: Policy) -> DecisionReplay:
             case Heard(sender, message, now_s):
                 if isinstance(fresh.router, Listening):
                     fresh.router.receive(sender, message, now_s)
+                continue
+            case Noticed(change, now_s):
+                if isinstance(fresh.router, Hearing):
+                    fresh.router.hear(change, now_s)
                 continue
             case Routed(position=decided):
                 routed += 1
@@ -176,6 +187,11 @@ class _RecordingRouter:
         if isinstance(self._router, Listening):
             self._router.receive(sender, message, now_s)
             self._calls.append(Heard(sender, message, now_s))
+
+    def hear(self, change: FleetChange, now_s: float) -> None:
+        if isinstance(self._router, Hearing):
+            self._router.hear(change, now_s)
+            self._calls.append(Noticed(change, now_s))
 
 
 class _Reading:

@@ -15,6 +15,7 @@ from l4sim.experiment import Setup, policy_for, run_built
 from l4sim.policies.plan import GivenPlan, Planned, Plans, SharedPlans
 from l4sim.policies.policy import Policy
 from l4sim.results.run import Run
+from l4sim.specs.events import joins
 from l4sim.workload.trace import Trace
 from validate_gpu.decisions import Call, record_decisions
 from validate_gpu.live.build import LiveOptions, build_engine, describe_device
@@ -122,4 +123,6 @@ def stepwise(setup: Setup) -> Setup:
         raise InputError(f"--tensor-parallel {options.tensor_parallel}: accepted in a live run is 1")
     if setup.engine.prefix_caching:
         raise InputError("a live run has no prefix cache: accepted is --no-prefix-caching")
+    if joins(setup.events):
+        raise InputError("a live run's instances are all there from the start: accepted is a fleet that none joins")
     return replace(setup, options=replace(options, fast_forward=False))

@@ -84,6 +84,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def requests(self) -> int:
+        """Requests that are here, whatever they do."""
+        ...
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is here: no request, and no room set aside for one."""
         ...

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from l4sim.engine.request import Request
-from l4sim.policies.routers import Listening, Router
+from l4sim.policies.agent import FleetChange
+from l4sim.policies.routers import Hearing, Listening, Router
 from l4sim.policies.views import InstanceKind, InstanceView, RequestView
 from l4sim.records import RequestRow, Table, request_table
 from l4sim.runtime.clock import Clock, Moment
@@ -53,6 +54,12 @@ class FrontEnd:
         self._lateness_counts = lateness_counts
         self._has_ended = bytearray(len(requests))
         self._left = len(requests)
+        self._arrived = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have arrived and have not ended."""
+        return self._arrived - (len(self._has_ended) - self._left)
 
     @property
     def left(self) -> int:
@@ -93,6 +100,7 @@ class FrontEnd:
         if self._has_ended[row]:
             # The run has failed before.
             return
+        self._arrived += 1
         request = self._requests.request(row, due_s if self._lateness_counts else self._clock.now_s)
         reason = self._rejection(request)
         if reason is not None:
@@ -108,10 +116,8 @@ class FrontEnd:
     # Routing.
 
     def route(self, request: Request) -> None:
-        """Send a request to the instance that the router chooses among those that can serve it."""
+        """Send a request where the router says, or to another instance if it could never be served there."""
         views = self._views
-        if len(self._kinds) > 1:
-            views = [view for view in views if self._refusal(request, view.instance) is None]
         if not views:
             self.end(request, "failed", "no instance is left")
             return
@@ -119,6 +125,13 @@ class FrontEnd:
             request.index, request.prompt_tokens, request.session, request.prefix_ids, request.total_tokens
         )
         instance = views[self._router.route(view, views)].instance
+        if len(self._kinds) > 1 and self._refusal(request, instance) is not None:
+            able = [view for view in views if self._refusal(request, view.instance) is None]
+            if not able:
+                self.end(request, "failed", "no instance that can serve it is left")
+                return
+            # Ours: of those that can, the one with the fewest requests.
+            instance = min(able, key=lambda view: view.running + view.waiting).instance
         request.last_instance = instance
         if request.first_instance < 0:
             request.first_instance = instance
@@ -128,6 +141,11 @@ class FrontEnd:
         """Take an agent's message to the router."""
         if isinstance(self._router, Listening):
             self._router.receive(sender, message, self._clock.now_s)
+
+    def notice(self, change: FleetChange) -> None:
+        """Tell the router what has become of an instance, if it wants to hear of it."""
+        if isinstance(self._router, Hearing):
+            self._router.hear(change, self._clock.now_s)
 
     # Ends.
 

@@ -1,12 +1,28 @@
-"""What must hold whenever something has changed; each check names its number in `docs/invariants.md`."""
+"""What must hold of a fleet between two events; each is told by its number in `docs/invariants.md`."""
 
 from __future__ import annotations
 
-from l4sim.engine.protocol import Engine
+from collections.abc import Sequence
+
+from l4sim.runtime.instance_host import InstanceHost
 
 
-def check_engine(instance: int, engine: Engine) -> None:
-    """Check an engine's own invariants. Raises AssertionError naming the instance and each that does not hold."""
-    violations = engine.violations()
-    if violations:
-        raise AssertionError(f"instance {instance}: {'; '.join(violations)}")
+def check_fleet(hosts: Sequence[InstanceHost], in_flight: int, lost: int) -> None:
+    """Check what holds of all instances together, between two events.
+
+    ``in_flight`` requests have been routed and have not ended; ``lost`` of them were on an instance that died, which
+    nobody has noticed yet. Raises AssertionError, saying what does not hold.
+    """
+    alive = [host for host in hosts if host.server.alive]
+    there = sum(host.server.engine.requests for host in alive)
+    on_the_way = sum(host.departures.forwarded for host in hosts)
+    if there + on_the_way + lost != in_flight:
+        raise AssertionError(
+            f"R2: {in_flight} requests are in flight: {there} on instances, {on_the_way} on the way, {lost} lost"
+        )
+    for host in alive:
+        taken = host.departures.moving + host.landings.expected
+        if host.server.transfers != taken:
+            raise AssertionError(
+                f"R3: instance {host.server.number} counts {host.server.transfers} migrations, it takes part in {taken}"
+            )

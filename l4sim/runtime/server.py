@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+from l4sim.engine.invariants import check_engine
 from l4sim.engine.protocol import Engine, Outcome, Step
 from l4sim.engine.request import Request
 from l4sim.policies.views import SOLE_KIND, DecodingRequest, InstanceKind, QueuedRequest
 from l4sim.records import SegmentRow, Table, segment_table
 from l4sim.runtime.clock import Clock, Moment
 from l4sim.runtime.executor import Executor
-from l4sim.runtime.invariants import check_engine
 
 
 class Listener(Protocol):

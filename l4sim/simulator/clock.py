@@ -12,8 +12,10 @@ from l4sim.runtime.clock import Action
 class SimulatedClock:
     """Calls actions at moments of simulated time; equal moments in the order in which they were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: Action | None = None) -> None:
+        """``after`` is called after every action."""
         self._environment = simpy.Environment()
+        self._after = after
         self._stop = self._environment.event()
 
     @property
@@ -28,6 +30,8 @@ class SimulatedClock:
         callbacks = self._environment.timeout(delay_s, value).callbacks
         assert callbacks is not None
         callbacks.append(action)
+        if self._after is not None:
+            callbacks.append(self._after)
 
     def run(self) -> None:
         """Run until `stop` is called or nothing is left to happen."""

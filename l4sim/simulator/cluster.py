@@ -11,7 +11,7 @@ from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.protocol import EngineFactory
 from l4sim.engine.vllm.engine import VLLMEngine
-from l4sim.policies.agent import Agent, Coordinator, Draining, InstanceUp, PeerDied, Started, Stimulus
+from l4sim.policies.agent import Agent, Coordinator, Draining, FleetChange, InstanceUp, Left, PeerDied, Started
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import Router
 from l4sim.policies.views import SOLE_KIND, InstanceKind
@@ -21,6 +21,7 @@ from l4sim.runtime.coordinator_host import CoordinatorHost
 from l4sim.runtime.executor import ExecutionError, Executor
 from l4sim.runtime.front_end import FrontEnd, Progress
 from l4sim.runtime.instance_host import InstanceHost
+from l4sim.runtime.invariants import check_fleet
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.runtime.server import Server
 from l4sim.runtime.trace_requests import TraceRequests
@@ -67,7 +68,7 @@ class Fail(NamedTuple):
 FleetEvent = Join | Drain | Fail
 
 
-class FleetChange(NamedTuple):
+class InstanceChange(NamedTuple):
     """What became of an instance during a run."""
 
     time_s: float
@@ -110,7 +111,7 @@ class SimulationResult:
     """Per instance that is still up, KV blocks held at the end; all zero unless something leaks."""
     messages_sent: int
     """By agents, coordinators included."""
-    changes: tuple[FleetChange, ...] = ()
+    changes: tuple[InstanceChange, ...] = ()
     """In order of time."""
 
 
@@ -181,7 +182,7 @@ class _Simulation:
         progress: Progress | None,
         executor: Executor | None,
     ) -> None:
-        self._clock = SimulatedClock()
+        self._clock = SimulatedClock(self._check if rules.validate else None)
         self._policy = policy
         self._rules = rules
         self._costs: list[CostModel] = []
@@ -204,7 +205,9 @@ class _Simulation:
             None if policy.coordinator is None else CoordinatorHost(policy.coordinator, self._clock, self._transport)
         )
         self._transport.connect(self._hosts, self._coordinator, self._front_end)
-        self._changes: list[FleetChange] = []
+        self._changes: list[InstanceChange] = []
+        self._lost = 0
+        """Requests of instances that died, until somebody notices."""
         for number, spec in enumerate(instances):
             self._add(spec, policy.agents[number] if policy.agents else None)
 
@@ -305,7 +308,7 @@ class _Simulation:
         """A draining instance has served or handed over all that it had."""
         host.server.fail()
         self._note(host, "left", 0)
-        self._tell_everybody(PeerDied(host.server.number))
+        self._tell_everybody(Left(host.server.number))
 
     def _on_failure(self, moment: Moment) -> None:
         """An instance dies: what it held is lost, and its requests start over elsewhere once that is noticed."""
@@ -319,21 +322,27 @@ class _Simulation:
         orphans += host.server.fail()
         self._front_end.close(number)
         self._note(host, "died", len(orphans))
+        self._lost += len(orphans)
         detection_s = self._clock.now_s + self._rules.failure_detection_s
         self._clock.at(detection_s, self._on_detection, (number, orphans))
 
     def _on_detection(self, moment: Moment) -> None:
         number, orphans = moment.value
         self._tell_everybody(PeerDied(number))
+        self._lost -= len(orphans)
         for request in orphans:
             self._front_end.route(request)
 
-    def _note(self, host: InstanceHost, change: str, requests: int) -> None:
-        self._changes.append(FleetChange(self._clock.now_s, host.server.number, change, requests))
+    def _check(self, moment: Moment) -> None:
+        check_fleet(self._hosts, self._front_end.in_flight, self._lost)
 
-    def _tell_everybody(self, stimulus: Stimulus) -> None:
-        """All agents, then the coordinator."""
+    def _note(self, host: InstanceHost, change: str, requests: int) -> None:
+        self._changes.append(InstanceChange(self._clock.now_s, host.server.number, change, requests))
+
+    def _tell_everybody(self, change: FleetChange) -> None:
+        """All agents, then the coordinator, then the router."""
         for host in self._hosts:
-            host.stimulate(stimulus)
+            host.stimulate(change)
         if self._coordinator is not None:
-            self._coordinator.stimulate(stimulus)
+            self._coordinator.stimulate(change)
+        self._front_end.notice(change)

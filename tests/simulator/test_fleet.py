@@ -6,7 +6,7 @@ import pytest
 
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
-from l4sim.policies.agent import Draining, InstanceUp, Migrate, PeerDied, Started
+from l4sim.policies.agent import Draining, InstanceUp, Left, Migrate, Started
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding
 from l4sim.policies.views import SOLE_KIND
@@ -94,7 +94,7 @@ def test_a_draining_instance_serves_what_it_has_and_takes_nothing_new():
     # Its only request ends with its 30th iteration.
     assert [change[1:] for change in result.changes] == [(1, "draining", 1), (1, "left", 0)]
     assert [change.time_s for change in result.changes] == pytest.approx([0.05, 0.300])
-    assert [stimulus for _, stimulus in agents[0].heard] == [Started(), Draining(1), PeerDied(1)]
+    assert [stimulus for _, stimulus in agents[0].heard] == [Started(), Draining(1), Left(1)]
 
 
 def test_a_draining_instance_may_hand_over_what_it_has_and_leaves_then():

@@ -77,9 +77,14 @@ class VLLMEngine:
         return len(self.waiting)
 
     @property
+    def requests(self) -> int:
+        """Requests that are here, whatever they do."""
+        return self.running + len(self.waiting) + len(self._attaching)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is here: no request, and no room set aside for one."""
-        return not (self.running or self.waiting or self._incoming or self._attaching)
+        return not (self.requests or self._incoming)
 
     @property
     def kv_blocks_total(self) -> int:

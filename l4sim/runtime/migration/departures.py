@@ -86,6 +86,16 @@ class Departures:
         """Requests whose last migration was called off, of which the destination may still be speaking."""
 
     @property
+    def moving(self) -> int:
+        """Migrations under way that count against `MigrationRules.max_concurrent`."""
+        return len(self._moving)
+
+    @property
+    def forwarded(self) -> int:
+        """Requests on their way that went without KV."""
+        return len(self._forwarded)
+
+    @property
     def idle(self) -> bool:
         """Whether no answer is waited for."""
         return not (self._moving or self._forwarded or self._cancelling)

@@ -48,9 +48,9 @@ class Landings:
         """Blocks set aside, by request."""
 
     @property
-    def reserved_blocks(self) -> int:
-        """Blocks set aside for requests on their way."""
-        return sum(self._reserved.values())
+    def expected(self) -> int:
+        """Requests on their way here with KV."""
+        return len(self._reserved)
 
     def receive(self, source: int, message: ToDestination) -> None:
         """Take a message from the instance ``source``."""
