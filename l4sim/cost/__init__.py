@@ -1,1 +1,1 @@
-"""Seconds: attention, linear layers, communication, one iteration; the profiles they come from."""
+"""Seconds of one iteration, from a profile and a model: attention, linear layers, communication, the host's part."""

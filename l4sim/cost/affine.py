@@ -1,4 +1,4 @@
-"""A cost model that is affine in the batch: exact under fast-forward, and fast."""
+"""A cost model that is affine in a batch's token counts: linear interpolation between iterations is exact for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GRID_CONTEXT_TOKENS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class AffineCost:
-    """A ``CostModel``: constants times sequences, prefill tokens, context tokens, and prefill's query-key pairs."""
+    """A ``CostModel``: a constant, and seconds per sequence, prefill token, context token and query-key pair."""
 
     base_s: float
     per_sequence_s: float = 0.0

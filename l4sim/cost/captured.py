@@ -1,4 +1,4 @@
-"""Steps that an engine runs as CUDA graphs: they are padded to the next size that was captured."""
+"""CUDA graphs: an engine captures steps of some sizes, and pads every other step to the next larger one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Size = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """Sizes, ascending; empty where nothing is captured. Larger steps run as they are."""
+    """The captured sizes, ascending; empty where nothing is captured. Larger steps run as they are, without a graph."""
 
     decodes: tuple[Size, ...] = ()
     """Requests, where all of them decode."""
@@ -28,17 +28,17 @@ class Captured:
         refuse_unsorted("steps", self.steps)
 
     def within(self, max_requests: int, max_tokens: int) -> Captured:
-        """What an engine captures whose batches are limited: its largest sizes are its limits."""
+        """What an engine with limited batches captures: no size beyond its limits, which are captured too."""
         return Captured(_up_to(self.decodes, max_requests), _up_to(self.steps, max_tokens))
 
     def decoding_rows(self, requests: ArrayLike) -> NDArray[np.int64]:
-        """Rows that so many requests are computed in, where all of them decode."""
+        """Rows of the batch in which so many requests are computed, where all of them decode."""
         count = np.asarray(requests, dtype=np.int64)
         largest = self.decodes[-1] if self.decodes else 0
         return np.where(count <= largest, padded(count, self.decodes), self.step_tokens(count))
 
     def step_tokens(self, tokens: ArrayLike) -> NDArray[np.int64]:
-        """Tokens that a step with prompts of so many is computed as."""
+        """Tokens that are computed in a step with prompts that has so many."""
         return padded(tokens, self.steps)
 
 

@@ -38,7 +38,7 @@ _PARTIAL_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Logarithms of measured over modelled time, bilinear between knots and constant beyond them."""
+    """Logarithms of measured over modelled time on a grid, bilinear between its knots and constant beyond them."""
 
     x_knots: NonNegatives
     y_knots: NonNegatives
@@ -60,7 +60,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Logarithms of measured over modelled time where few shapes were measured: of a kind with the nearest ones."""
+    """Logarithms of measured over modelled time, interpolated (kriging) from the measured products nearest to one."""
 
     m: NonNegatives
     n: NonNegatives
@@ -80,7 +80,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class GemmCoefficients:
-    """What is fitted for one GPU."""
+    """What is fitted for one GPU and its version of cuBLAS."""
 
     launch_s: NonNegative
     """Seconds that the smallest product takes."""
@@ -165,6 +165,6 @@ def _blocks_s(m: FloatArray, n: FloatArray, k: FloatArray, gpu: GPU, coefficient
 
 
 def _overlapped_s(memory_s: FloatArray, blocks_s: FloatArray, exponent: float) -> FloatArray:
-    """Their p-norm, as a multiple of the longer lest small powers underflow."""
+    """The p-norm of both times; computed relative to the longer one, since powers of small numbers underflow."""
     longer, shorter = np.maximum(memory_s, blocks_s), np.minimum(memory_s, blocks_s)
     return np.asarray(longer * (1 + (shorter / longer) ** exponent) ** (1 / exponent))

@@ -1,4 +1,4 @@
-"""What the host adds to an iteration's work on the device, and asynchronous scheduling does not hide."""
+"""The host's share of an iteration: what asynchronous scheduling does not hide behind the device's work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class HostOverhead:
     """Seconds per iteration."""
 
     decode_s: float
-    """Of decodes alone."""
+    """In iterations that only decode."""
     prompt_s: float
-    """With prompts, whose steps are not captured whole."""
+    """In iterations with prompts, which are not captured as one CUDA graph."""
     sequence_s: float = 0.0
-    """And for every sequence that samples a token."""
+    """Besides, for every sequence that samples a token."""

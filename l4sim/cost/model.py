@@ -1,4 +1,4 @@
-"""The seam between an engine's batches and seconds."""
+"""What a cost model is: it takes a batch and gives seconds."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Points(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is known to do for a kernel."""
+    """The ways to find a kernel's coefficients, those that there are."""
 
     fits: Mapping[type, Callable[[Any, GPU], tuple[Coefficients, FitReport]]] = field(default_factory=dict)
     """Fits by the class of points, each with its errors on points that it has not seen."""

@@ -103,7 +103,7 @@ def _sample(mask: BoolArray, most: int) -> BoolArray:
 def _fit_decode(
     points: MixedPoints, uniform: BoolArray, skewed: SkewPoints, pure: BoolArray, gpu: GPU, shape: Shape
 ) -> FA2Coefficients:
-    """Uniform and skewed decodes together: only unequal lengths tell how fast a block is when others are done."""
+    """Fit uniform and skewed decodes together: only unequal lengths show how fast a block is once others are done."""
     peak = gpu.memory_bytes_per_s
     start = FA2Coefficients(
         launch_s=8e-6,
@@ -162,7 +162,10 @@ def _fit(
     mask: BoolArray,
     shape: Shape,
 ) -> FA2Coefficients:
-    """Fit to part of a profile, which has prefills before decodes; the start where that part is empty."""
+    """Fit some coefficients to some of the points; all stay as they are where there are no such points.
+
+    LLMServingSim measured batches with prefills before decodes.
+    """
     if not mask.any():
         return start
     batches = _batches(points, mask)

@@ -186,7 +186,7 @@ def fit_fa3(points: UniformTables, gpu: GPU) -> tuple[dict[str, Any], FitReport]
 
 
 def fit_decode(points: UniformPoints, gpu: GPU) -> FA3Coefficients:
-    """Fit what decode shows; prefill's figures are left at their starting values."""
+    """Fit the coefficients of decode batches; those of prefills keep their starting values."""
     work = decode_work(points, gpu.sms)
     peak = gpu.memory_bytes_per_s
     start = FA3Coefficients(
@@ -231,7 +231,7 @@ def fit_decode(points: UniformPoints, gpu: GPU) -> FA3Coefficients:
 
 
 def fit_prefill(points: UniformPoints, gpu: GPU, start: FA3Coefficients) -> FA3Coefficients:
-    """Fit prefill's own figures, the rest given."""
+    """Fit the coefficients of prefills, with those of decodes given."""
     work = prefill_work(points, gpu.sms)
     bounds = {
         "tile_start_s": (0.0, 6e-6),

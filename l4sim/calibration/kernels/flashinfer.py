@@ -46,7 +46,7 @@ def assumed(gpu: GPU) -> FlashInferCoefficients:
 def _solve(
     kernel: Kernel[FlashInferCoefficients], without: tuple[str, ...], seen: Sequence[BatchPoint], gpu: GPU
 ) -> FlashInferCoefficients:
-    """Fit all but the coefficients that the kernel does not show."""
+    """Fit all coefficients but those ``without`` effect on the kernel."""
     peak = gpu.memory_bytes_per_s
     bounds = {
         "launch_s": (1e-6, 2e-5),

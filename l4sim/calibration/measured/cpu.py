@@ -1,7 +1,8 @@
-"""Whole iterations on a CPU, where operators are not what they are alone.
+"""Whole iterations on a CPU, where operators take longer than each does alone.
 
-Between others, a request's attention and its keys and values take longer than in a loop of attention, and they push
-weights out of the core's cache. So attention's coefficients and the host's part are fitted to iterations together.
+Between other operators, attention finds less of a core's cache to itself than in a loop of attention, and its keys and
+values push the layers' weights out of it. So some of attention's coefficients are fitted to whole iterations, together
+with the host's part.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ def fit_cpu_iterations(models: Sequence[Iterations], alone: Mapping[str, float])
 
 
 def _sizes(point: IterationPoint, model: Iterations) -> tuple[int, int, int]:
-    """What `_FITTED` multiply, over all layers."""
+    """What the coefficients in `_FITTED` are multiplied with, over all layers."""
     requests, elements, *_ = work(point.batch, model.shape)
     return point.layers * requests, point.layers * elements, point.layers * min(elements, CACHED_ELEMENTS)
 
 
 def _relative_nnls(sizes: NDArray[np.int64], rest_s: FloatArray, seconds: FloatArray, mask: BoolArray) -> list[float]:
-    """A constant and seconds per unit of each size, none below 0, by least squares of relative errors."""
+    """Seconds of a constant and per unit of each size, none below 0, by least squares of relative errors."""
     from scipy.optimize import nnls
 
     scale = sizes[mask].max(axis=0)

@@ -51,7 +51,7 @@ _LEAST_ITERATIONS = 4
 def fit_measured(folder: Path) -> dict[str, Any]:
     """Fit everything in a measured folder; returns what ``profile.json`` holds, held-out errors included.
 
-    FlashInfer's kernels with too few points are kept by assumption, and say so.
+    FlashInfer's kernels with too few points keep their assumed coefficients, and their source says so.
 
     Raises:
         InputError: a table that is missing or cannot be read, or too few points of the kernel that serves.
@@ -123,7 +123,7 @@ def _kernels(measured: Measured, points: list[BatchPoint]) -> dict[str, Any]:
 
 
 def _counts(kernel: str, points: list[BatchPoint]) -> str:
-    """How many points there are of a kernel, and how many of its decodes are uneven."""
+    """How many points there are of a kernel, and how many of its decodes have unequal lengths."""
     own = [point for point in points if point.kernel == kernel]
     decodes = [point for point in own if not point.batch.prefills]
     uneven = sum(point.pattern != "uniform" for point in decodes)
@@ -145,7 +145,7 @@ def _linear(folder: Path, gpu: GPU) -> tuple[GemmCoefficients, dict[str, float]]
 def _layer_s(
     gpu: GPU, linear: GemmCoefficients, elementwise: ElementwiseCoefficients, key: ModelKey, tokens: FloatArray
 ) -> FloatArray:
-    """A layer's seconds by the fits of its products and element-wise operators."""
+    """Seconds of a layer without attention, by the fits of its matrix products and element-wise operators."""
     sizes = {name: value for name, value in asdict(key).items() if name != "model"}
     model, rows = Model(name=key.model, layers=1, max_model_len=1, **sizes), tokens.astype(np.int64)
     return layer_linear_s(model, 1, gpu, linear, rows) + layer_elementwise_s(model, 1, gpu, elementwise, rows)

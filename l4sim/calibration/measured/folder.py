@@ -34,7 +34,7 @@ MODEL_COLUMNS = ("model", "hidden", "intermediate", "heads", "kv_heads", "head_d
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What ``measured.json`` says."""
+    """What was measured where: ``measured.json``."""
 
     name: Text
     gpu: GPU
@@ -44,12 +44,12 @@ class Measured:
     captured: Captured = NONE_CAPTURED
     """What the engine of the iterations runs as CUDA graphs."""
     reference_s: Positive | None = None
-    """Seconds of the reference iteration at the speed that all points are converted to; None: as they were measured."""
+    """Seconds of the reference iteration at the speed to which all points are converted; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """One model's shape; the number of layers does not matter to a layer."""
+    """A measured model: all that a single layer depends on."""
 
     model: str
     hidden: int

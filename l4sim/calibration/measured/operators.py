@@ -1,4 +1,4 @@
-"""A measured model's operators as curves, and what its whole iterations take beyond them."""
+"""A measured model's operators as curves, and the host's part: what whole iterations take beyond their operators."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def fit_elementwise(folder: Path, gpu: GPU) -> ElementwiseCoefficients:
 
 
 Stairs = Callable[[ModelKey, FloatArray], FloatArray]
-"""About the seconds of a model's layer at each of many numbers of tokens: what of their steps lies between points."""
+"""A model's layer by the fits of its operators: seconds at many numbers of tokens, with the steps that matrix products
+take from one tile to the next. They give a measured curve its shape between its points."""
 
 
 def fit_operators(
@@ -98,14 +99,14 @@ def fit_operators(
 
 
 def _between(sizes: FloatArray, known: FloatArray, seconds: FloatArray, stairs: Scale | None) -> FloatArray:
-    """Seconds at sizes between known ones: linear, or by the ratio to the stairs."""
+    """Seconds at sizes between known ones: interpolated linearly, or as a ratio to ``stairs``."""
     if stairs is None:
         return np.interp(sizes, known, seconds)
     return stairs(sizes) * np.interp(sizes, known, seconds / stairs(known))
 
 
 class Iterations(NamedTuple):
-    """One model's whole iterations, and what predicts their device's part."""
+    """One model's whole iterations, and what predicts the device's part of their seconds."""
 
     points: Sequence[IterationPoint]
     operators: MeasuredOperators
@@ -123,9 +124,9 @@ class InIterations(NamedTuple):
 
 
 def fit_host_overhead(models: Sequence[Iterations], captured: Captured = NONE_CAPTURED) -> tuple[HostOverhead, Errors]:
-    """What iterations take beyond their operators, by every other point; errors on those between.
+    """Fit the host's part to every other iteration: what each takes beyond its operators. Errors are on those between.
 
-    The least sum of relative errors: a long iteration's error in its operators must not pass for the host's.
+    It minimises the sum of relative errors: else the operators' errors in long iterations would count as the host's.
     """
     points = [point for model in models for point in model.points]
     known_s = np.array([device_s(point, model, captured) for model in models for point in model.points])
@@ -167,7 +168,9 @@ def weighted_median(values: FloatArray, weights: FloatArray) -> float:
 
 
 def left_out_errors(curves: Sequence[tuple[FloatArray, FloatArray]], stairs: Scale | None = None) -> Errors:
-    """What each point but the ends would be by its neighbours, over curves ``(sizes, seconds)`` of 3 points or more.
+    """Errors of interpolating each point but the ends from its two neighbours.
+
+    ``curves`` are ``(sizes, seconds)``, each of 3 points or more.
 
     ``stairs``: see `fit_operators`.
     """
@@ -181,7 +184,7 @@ def left_out_errors(curves: Sequence[tuple[FloatArray, FloatArray]], stairs: Sca
 
 
 def device_s(point: IterationPoint, model: Iterations, captured: Captured = NONE_CAPTURED) -> float:
-    """What an iteration's operators take by themselves."""
+    """Seconds of an iteration's operators, without the host's part."""
     batch, operators = point.batch, model.operators
     rows = int(captured.step_tokens(batch.tokens) if batch.prefills else captured.decoding_rows(batch.tokens))
     sampled = batch.sampled if batch.prefills else rows
@@ -190,7 +193,7 @@ def device_s(point: IterationPoint, model: Iterations, captured: Captured = NONE
 
 
 def _layer_s(folder: Path, key: ModelKey, sizes: Any, seconds: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Tokens, ascending, with seconds of a layer and of the rest."""
+    """Tokens, ascending, with the seconds of one layer and of all that is not in layers; each of shape ``[points]``."""
     found: dict[int, dict[int, float]] = {}
     for (tokens, layers), value in zip(sizes.tolist(), seconds.tolist(), strict=True):
         found.setdefault(tokens, {})[layers] = value

@@ -1,4 +1,4 @@
-"""What unequal lengths cost as it was measured, beside what the profile's model of the kernel's split predicts."""
+"""What unequal lengths cost: as measured, and as the profile predicts for the same batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EQUAL = "uniform"
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPenalty:
-    """One batch of unequal lengths over that of equal ones with as many requests and tokens."""
+    """Time of a batch of unequal lengths over that of equal ones, with as many requests and tokens in all."""
 
     kernel: str
     pattern: str

@@ -1,4 +1,4 @@
-"""What unequal lengths cost a kernel: a batch's time over that of equal lengths with as many tokens in all."""
+"""What unequal lengths cost, as predicted: a batch's time over that of equal lengths with as many tokens in all."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class ProfiledBatches:
 
 
 def no_skew_points() -> SkewPoints:
-    """What a profile has that measured no skewed batches."""
+    """No points: what a folder without skewed batches has."""
     count, seconds = np.empty(0, np.int64), np.empty(0)
     return SkewPoints(count, count, count, count, count, count, count, seconds, seconds, seconds)
 

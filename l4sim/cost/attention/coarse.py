@@ -1,4 +1,4 @@
-"""Attention models that do not see single lengths, on top of one that does: ``mean``, ``sum`` and ``skew``."""
+"""Attention models that see less than every context length, made of one that sees all: ``mean``, ``sum``, ``skew``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def uniform(batch: Batch, tokens: int) -> Batch:
 
 @dataclass(frozen=True, slots=True)
 class MeanAttention:
-    """Every decoding request as long as the mean one (rounded up)."""
+    """Takes every decoding request to be as long as the mean one (rounded up)."""
 
     tile: AttentionModel
 
@@ -33,7 +33,7 @@ class MeanAttention:
 
 @dataclass(frozen=True, slots=True)
 class SkewAttention:
-    """t(mean) + alpha * (t(max) - t(mean)), as LLMServingSim has it."""
+    """t(mean) + alpha * (t(max) - t(mean)), where t(x) has all decodes at length x. Source: LLMServingSim."""
 
     tile: AttentionModel
     alpha: float

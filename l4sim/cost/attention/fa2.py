@@ -32,7 +32,7 @@ _PARTIAL_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class FA2Coefficients:
-    """Fitted figures of one GPU, at head_dim 128; other head dimensions scale what depends on them."""
+    """What is fitted for one GPU, at head_dim 128; times that depend on it are scaled to other head dimensions."""
 
     launch_s: Seconds
     """Launches and drain of the kernels of one layer."""
@@ -136,7 +136,11 @@ class FA2Attention:
         return c.tile_launch_s + body_s + empty * c.empty_tile_s / self._slots
 
     def _read_bytes(self, decodes: int, context_sum: int) -> float:
-        """Bytes that unpacked decodes read from DRAM: between once and once for each head of a group."""
+        """Bytes that decodes read from DRAM when each query head streams the keys itself.
+
+        Heads of a group share what one of them has brought into L2, unless they have drifted apart: the keys are read
+        between once and once per head.
+        """
         if not decodes:
             return 0.0
         c, shape = self.c, self.shape
@@ -180,7 +184,7 @@ def _tile_blocks(prefill: Prefill) -> list[int]:
 
 
 def fa2_attention(shape: Shape, c: FA2Coefficients, *, prefills_first: bool = False) -> FA2Attention:
-    """The model of one rank's shape, its memory table made once."""
+    """FA2's time model for one rank's attention."""
     memory = memory_table(
         dram_bytes_per_s=c.dram_bytes_per_s, ramp_bytes_per_s=c.ramp_bytes_per_s, ramp_bytes=c.ramp_bytes
     )

@@ -21,7 +21,7 @@ _PARTIAL_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class FA3Coefficients:
-    """Fitted figures of one GPU, at head_dim 128; other head dimensions scale what depends on them."""
+    """What is fitted for one GPU, at head_dim 128; times that depend on it are scaled to other head dimensions."""
 
     launch_s: Seconds
     """Launches and drain of the kernels of one layer."""
@@ -66,7 +66,7 @@ class FA3Coefficients:
 
 
 def memory_of(c: FA3Coefficients) -> MemoryTable:
-    """The memory that the coefficients describe."""
+    """Seconds over bytes read from memory, by the coefficients."""
     return memory_table(
         dram_bytes_per_s=c.dram_bytes_per_s,
         ramp_bytes_per_s=c.ramp_bytes_per_s,
@@ -104,7 +104,11 @@ class Tiles(NamedTuple):
 
 
 def tiles(chunk_tokens: int, cached_tokens: int, group_size: int) -> Tiles:
-    """Tile a chunk. Every ``group_size`` tiles end 128 tokens further and see one more block: an exact sum."""
+    """Count a chunk's query tiles and the KV blocks that they visit under the causal mask.
+
+    In closed form, and exact: from one tile to the one ``group_size`` later the last visible token moves by 128, one KV
+    block.
+    """
     rows = chunk_tokens * group_size
     count = -(-rows // FA3_TILE_ROWS)
     last = -(-(cached_tokens + chunk_tokens) // FA3_BLOCK_TOKENS)
@@ -117,7 +121,10 @@ def tiles(chunk_tokens: int, cached_tokens: int, group_size: int) -> Tiles:
 
 
 def shared_tiles_s(total_s: Any, count: Any, sms: int, tail: float) -> Any:
-    """Seconds until ``count`` tiles, more than there are SMs, of ``total_s`` in all are done; floats or arrays."""
+    """Seconds until ``count`` tiles of ``total_s`` in all are done, where there are more tiles than SMs.
+
+    The work is shared evenly, except for the time of ``tail`` tiles at the end. Floats or arrays.
+    """
     return total_s * (1.0 / sms + tail / count)
 
 
@@ -185,7 +192,7 @@ class FA3Attention:
         return float(body_s + kv_s + fixed_s(c, len(queries), shape.heads * sum(queries), partial_bytes))
 
     def _chunk_s(self, prefill: Prefill, splits: int) -> tuple[float, float, int]:
-        """A chunk's longest tile, the sum of its tiles (both in SM seconds), and their number."""
+        """Seconds of a chunk's longest tile, seconds of all its tiles on one SM, and the number of tiles."""
         c, shape = self.c, self.shape
         made = tiles(prefill.chunk_tokens, prefill.cached_tokens, shape.group_size)
         scale = shape.head_dim / 128
@@ -196,7 +203,7 @@ class FA3Attention:
         return longest_s, total_s, shape.kv_heads * splits * made.number
 
     def _streamed_s(self, split: Splits, context_sum: int) -> tuple[float, float, int]:
-        """The same of decodes, whose bytes hold up all SMs where memory is slower than the blocks."""
+        """The same of decodes; their sum is at least the time of their bytes, during which no SM gets on."""
         c, shape = self.c, self.shape
         kv_block_s = c.kv_block_s * shape.head_dim / 128
         count = sum([-(-blocks // longest) for blocks, longest in zip(split.blocks, split.split_blocks, strict=True)])
@@ -227,7 +234,10 @@ class FA3Attention:
 
 
 def fa3_attention(shape: Shape, c: FA3Coefficients, *, warm_l2: bool = False) -> FA3Attention:
-    """The model of one rank's shape, its memory table made once; L2 holds nothing yet unless it is warm."""
+    """FA3's time model for one rank's attention.
+
+    ``warm_l2``: part of the keys and values is still in L2 from the call before, as in benchmarks that repeat one call.
+    """
     return FA3Attention(shape, c, memory_of(c if warm_l2 else replace(c, cached_bytes=0.0)))
 
 

@@ -59,7 +59,7 @@ _LONGEST_ABOVE_MEAN = 2
 
 @dataclass(frozen=True, slots=True)
 class FlashInferCoefficients:
-    """Figures of one GPU, for any shape."""
+    """What is fitted, or assumed, for one GPU; the same for all models."""
 
     launch_s: Seconds
     """One launch, under CUDA graphs."""
@@ -100,7 +100,7 @@ class FlashInferCoefficients:
 class FlashInferAttention:
     """An ``AttentionModel`` of FlashInfer: each kind of request in its own launch, decodes by one of three kernels.
 
-    Prompts are the prefill wrapper's, unless a kernel has its own way with them.
+    Prompts are served by FlashInfer's prefill wrapper, unless the decode kernel serves them too.
     """
 
     shape: Shape
@@ -141,7 +141,7 @@ class FlashInferAttention:
         )
 
     def _merge_s(self, split: bool, tokens: int) -> float:
-        """The second kernel, which reads the partial results of so many query tokens, all heads each."""
+        """Seconds of the kernel that merges partial results, those of ``tokens`` query tokens with all their heads."""
         return self.c.merge_s + self.c.merge_row_s * tokens * self.shape.heads if split else 0.0
 
     def _prefill_s(self, prefills: tuple[Prefill, ...]) -> float:
@@ -156,7 +156,10 @@ class FlashInferAttention:
         return float(self.c.prefill_launch_s + joined_s + merge_s)
 
     def _prefill_parts(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
-        """The FA2 template: a block per query tile and chunk, to the SMs in turn; and the tokens merged."""
+        """Seconds of the launch's blocks, and how many query tokens' partial results are merged.
+
+        One block per query tile and chunk, in turn to the SMs (FlashInfer's FA2 template).
+        """
         shape = self.shape
         plan = plan_tensor_core(
             contexts,
@@ -178,9 +181,10 @@ class FlashInferAttention:
         return np.asarray(c.prefill_start_s + -(-tokens // tile_tokens) * tile_s)
 
     def _paired_s(self, loads_s: FloatArray, passes: int) -> float:
-        """Seconds until all SMs are done with blocks that take ``loads_s`` alone: two on an SM do more than one.
+        """Seconds until all SMs are done with blocks that take ``loads_s`` each, alone on an SM.
 
-        Blocks go to the SMs in turn; but none waits when the average SM is free for it.
+        Two blocks on one SM get on faster than one after the other. Blocks go to the SMs in turn, but none waits while
+        the average SM has room for it.
         """
         share = self.c.prefill_alone
         rounds_s = _in_turn(loads_s, passes, self.shape.sms)
@@ -190,7 +194,7 @@ class FlashInferAttention:
 
     @property
     def _token_s(self) -> float:
-        """One token of one KV head in a block that memory does not hold up."""
+        """Seconds of one token of one KV head in a block that does not wait for memory."""
         return 4 * self.shape.head_dim / self.c.block_bytes_per_s
 
 
@@ -199,9 +203,10 @@ class CudaCoreAttention(FlashInferAttention):
     """Decodes on CUDA cores."""
 
     def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
-        """Blocks go to the SMs in turn. An SM is done when its longest block is, which the others hold up.
+        """Blocks go to the SMs round robin, and share their SM's arithmetic.
 
-        Where the grid is larger than the GPU, blocks that wait go to SMs with less to do.
+        An SM needs its longest block's latency and, on top, the arithmetic of all its blocks. Where there are more
+        blocks than fit the GPU at once, the waiting ones go to SMs that have less to do.
         """
         c, shape = self.c, self.shape
         blocks_per_sm = CUDA_CORE_BLOCKS_PER_SM[shape.group_size]
@@ -234,7 +239,7 @@ class CudaCoreAttention(FlashInferAttention):
 
 @dataclass(frozen=True, slots=True)
 class TensorCoreAttention(FlashInferAttention):
-    """Decodes on tensor cores, by the kernel that serves prompts too."""
+    """Decodes on tensor cores, by the template of the prefill kernel."""
 
     def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
         shape, lengths = self.shape, contexts.tolist()
@@ -256,7 +261,7 @@ class BatchAttention(FlashInferAttention):
     """FlashInfer's persistent BatchAttention, which balances the work over the GPU."""
 
     def _decode_s(self, contexts: IntArray, memory_s: float) -> float:
-        """Chunks to the cluster that is free first: what the planner's balancing of costs comes to."""
+        """Each chunk goes to the cluster that is free first, which comes near to the planner's balancing of costs."""
         shape, lengths = self.shape, contexts.tolist()
         slots = 2 * shape.sms if shape.head_dim < 256 else shape.sms
         chunk = batch_attention_chunk_tokens(shape.kv_heads * sum(lengths), slots)
@@ -265,7 +270,7 @@ class BatchAttention(FlashInferAttention):
         return seconds + self._merge_s(split > 0, split)
 
     def _prefill_parts(self, queries: list[int], contexts: list[int]) -> tuple[float, float]:
-        """Chunks to the least loaded cluster, two clusters per SM; and the tokens merged."""
+        """The same, where each chunk goes to the least loaded cluster; there are two clusters per SM."""
         shape = self.shape
         clusters = 2 * shape.sms if shape.head_dim < 256 else shape.sms
         tile_qs = [_BATCH_TILE_Q[query * shape.group_size <= _BATCH_TILE_Q[1]] for query in queries]
@@ -296,7 +301,7 @@ class BatchAttention(FlashInferAttention):
 
 @lru_cache(maxsize=1 << 12)
 def _kept_prefill_s(model: FlashInferAttention, prefills: tuple[Prefill, ...]) -> float:
-    """A model's prefill, kept: traces repeat their prompts' lengths, and long prompts have equal chunks.
+    """A model's prefill, cached: traces repeat their prompts' lengths, and long prompts have equal chunks.
 
     Of Azure's conversations 88 % of the iterations with prompts are found here, of Mooncake's 70 %.
     """

@@ -1,4 +1,4 @@
-"""Thread blocks on a GPU as a fluid: blocks issued in order to SMs, memory bandwidth shared among the SMs at work.
+"""Seconds of a kernel's thread blocks: issued in order to SMs, which share the memory's bandwidth.
 
 Ours. An SM's *latency load* is the time that its blocks need when memory is no bottleneck (start-up, then a time per KV
 block); *memory time* is what all bytes need at full bandwidth. While ``a`` SMs are at work, each advances at the slower
@@ -24,7 +24,9 @@ IntArray = NDArray[np.int64]
 def levels(
     loads: Sequence[float], counts: Sequence[int], slots: int, together: int = 1, passes: int = 1
 ) -> list[tuple[float, int]]:
-    """Issue blocks in order, each to the slot that is free first: how the slots run empty.
+    """Issue blocks in order, each to the slot that is free first, and tell how long how many slots are busy.
+
+    A slot is room for one thread block on an SM.
 
     ``loads`` (in order of issue, >= 0) are seconds of a block, ``counts`` the number of such blocks. Heads multiply
     them: ``together`` of them are issued one right after the other, and the whole sequence is issued ``passes`` times.
@@ -72,7 +74,7 @@ def _waiting_levels(
 
 
 def _runs(loads: Sequence[float], counts: Sequence[int]) -> list[tuple[float, int]]:
-    """Loads and counts with neighbours of equal load as one."""
+    """Loads and counts, with neighbours of equal load merged into one entry."""
     runs: list[tuple[float, int]] = []
     last_load, total = -1.0, 0
     for load, count in zip(loads, counts, strict=True):

@@ -1,4 +1,4 @@
-"""Seconds that bytes need at full bandwidth, as a table: DRAM is slower at first, and L2 may still hold some."""
+"""Seconds that reading bytes takes at full bandwidth: DRAM is slower at first, and L2 may still hold some of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FAR_BYTES = 1e15
 
 
 class MemoryTable(NamedTuple):
-    """Knots of a piecewise linear function, from 0 on."""
+    """Seconds over bytes, linear between knots, the first of which is at 0."""
 
     size_bytes: tuple[float, ...]
     seconds: tuple[float, ...]

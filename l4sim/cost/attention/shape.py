@@ -1,4 +1,4 @@
-"""What every attention kernel works on."""
+"""The shape of one layer's attention."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ELEMENT_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One tensor-parallel rank's attention on one GPU."""
+    """Heads of one tensor-parallel rank, and the SMs of its GPU."""
 
     heads: int
     kv_heads: int

@@ -19,7 +19,7 @@ CACHED_ELEMENTS = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class TorchCpuCoefficients:
-    """Figures of one CPU, for any shape."""
+    """What is fitted for one CPU; the same for all models."""
 
     launch_s: Seconds
     """One call for the whole batch."""
@@ -38,7 +38,7 @@ class TorchCpuCoefficients:
 
 @dataclass(frozen=True, slots=True)
 class TorchCpuAttention:
-    """An ``AttentionModel``: a constant, requests, the elements of their contexts, spilled ones, prompts' products."""
+    """An ``AttentionModel``: a sum of seconds per call, request, element of keys and values, and query-key pair."""
 
     shape: Shape
     c: TorchCpuCoefficients
@@ -54,8 +54,11 @@ class TorchCpuAttention:
 
 
 def work(batch: Batch, shape: Shape) -> tuple[int, int, int, int]:
-    """What a batch asks for: requests, elements of keys and values, those of them that spill, and elements of prompts'
-    query-key pairs."""
+    """What the seconds of a batch are proportional to.
+
+    Returns its requests, the elements of their keys and values, those of these beyond a core's cache, and the elements
+    of the prompts' query-key pairs.
+    """
     token_elements = 2 * shape.kv_heads * shape.head_dim
     cached_tokens = CACHED_ELEMENTS // token_elements
     decodes = batch.decode_context_tokens

@@ -18,8 +18,8 @@ from l4sim.specs.gpu import GPU, GPUS
 ASSUMED = (CUDA_CORE, TENSOR_CORE, BATCH)
 
 
-def test_every_kernel_has_a_calibration_of_its_name() -> None:
-    assert set(CALIBRATIONS) == set(KERNELS)
+def test_calibrations_go_by_the_names_of_kernels() -> None:
+    assert set(CALIBRATIONS) <= set(KERNELS)
 
 
 def test_a_kernel_is_fitted_to_the_kinds_of_points_that_it_has_a_fit_for(h200: GPU) -> None:
