@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import reprlib
 import sys
@@ -62,6 +63,23 @@ def decode_json(text: bytes, kind: type[T], where: str, *, others: bool = False)
     if not isinstance(values, dict):
         raise InputError(f"{where}: not a JSON object")
     return checked(values, kind, where, others=others)
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """The object in a JSON file as plain values; numbers may be ``Infinity`` or ``NaN``, as Python writes them.
+
+    Raises:
+        InputError: no such file, or no JSON object in it.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return values
 
 
 def checked(values: Any, kind: type[T], where: str, *, others: bool = False) -> T:

@@ -22,6 +22,7 @@ from l4sim.json_files import (
     checked,
     checked_items,
     read_json,
+    read_plain,
     refuse_unsorted,
 )
 
@@ -153,3 +154,25 @@ def test_a_file_must_hold_an_object(tmp_path: Path, text: str, message: str) -> 
 def test_a_file_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.json: cannot be read"):
         read_json(tmp_path / "missing.json", Pair)
+
+
+def test_fields_that_are_not_read_may_be_passed_over() -> None:
+    given = {"low": 2.0, "high": 3.0, "other": "x"}
+    assert checked(given, Pair, "here", others=True) == Pair(2.0, 3.0)
+    with pytest.raises(InputError, match="here: low is 'x', accepted is a number"):
+        checked({"low": "x", "other": 1}, Pair, "here", others=True)
+
+
+def test_plain_values_may_be_infinite(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"limit": [0.0, Infinity]}')
+    assert read_plain(path) == {"limit": [0.0, math.inf]}
+
+
+@pytest.mark.parametrize(("text", "told"), [("{", "not JSON"), ("[1]", "not a JSON object"), (None, "cannot be read")])
+def test_plain_values_that_cannot_be_read_name_their_file(tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=rf"config\.json: {told}"):
+        read_plain(path)

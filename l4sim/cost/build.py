@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from l4sim.cost.affine import fit_affine
@@ -10,13 +12,15 @@ from l4sim.cost.captured import Captured
 from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.curve import FloatArray
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
-from l4sim.cost.iteration import IterationCost
-from l4sim.cost.linear import layer_linear_s, lm_head_s
-from l4sim.cost.model import CostModel
+from l4sim.cost.iteration import IterationCost, LayersAttention
+from l4sim.cost.linear import IntArray, layer_linear_s, lm_head_s
+from l4sim.cost.model import AttentionModel, CostModel
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.outside import outside_cost
 from l4sim.cost.profile import Profile
 from l4sim.errors import InputError
+from l4sim.specs.dtypes import size_bytes
+from l4sim.specs.layers import Attention, LayerGroup
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
 
@@ -67,17 +71,12 @@ def build_cost(
     decodes = np.arange(max_num_seqs + 1)
     rows = captured.decoding_rows(decodes)
     steps = captured.step_tokens(np.arange(max(max_num_batched_tokens, max_num_seqs) + 1))
+    attention, repeats = _attention(
+        profile, model, tensor_parallel, kernel, "tile" if cost_model == "affine" else cost_model
+    )
     cost = IterationCost(
-        attention=build_attention(
-            kernel,
-            profile.kernels[kernel].coefficients,
-            heads=model.heads // tensor_parallel,
-            kv_heads=max(1, model.kv_heads // tensor_parallel),
-            head_dim=model.head_dim,
-            sms=profile.gpu.sms,
-            model="tile" if cost_model == "affine" else cost_model,
-        ),
-        layers=model.layers,
+        attention=attention,
+        repeats=repeats,
         decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[rows]).tolist(),
         tokens_s=(host.prompt_s + tokens_s[steps]).tolist(),
         sampled_s=(sampled_s[: max_num_seqs + 1] + host.sequence_s * decodes).tolist(),
@@ -92,6 +91,34 @@ def build_cost(
     )
 
 
+def _attention(
+    profile: Profile, model: Model, tensor_parallel: int, kernel: str, attention_model: str
+) -> tuple[AttentionModel, int]:
+    """The attention of one rank, and how many times an iteration runs it (``IterationCost.repeats``)."""
+    layers: Counter[Attention] = Counter()
+    for group in model.groups:
+        layers[group.attention.of_rank(tensor_parallel)] += group.count
+    kinds = tuple(
+        (
+            count,
+            build_attention(
+                kernel,
+                profile.kernels[kernel].coefficients,
+                heads=attention.heads,
+                kv_heads=attention.kv_heads,
+                head_dim=attention.head_dim,
+                sms=profile.gpu.sms,
+                model=attention_model,
+            ),
+        )
+        for attention, count in layers.items()
+    )
+    if len(kinds) > 1:
+        return LayersAttention(kinds), 1
+    count, attention = kinds[0]
+    return attention, count
+
+
 def _most(*counts: int, captured: Captured) -> int:
     """The largest size that is looked up: a batch may be padded to more than it may have."""
     return max((*counts, *captured.decodes, *captured.steps))
@@ -99,19 +126,15 @@ def _most(*counts: int, captured: Captured) -> int:
 
 def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: int) -> FloatArray:
     """Seconds by tokens in the batch, attention left out; shape ``[max_tokens + 1]``."""
-    measured = _measured(profile, model, tensor_parallel)
     tokens = np.arange(1, max_tokens + 1)
-    if measured is not None:
-        layer_s, once_s = measured.layer.at(tokens), measured.once.at(tokens)
-    else:
-        layer_s = layer_linear_s(model, tensor_parallel, profile.gpu, profile.linear, tokens)
-        layer_s += layer_elementwise_s(model, tensor_parallel, profile.gpu, profile.elementwise, tokens)
-        once_s = embedding_s(model, profile.gpu, profile.elementwise, tokens)
-    seconds = model.layers * layer_s + once_s
+    measured = _measured(profile, model, tensor_parallel)
+    layers_s = [group.count * _layer_s(profile, model, group, tensor_parallel, tokens) for group in model.groups]
+    once_s = measured.once.at(tokens) if measured else embedding_s(model, profile.gpu, profile.elementwise, tokens)
+    seconds = np.sum(layers_s, axis=0) + once_s
     if tensor_parallel > 1:
         all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
         # After attention and after the MLP of each layer, and once for the embedding, whose rows are split too.
-        seconds += (2 * model.layers + 1) * all_reduce.at(tokens * (model.hidden * model.dtype_bytes))
+        seconds += (2 * model.layers + 1) * all_reduce.at(tokens * size_bytes(model.hidden, model.dtype))
     return np.concatenate([[0.0], seconds])
 
 
@@ -126,9 +149,28 @@ def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequenc
     if tensor_parallel > 1:
         all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
         # Gathering the logits moves half of what an all-reduce of their size does.
-        seconds += all_reduce.at(sequences * (model.vocab * model.dtype_bytes / 2))
+        seconds += all_reduce.at(sequences * (size_bytes(model.vocab, model.dtype) / 2))
     return np.concatenate([[0.0], seconds])
 
 
+def _layer_s(profile: Profile, model: Model, group: LayerGroup, tensor_parallel: int, tokens: IntArray) -> FloatArray:
+    """Seconds of one of a group's layers by tokens in the batch, attention left out; of their shape."""
+    measured = _measured_layer(profile, model, group, tensor_parallel)
+    if measured is not None:
+        return measured.layer.at(tokens)
+    layer = group.of_rank(tensor_parallel)
+    seconds = layer_linear_s(model.hidden, layer, profile.gpu, profile.linear, tokens)
+    return seconds + layer_elementwise_s(model.hidden, layer, profile.gpu, profile.elementwise, tokens)
+
+
 def _measured(profile: Profile, model: Model, tensor_parallel: int) -> MeasuredOperators | None:
-    return next((entry for entry in profile.operators if entry.fits(model, tensor_parallel)), None)
+    """Measured operators of a model's ends: embedding and head are the same, whichever layers stand between."""
+    found = (_measured_layer(profile, model, group, tensor_parallel) for group in model.groups)
+    return next((entry for entry in found if entry is not None), None)
+
+
+def _measured_layer(
+    profile: Profile, model: Model, group: LayerGroup, tensor_parallel: int
+) -> MeasuredOperators | None:
+    """Measured operators of one of a group's layers."""
+    return next((entry for entry in profile.operators if entry.fits(model, group, tensor_parallel)), None)

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.json_files import NonNegative, Positive
+from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
+from l4sim.specs.layers import LayerGroup
 from l4sim.specs.model import Model
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Two norms with their residual addition, rotary embedding, KV cache write, activation.
-_KERNELS_PER_LAYER = 5
+# Each with its residual addition.
+_NORMS_PER_LAYER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +31,22 @@ class ElementwiseCoefficients:
 
 
 def layer_elementwise_s(
-    model: Model, tensor_parallel: int, gpu: GPU, coefficients: ElementwiseCoefficients, tokens: IntArray
+    hidden: int, layer: LayerGroup, gpu: GPU, coefficients: ElementwiseCoefficients, tokens: IntArray
 ) -> FloatArray:
     """Seconds of one layer's element-wise operators by tokens in the batch, of their shape ``[points]``.
 
-    A kernel takes ``kernel_s`` and the time of its bytes at the reached bandwidth. Source: ours; that caches hold
-    some of the bytes is left out.
+    ``hidden`` is the model's; ``layer`` is one rank's share (``LayerGroup.of_rank``). A kernel takes ``kernel_s`` and
+    the time of its bytes at the reached bandwidth. Source: ours; that caches hold some of the bytes is left out.
     """
-    heads = model.heads // tensor_parallel
-    kv_heads = max(1, model.kv_heads // tensor_parallel)
-    norms = 2 * 4 * model.hidden
-    rotary = 2 * (heads + kv_heads) * model.head_dim
-    cache_write = 2 * 2 * kv_heads * model.head_dim
-    activation = 3 * model.intermediate // tensor_parallel
-    bytes_per_token = (norms + rotary + cache_write + activation) * model.dtype_bytes
-    return _seconds(_KERNELS_PER_LAYER, bytes_per_token, gpu, coefficients, tokens)
+    attention, mlp = layer.attention, layer.mlp
+    kernels = _NORMS_PER_LAYER + attention.elementwise_kernels + mlp.elementwise_kernels
+    elements = _NORMS_PER_LAYER * 4 * hidden + attention.moved_elements + mlp.activation_elements
+    return _seconds(kernels, size_bytes(elements, layer.dtypes.activations), gpu, coefficients, tokens)
 
 
 def embedding_s(model: Model, gpu: GPU, coefficients: ElementwiseCoefficients, tokens: IntArray) -> FloatArray:
     """Seconds of the embedding lookup and the final norm by tokens in the batch. Source: ours."""
-    bytes_per_token = (2 + 4) * model.hidden * model.dtype_bytes
+    bytes_per_token = size_bytes((2 + 4) * model.hidden, model.dtype)
     return _seconds(2, bytes_per_token, gpu, coefficients, tokens)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from l4sim.errors import InputError
 from l4sim.json_files import NonNegative, NonNegatives, Numbers, Positive, refuse_unsorted
+from l4sim.specs.dtypes import BF16_BYTES
 from l4sim.specs.gpu import GPU
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +33,6 @@ _WIDE_TILES = ((64, 192), (192, 64), (128, 192), (192, 128), (192, 192), (256, 1
 _K_SPLITS = (1, 2, 4, 8)
 # Octaves in m, n and k over which cuBLAS's choices of kernel resemble one another; ours, by cross-validation on H200.
 _REACH_OCTAVES = (4.0, 1.0, 1.0)
-_ELEMENT_BYTES = 2
 _PARTIAL_BYTES = 4
 
 
@@ -122,7 +122,7 @@ def nearness(ones: tuple[ArrayLike, ...], others: tuple[ArrayLike, ...]) -> Floa
 def gemm_bytes(m: ArrayLike, n: ArrayLike, k: ArrayLike) -> FloatArray:
     """Bytes that an ``[m, k] x [k, n]`` product moves at least: both operands and the result, once each."""
     m, n, k = (np.asarray(size, dtype=np.float64) for size in (m, n, k))
-    return np.asarray(_ELEMENT_BYTES * (n * k + m * k + m * n))
+    return np.asarray(BF16_BYTES * (n * k + m * k + m * n))
 
 
 def gemm_s(m: ArrayLike, n: ArrayLike, k: ArrayLike, gpu: GPU, coefficients: GemmCoefficients) -> FloatArray:
@@ -151,9 +151,7 @@ def _blocks_s(m: FloatArray, n: FloatArray, k: FloatArray, gpu: GPU, coefficient
     best = np.full(m.shape, np.inf)
     for rows, columns in _TILES + _WIDE_TILES * coefficients.wide_tiles:
         # Per unit of depth, a tile computes rows x columns products and reads rows + columns operands.
-        depth_s = max(
-            2 * rows * columns / sm_flops, _ELEMENT_BYTES * (rows + columns) / coefficients.sm_stream_bytes_per_s
-        )
+        depth_s = max(2 * rows * columns / sm_flops, BF16_BYTES * (rows + columns) / coefficients.sm_stream_bytes_per_s)
         tiles = np.ceil(m / rows) * np.ceil(n / columns)
         for splits in _K_SPLITS:
             seconds = np.ceil(tiles * splits / gpu.sms) * (k / splits * depth_s + coefficients.wave_s)

@@ -18,7 +18,9 @@ class IterationCost:
     """A ``CostModel``: list lookups for everything but attention (the hot path of every simulation)."""
 
     attention: AttentionModel
-    layers: int
+    """Of one layer; where layers differ, of all of them (`LayersAttention`)."""
+    repeats: int
+    """How many times an iteration runs that: the number of layers; where they differ, once."""
     decodes_s: Sequence[float]
     """By requests of a batch that decodes only: everything but attention, the host's part included. A list, for fast
     lookup, as the others are."""
@@ -29,7 +31,7 @@ class IterationCost:
 
     def iteration_s(self, batch: Batch) -> float:
         """Seconds of one iteration, host overhead included."""
-        attention_s = self.layers * self.attention.attention_s(batch)
+        attention_s = self.repeats * self.attention.attention_s(batch)
         if not batch.prefills:
             return self.decodes_s[len(batch.decode_context_tokens)] + attention_s
         return self.tokens_s[batch.tokens] + self.sampled_s[batch.sampled] + attention_s
@@ -39,10 +41,22 @@ class IterationCost:
         rows = len(batch.decode_context_tokens)
         fixed_s = self.decodes_s[rows]
         if (iterations - 1) * rows <= STEADY_GROWTH * batch.decode_context_sum:
-            middle_s = fixed_s + self.layers * self.attention.attention_s(grown(batch, (iterations - 1) // 2))
+            middle_s = fixed_s + self.repeats * self.attention.attention_s(grown(batch, (iterations - 1) // 2))
             return middle_s, middle_s
-        first_s = fixed_s + self.layers * self.attention.attention_s(batch)
-        return first_s, fixed_s + self.layers * self.attention.attention_s(grown(batch, iterations - 1))
+        first_s = fixed_s + self.repeats * self.attention.attention_s(batch)
+        return first_s, fixed_s + self.repeats * self.attention.attention_s(grown(batch, iterations - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class LayersAttention:
+    """An ``AttentionModel`` of several layers that differ: the sum over kinds."""
+
+    kinds: tuple[tuple[int, AttentionModel], ...]
+    """Numbers of layers, and the attention of one of them."""
+
+    def attention_s(self, batch: Batch) -> float:
+        """Seconds that the attention of all these layers takes for this batch."""
+        return sum([layers * attention.attention_s(batch) for layers, attention in self.kinds])
 
 
 def grown(batch: Batch, tokens: int) -> Batch:

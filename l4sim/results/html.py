@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,8 +156,16 @@ def profile_parts(profile: Profile, kernel: str) -> Iterator[str]:
 
 
 def setting_rows(prefix: str, group: Any) -> list[tuple[str, str]]:
-    """A dataclass's fields and values as rows of a table."""
-    return [(prefix + field.name, str(getattr(group, field.name))) for field in fields(group)]
+    """A dataclass's fields and values as rows of a table; those of dataclasses within it by their path."""
+    return [row for field in fields(group) for row in _setting_rows(prefix + field.name, getattr(group, field.name))]
+
+
+def _setting_rows(name: str, value: Any) -> list[tuple[str, str]]:
+    if is_dataclass(value):
+        return setting_rows(f"{name}: ", value)
+    if isinstance(value, tuple) and value and all(map(is_dataclass, value)):
+        return [row for number, item in enumerate(value, 1) for row in setting_rows(f"{name} {number}: ", item)]
+    return [(name, str(value))]
 
 
 def _cell(cell: Cell) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from l4sim.errors import InputError
+from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
 from l4sim.specs.model import Model
 
@@ -19,13 +20,15 @@ def non_kv_bytes(
 ) -> float:
     """Bytes per GPU that are neither weights nor KV cache, while vLLM profiles its memory.
 
-    The sum of CUDA's context, NCCL if tensor-parallel, the activations of a full batch (per token: gate, up and their
-    product of the rank's share of the MLP, and four hidden states) and the sampler's float32 logits and
-    probabilities. CUDA graphs are not in it: vLLM took them from beyond its utilisation up to 0.20. Source: ours,
-    checked against vLLM's logs of Llama-3.1-8B on an 80 GB H100 (1.5 to 1.6 GiB logged, 1.5 here).
+    The sum of CUDA's context, NCCL if tensor-parallel, the activations of a full batch in the layer that has most (per
+    token: gate, up and their product of the rank's share of the MLP, and four hidden states) and the sampler's float32
+    logits and probabilities. CUDA graphs are not in it: vLLM took them from beyond its utilisation up to 0.20. Source:
+    ours, checked against vLLM's logs of Llama-3.1-8B on an 80 GB H100 (1.5 to 1.6 GiB logged, 1.5 here).
     """
-    per_token = 3 * model.intermediate / tensor_parallel + 4 * model.hidden
-    activations = max_num_batched_tokens * per_token * model.dtype_bytes
+    activations = max_num_batched_tokens * max(
+        size_bytes(group.of_rank(tensor_parallel).mlp.activation_elements + 4 * model.hidden, group.dtypes.activations)
+        for group in model.groups
+    )
     sampler = 2 * 4 * max_num_seqs * model.vocab
     return _CONTEXT_BYTES + (_COMMUNICATION_BYTES if tensor_parallel > 1 else 0) + activations + sampler
 
@@ -43,7 +46,8 @@ def kv_blocks(
     """Blocks of KV cache that one instance can hand out, as vLLM would have them.
 
     utilization x memory - weights / TP - ``non_kv_bytes``, over a block's bytes per rank, less the one block that
-    vLLM keeps as its null block. KV heads that tensor parallelism exceeds are replicated.
+    vLLM keeps as its null block. A block holds its tokens' KV of all layers; KV heads that tensor parallelism exceeds
+    are replicated.
 
     Raises:
         InputError: a parameter out of range, or a model that does not fit, and by how much.
@@ -60,8 +64,7 @@ def kv_blocks(
         max_num_seqs=max_num_seqs,
     )
     free = utilization * gpu.memory_bytes - model.weight_bytes / tensor_parallel - other
-    kv_heads = max(1, model.kv_heads // tensor_parallel)
-    block_bytes = block_tokens * model.kv_bytes_per_token * kv_heads // model.kv_heads
+    block_bytes = block_tokens * sum(group.of_rank(tensor_parallel).kv_bytes_per_token for group in model.groups)
     blocks = int(free // block_bytes) - 1
     if blocks < 1:
         short = (2 * block_bytes - free) / _GIB
@@ -78,13 +81,8 @@ def check_tensor_parallel(model: Model, tensor_parallel: int) -> None:
     Raises:
         InputError: heads that do not divide evenly (KV heads may be replicated instead).
     """
-    if tensor_parallel < 1 or model.heads % tensor_parallel or model.intermediate % tensor_parallel:
-        raise InputError(
-            f"{model.name}: tensor parallel {tensor_parallel} does not divide {model.heads} heads and "
-            f"intermediate size {model.intermediate}"
-        )
-    if model.kv_heads % tensor_parallel and tensor_parallel % model.kv_heads:
-        raise InputError(
-            f"{model.name}: tensor parallel {tensor_parallel} neither divides {model.kv_heads} KV heads nor is a "
-            "multiple of them"
-        )
+    if tensor_parallel < 1:
+        raise InputError(f"{model.name}: tensor parallel is {tensor_parallel}, accepted is a whole number >= 1")
+    for group in model.groups:
+        if problem := group.unsplittable(tensor_parallel):
+            raise InputError(f"{model.name}: tensor parallel {tensor_parallel} {problem}")

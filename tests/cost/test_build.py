@@ -1,16 +1,22 @@
 """From profile and model to seconds: above the roofline and near it, for every bundled pair."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
 from l4sim.batch import Batch
+from l4sim.cost.attention import MODELS
 from l4sim.cost.build import COST_MODELS, build_cost
-from l4sim.cost.curve import Curve
+from l4sim.cost.curve import Curve, OverSequences, OverTokens
+from l4sim.cost.iteration import IterationCost
+from l4sim.cost.operators import MeasuredOperators, OperatorSizes
 from l4sim.cost.profile import list_profiles, load_profile
 from l4sim.errors import InputError
-from l4sim.specs.model import load_model
+from l4sim.specs.layers import LayerGroup
+from l4sim.specs.model import Model, load_model
+from tests.mixed_model import MIXED, NARROW, WIDE, of_layers
 
 H200 = load_profile("h200-sxm")
 LLAMA_8B = load_model("llama-3.1-8b")
@@ -104,3 +110,59 @@ def test_tensor_parallelism_saves_time_but_less_than_its_ranks(batch: Callable[.
 def test_what_is_not_there_is_refused_by_name(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_cost(H200, LLAMA_8B, **options)  # type: ignore[arg-type]
+
+
+def ends_s(group: LayerGroup, iteration: Batch, **options: Any) -> float:
+    """What an iteration takes beside its layers: twice that of four layers, less that of eight."""
+    four_s, eight_s = (seconds(of_layers(group, count), iteration, **options) for count in (4, 8))
+    return 2 * four_s - eight_s
+
+
+def seconds(model: Model, iteration: Batch, **options: Any) -> float:
+    return build_cost(H200, model, **options).iteration_s(iteration)
+
+
+@pytest.mark.parametrize("options", [{}, {"tensor_parallel": 2}, *({"cost_model": name} for name in MODELS)])
+@pytest.mark.parametrize("prefills", [[], [(512, 1024)]])
+def test_seconds_are_sums_over_groups_of_layers(
+    batch: Callable[..., Batch], options: dict[str, Any], prefills: list[tuple[int, int]]
+) -> None:
+    iteration = batch([300, 4096, 20_000, 7], prefills)
+    alone_s = sum(seconds(of_layers(group, group.count), iteration, **options) for group in (WIDE, NARROW))
+    expected_s = alone_s - ends_s(WIDE, iteration, **options)
+    assert seconds(MIXED, iteration, **options) == pytest.approx(expected_s, rel=1e-9)
+    assert ends_s(WIDE, iteration, **options) == pytest.approx(ends_s(NARROW, iteration, **options), rel=1e-6)
+
+
+def test_segments_of_a_mixed_model_are_its_iterations(batch: Callable[..., Batch]) -> None:
+    cost = build_cost(H200, MIXED)
+    first, last = batch([300, 4096]), batch([1299, 5095])
+    assert cost.decode_segment_s(first, 1000) == (cost.iteration_s(first), cost.iteration_s(last))
+
+
+def test_groups_with_the_same_attention_are_evaluated_once() -> None:
+    one = build_cost(H200, of_layers(WIDE, 6))
+    two = build_cost(H200, replace(MIXED, groups=(WIDE, replace(NARROW, attention=WIDE.attention))))
+    assert isinstance(one, IterationCost)
+    assert isinstance(two, IterationCost)
+    assert (two.attention, two.repeats) == (one.attention, one.repeats)
+
+
+def test_the_affine_model_takes_a_mixed_model_too(batch: Callable[..., Batch]) -> None:
+    iteration = batch([3000] * 20)
+    assert seconds(MIXED, iteration, cost_model="affine") == pytest.approx(seconds(MIXED, iteration), rel=0.25)
+
+
+def test_measured_operators_serve_the_groups_that_they_are_of(batch: Callable[..., Batch]) -> None:
+    iteration = batch([4096])
+    sizes = asdict(OperatorSizes.of(MIXED, WIDE))
+    curves = OverTokens((1.0,), (1e-3,)), OverTokens((1.0,), (5e-4,)), OverSequences((1.0,), (5e-4,))
+    measured = MeasuredOperators(*sizes.values(), 1, *curves)
+    profile = replace(H200, operators=(measured,))
+    narrow_s = seconds(of_layers(NARROW, 2), iteration) - ends_s(NARROW, iteration)
+    wide_s = build_cost(profile, of_layers(WIDE, 4)).iteration_s(iteration)
+    assert build_cost(profile, MIXED).iteration_s(iteration) == pytest.approx(wide_s + narrow_s, rel=1e-9)
+    assert wide_s > 4 * 1e-3 + 2 * 5e-4
+    # Another vocabulary is another model.
+    other = replace(MIXED, vocab=32_001)
+    assert build_cost(profile, other).iteration_s(iteration) == seconds(other, iteration)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from l4sim.batch import Batch
-from l4sim.cost.iteration import IterationCost, grown
+from l4sim.cost.iteration import IterationCost, LayersAttention, grown
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class SquaredLengths:
 
 COST = IterationCost(
     attention=SquaredLengths(),
-    layers=2,
+    repeats=2,
     decodes_s=[0.25, 5.0, 6.0, 7.0],
     tokens_s=[0.0, 10.0, 20.0, 30.0, 40.0, 50.0],
     sampled_s=[0.0, 1.0, 2.0, 3.0],
@@ -39,6 +39,11 @@ def test_a_chunk_that_does_not_end_its_prompt_needs_no_lm_head(batch: Callable[.
     full = batch(prefills=[(3, 0)])
     part = full._replace(prefills=(full.prefills[0]._replace(samples=False),))
     assert COST.iteration_s(full) - COST.iteration_s(part) == 1.0
+
+
+def test_layers_that_differ_are_a_sum_over_kinds(batch: Callable[..., Batch]) -> None:
+    both = LayersAttention(((2, SquaredLengths()), (3, SquaredLengths())))
+    assert both.attention_s(batch([3, 4])) == 5 * (9 + 16)
 
 
 def test_a_segment_is_its_first_and_its_last_iteration(batch: Callable[..., Batch]) -> None:

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from l4sim.results.html import Section, folded, paragraph, remark, table, write_page
+from l4sim.results.html import Section, folded, paragraph, remark, setting_rows, table, write_page
+
+
+@dataclass
+class Inner:
+    size: int
+
+
+@dataclass
+class Outer:
+    name: str
+    one: Inner
+    many: tuple[Inner, ...]
+    none: tuple[Inner, ...]
 
 
 def test_whatever_is_told_is_text():
@@ -35,3 +49,14 @@ def test_a_page_is_readable_on_dark_grounds_and_narrow_screens(tmp_path):
     text = write_page(tmp_path / "page.html", "Title", [], []).read_text()
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
+
+
+def test_settings_within_settings_are_told_by_their_path():
+    group = Outer("a", Inner(1), (Inner(2), Inner(3)), ())
+    assert setting_rows("x: ", group) == [
+        ("x: name", "a"),
+        ("x: one: size", "1"),
+        ("x: many 1: size", "2"),
+        ("x: many 2: size", "3"),
+        ("x: none", "()"),
+    ]

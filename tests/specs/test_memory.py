@@ -5,7 +5,7 @@ import pytest
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.memory import check_tensor_parallel, kv_blocks, non_kv_bytes
-from l4sim.specs.model import Model, load_model
+from l4sim.specs.model import dense_model, load_model
 
 LLAMA_8B = load_model("llama-3.1-8b")
 
@@ -73,7 +73,9 @@ def test_a_model_that_does_not_fit_says_by_how_much() -> None:
 def test_heads_that_do_not_split_evenly_are_refused() -> None:
     with pytest.raises(InputError, match="tensor parallel 3 does not divide 32 heads"):
         check_tensor_parallel(LLAMA_8B, 3)
-    odd = Model("odd", 1, hidden=640, intermediate=640, heads=40, kv_heads=8, head_dim=16, vocab=8, max_model_len=8)
+    odd = dense_model(
+        "odd", layers=1, hidden=640, intermediate=640, heads=40, kv_heads=8, head_dim=16, vocab=8, max_model_len=8
+    )
     with pytest.raises(InputError, match="tensor parallel 5 neither divides 8 KV heads"):
         check_tensor_parallel(odd, 5)
 

@@ -1,13 +1,14 @@
 """Models: published shapes are right, and a config.json says what it is not."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.specs.model import list_models, load_model
+from l4sim.specs.model import list_models, load_model, uniform_layers
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -59,7 +60,8 @@ def test_the_longest_contexts_are_the_models_own() -> None:
 
 def test_qwen3_has_more_attention_width_than_hidden_size() -> None:
     model = load_model("qwen3-32b")
-    assert (model.heads * model.head_dim, model.hidden) == (8192, 5120)
+    attention = uniform_layers(model).attention
+    assert (attention.heads * attention.head_dim, model.hidden) == (8192, 5120)
 
 
 def test_a_config_is_found_by_file_or_folder_and_named_after_its_folder(write: Any) -> None:
@@ -69,8 +71,8 @@ def test_a_config_is_found_by_file_or_folder_and_named_after_its_folder(write: A
 
 
 def test_head_dim_and_kv_heads_have_the_defaults_of_hugging_face(write: Any) -> None:
-    model = load_model(write(num_key_value_heads=...))
-    assert (model.kv_heads, model.head_dim) == (32, 128)
+    attention = uniform_layers(load_model(write(num_key_value_heads=...))).attention
+    assert (attention.kv_heads, attention.head_dim) == (32, 128)
 
 
 def test_yarn_stretches_the_original_length(write: Any) -> None:
@@ -86,6 +88,7 @@ def test_yarn_stretches_the_original_length(write: Any) -> None:
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
         ({"num_key_value_heads": 5}, "num_key_value_heads 5 does not divide"),
         ({"num_attention_heads": 24}, "head_dim is missing"),
+        ({"head_dim": 0}, "head_dim is 0, accepted is a whole number >= 1"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes'"),
         ({"num_local_experts": 8}, "num_local_experts means mixture of experts"),
         ({"kv_lora_rank": 512}, "kv_lora_rank means multi-head latent attention"),
@@ -96,6 +99,8 @@ def test_yarn_stretches_the_original_length(write: Any) -> None:
         ({"sliding_window": 4096}, "sliding_window is 4096"),
         ({"torch_dtype": "float32"}, "torch_dtype is 'float32'"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "rope_type is 'longrope'"),
+        ({"rope_scaling": {"type": "yarn"}}, "rope_scaling: factor is missing"),
+        ({"rope_scaling": {"type": "yarn", "factor": 0}}, "rope_scaling: factor is 0, accepted is a number above 0"),
     ],
 )
 def test_what_is_not_modelled_is_refused_by_file_and_field(write: Any, changes: dict[str, Any], named: str) -> None:
@@ -113,6 +118,18 @@ def test_a_window_that_is_switched_off_is_no_window(write: Any) -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"no model 'gpt-5'.*llama-3.1-8b"):
         load_model("gpt-5")
+
+
+def test_fields_that_are_not_read_may_hold_anything(write: Any) -> None:
+    assert load_model(write(time_step_limit=[0.0, math.inf], auto_map={"AutoConfig": "x"})).layers == 32
+
+
+def test_the_number_format_is_the_files_own_or_bf16(write: Any) -> None:
+    assert [load_model(write(**given)).dtype for given in ({}, {"torch_dtype": "float16"}, {"dtype": "float16"})] == [
+        "bfloat16",
+        "float16",
+        "float16",
+    ]
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

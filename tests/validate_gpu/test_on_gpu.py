@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from l4sim.engine.config import EngineConfig
-from l4sim.specs.model import load_model
+from l4sim.specs.model import load_model, with_layers
 from validate_gpu.live.build import LiveOptions, build_engine
 from validate_gpu.live.kv import copy_kv, equal_kv
 from validate_gpu.live.sequences import Sequences
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-MODEL = dataclasses.replace(load_model("llama-3.2-3b"), layers=4)
+MODEL = with_layers(load_model("llama-3.2-3b"), 4)
 CONFIG = EngineConfig(
     kv_blocks=2000,
     max_model_len=32_768,

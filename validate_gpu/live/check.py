@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from l4sim.runtime.executor import ExecutionError
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.live.attention import Attention, TorchAttention
 from validate_gpu.live.inputs import PageTable, indptr
 
@@ -36,9 +36,10 @@ def check_attention(
         context_tokens=torch.tensor(_CONTEXTS, dtype=torch.int32).numpy(),
         page_tokens=page_tokens,
     )
-    kv_shape = (len(pages), page_tokens, model.kv_heads, model.head_dim)
+    layer = uniform_layers(model).attention
+    kv_shape = (len(pages), page_tokens, layer.kv_heads, layer.head_dim)
     keys, values = (torch.randn(kv_shape, generator=generator, device=device).to(dtype) for _ in range(2))
-    queries = torch.randn(sum(_QUERIES), model.heads, model.head_dim, generator=generator, device=device).to(dtype)
+    queries = torch.randn(sum(_QUERIES), layer.heads, layer.head_dim, generator=generator, device=device).to(dtype)
     reference = TorchAttention()
     attention.plan(table)
     reference.plan(table)

@@ -14,7 +14,7 @@ from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
 from l4sim.runtime.executor import ExecutionError
 from l4sim.specs.memory import non_kv_bytes
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 
 _GIB = 2**30
 # What a display or a driver keeps; another process that computes holds more.
@@ -117,8 +117,9 @@ def check_fits(
     weights = model.parameters * item_bytes
     others = non_kv_bytes(model, max_num_batched_tokens=config.max_num_batched_tokens, max_num_seqs=config.max_num_seqs)
     # Rotary embedding, and the gather buffers of migrations.
-    tables = config.max_model_len * model.head_dim * 4 + _GIB
-    block = 2 * model.layers * model.kv_heads * model.head_dim * config.block_tokens * item_bytes
+    layers = uniform_layers(model)
+    tables = config.max_model_len * layers.attention.head_dim * 4 + _GIB
+    block = layers.count * layers.attention.kv_elements * config.block_tokens * item_bytes
     most = int((free_bytes - weights - others - tables) / (block * instances))
     if config.kv_blocks > most:
         where = "the CPU (no GPU was asked for, or none is visible)" if device.type == "cpu" else str(device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from l4sim.cost.attention.flashinfer import BATCH, CUDA_CORE, TENSOR_CORE
 from l4sim.errors import InputError
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.live.inputs import PageTable
 
 KERNELS = {"tensor-cores": TENSOR_CORE, "cuda-cores": CUDA_CORE, "batch-attention": BATCH}
@@ -34,12 +34,13 @@ def check_supported(model: Model, path: str) -> None:
     """
     if path not in PATHS:
         raise InputError(f"no attention path '{path}': accepted are {', '.join(PATHS)}")
-    if model.head_dim not in _HEAD_DIMS:
+    attention = uniform_layers(model).attention
+    if attention.head_dim not in _HEAD_DIMS:
         accepted = ", ".join(map(str, _HEAD_DIMS))
         raise InputError(
-            f"{model.name}: FlashInfer has no kernels for head_dim {model.head_dim}, accepted are {accepted}"
+            f"{model.name}: FlashInfer has no kernels for head_dim {attention.head_dim}, accepted are {accepted}"
         )
-    group = model.heads // model.kv_heads
+    group = attention.heads // attention.kv_heads
     if path == "cuda-cores" and group not in CUDA_CORE_GROUPS:
         accepted = ", ".join(map(str, CUDA_CORE_GROUPS))
         raise InputError(
@@ -144,17 +145,17 @@ class FlashInferBatchAttention:
 
     def plan(self, table: PageTable) -> None:
         """Plan the whole batch."""
-        model = self._model
+        layer = uniform_layers(self._model).attention
         self._wrapper.plan(
             _tensor(table.query_indptr).to(self._device),
             _tensor(table.page_indptr).to(self._device),
             # Not copied by the wrapper, which reads it in `run`.
             _tensor(table.pages).to(self._device),
             _tensor(table.context_tokens).to(self._device),
-            model.heads,
-            model.kv_heads,
-            model.head_dim,
-            model.head_dim,
+            layer.heads,
+            layer.kv_heads,
+            layer.head_dim,
+            layer.head_dim,
             table.page_tokens,
             causal=True,
             q_data_type=self._dtype,
@@ -173,14 +174,14 @@ def plan_decode(wrapper: Any, table: PageTable, model: Model, dtype: torch.dtype
     The tables stay on the host, where FlashInfer's planner wants them; both dtypes are named, since a query's defaults
     to float16.
     """
-    count = table.decodes
+    count, layer = table.decodes, uniform_layers(model).attention
     wrapper.plan(
         _tensor(table.page_indptr[: count + 1]),
         _tensor(table.pages[: table.page_indptr[count]]),
         _tensor(table.last_page_tokens[:count]),
-        model.heads,
-        model.kv_heads,
-        model.head_dim,
+        layer.heads,
+        layer.kv_heads,
+        layer.head_dim,
         table.page_tokens,
         q_data_type=dtype,
         kv_data_type=dtype,
@@ -189,15 +190,15 @@ def plan_decode(wrapper: Any, table: PageTable, model: Model, dtype: torch.dtype
 
 def plan_prefill(wrapper: Any, table: PageTable, model: Model, dtype: torch.dtype) -> None:
     """Plan a prefill wrapper for the prompts of a batch, which come behind its decoding requests."""
-    first = table.decodes
+    first, layer = table.decodes, uniform_layers(model).attention
     wrapper.plan(
         _tensor(table.query_indptr[first:] - table.query_indptr[first]),
         _tensor(table.page_indptr[first:] - table.page_indptr[first]),
         _tensor(table.pages[table.page_indptr[first] :]),
         _tensor(table.last_page_tokens[first:]),
-        model.heads,
-        model.kv_heads,
-        model.head_dim,
+        layer.heads,
+        layer.kv_heads,
+        layer.head_dim,
         table.page_tokens,
         causal=True,
         q_data_type=dtype,

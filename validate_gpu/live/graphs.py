@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from l4sim.cost.captured import NONE_CAPTURED, Captured
+from l4sim.specs.model import uniform_layers
 from validate_gpu.live.attention import Attention
 from validate_gpu.live.inputs import PageTable, StepInputs, pad_decodes
 from validate_gpu.live.kv import KvMemory
@@ -149,8 +150,9 @@ class PieceGraphs:
         self._token_ids, self._positions = (torch.zeros(largest, dtype=torch.int64, device=device) for _ in range(2))
         self._slots = torch.full((largest,), self._scratch_slot, dtype=torch.int64, device=device)
         self._rows = transformer.rows(largest)
+        layer = uniform_layers(model).attention
         # Zeros: rows of padding are computed too, and must not raise what a NaN would.
-        self._attended = torch.zeros(largest, model.heads, model.head_dim, device=device, dtype=transformer.dtype)
+        self._attended = torch.zeros(largest, layer.heads, layer.head_dim, device=device, dtype=transformer.dtype)
         self._replays = {size: self._capture(size, capture) for size in reversed(sizes)}
 
     def _capture(self, size: int, capture: Capture) -> list[Callable[[], None]]:

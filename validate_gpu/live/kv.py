@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.live.pages import PageIds
 
 _PIECE_BYTES = 1 << 28
@@ -17,7 +17,8 @@ class KvMemory:
     """Keys and values on one device: all layers, ``pages`` pages for its instances, and a scratch page."""
 
     def __init__(self, model: Model, pages: int, page_tokens: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (model.layers, pages + 1, page_tokens, model.kv_heads, model.head_dim)
+        layers = uniform_layers(model)
+        shape = (layers.count, pages + 1, page_tokens, layers.attention.kv_heads, layers.attention.head_dim)
         self.page_tokens = page_tokens
         self.scratch_page = pages
         # Zeros, since a NaN in memory not yet written would survive a masked product; written, since a CPU would else

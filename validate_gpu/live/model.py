@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear
 
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.live.attention import Attention
 from validate_gpu.live.elementwise import Elementwise, norm
 from validate_gpu.live.kv import KvMemory
@@ -80,7 +80,9 @@ class Transformer:
         def ones() -> Tensor:
             return torch.ones(model.hidden, device=device, dtype=dtype)
 
-        query_width, kv_width = model.heads * model.head_dim, model.kv_heads * model.head_dim
+        layers = uniform_layers(model)
+        self._attention = attention = layers.attention
+        query_width, kv_width = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
         self._embedding = weights(model.vocab, model.hidden)
         self._layers = [
             _Layer(
@@ -88,28 +90,28 @@ class Transformer:
                 qkv=weights(query_width + 2 * kv_width, model.hidden),
                 attention_out=weights(model.hidden, query_width),
                 mlp_norm=ones(),
-                gate_up=weights(2 * model.intermediate, model.hidden),
-                down=weights(model.hidden, model.intermediate),
+                gate_up=weights(2 * layers.mlp.intermediate, model.hidden),
+                down=weights(model.hidden, layers.mlp.intermediate),
             )
-            for _ in range(model.layers)
+            for _ in range(layers.count)
         ]
         self._final_norm = ones()
         self._head = self._embedding if model.tie_embeddings else weights(model.vocab, model.hidden)
-        self._cos, self._sin = _rotations(max_model_len, model.head_dim, device)
+        self._cos, self._sin = _rotations(max_model_len, attention.head_dim, device)
 
     def rows(self, count: int) -> Rows:
         """Memory for a step of so many tokens; what is in it is undefined."""
-        model = self.model
+        model, attention = self.model, self._attention
 
         def empty(*shape: int, dtype: torch.dtype = self.dtype) -> Tensor:
             return torch.empty(count, *shape, device=self.device, dtype=dtype)
 
-        angle = (1, model.head_dim // 2)
+        angle = (1, attention.head_dim // 2)
         return Rows(
             residual=empty(model.hidden),
             cos=empty(*angle, dtype=torch.float32),
             sin=empty(*angle, dtype=torch.float32),
-            queries=empty(model.heads, model.head_dim),
+            queries=empty(attention.heads, attention.head_dim),
             normed=empty(model.hidden),
         )
 
@@ -161,8 +163,8 @@ class Transformer:
 
     def _ask(self, number: int, normed: Tensor, slots: Tensor, kv: KvMemory, rows: Rows) -> None:
         """A layer's queries, and its keys and values stored."""
-        model = self.model
-        heads = linear(normed, self._layers[number].qkv).view(-1, model.heads + 2 * model.kv_heads, model.head_dim)
+        of_token = (self._attention.heads + 2 * self._attention.kv_heads, self._attention.head_dim)
+        heads = linear(normed, self._layers[number].qkv).view(-1, *of_token)
         keys, values = kv.layer(number)
         self._elementwise.rotate_and_store(heads, rows.cos, rows.sin, slots, keys, values, rows.queries)
 

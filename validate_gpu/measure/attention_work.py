@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.live.inputs import PageTable, indptr
 from validate_gpu.measure.kernels import Kernels
 from validate_gpu.measure.points import AttentionPoint
@@ -42,7 +42,8 @@ class AttentionWork:
         self._seed = seed
         self._pages = kv_tokens // PAGE_TOKENS
         generator = torch.Generator(device).manual_seed(seed)
-        shape = (self._pages, PAGE_TOKENS, model.kv_heads, model.head_dim)
+        layer = uniform_layers(model).attention
+        shape = (self._pages, PAGE_TOKENS, layer.kv_heads, layer.head_dim)
         self._keys, self._values = (
             torch.empty(shape, device=device, dtype=dtype).normal_(generator=generator) for _ in range(2)
         )
@@ -54,7 +55,8 @@ class AttentionWork:
         count = len(table.pages)
         tokens = int(table.query_indptr[-1])
         model, keys = self._model, self._keys
-        queries = torch.empty(tokens, model.heads, model.head_dim, device=keys.device, dtype=keys.dtype)
+        layer = uniform_layers(model).attention
+        queries = torch.empty(tokens, layer.heads, layer.head_dim, device=keys.device, dtype=keys.dtype)
         queries.normal_(generator=self._generator)
         page_bytes = 2 * keys[0].numel() * keys.element_size()
         layers = min(self._pages // count, copies(count * page_bytes, self._cold_bytes, _MOST_COPIES))

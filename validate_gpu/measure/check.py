@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from l4sim.kernels.flashinfer import CUDA_CORE_BLOCKS_PER_SM
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.live.device import load_flashinfer
 from validate_gpu.live.flashinfer_attention import CUDA_CORE_GROUPS, Workspace
 from validate_gpu.live.inputs import indptr
@@ -77,10 +77,11 @@ def _gpu(device: torch.device, model: Model) -> Iterable[Finding]:
     except Exception as error:
         yield Finding("FlashInfer", f"{type(error).__name__}: {error}", False)
         return
-    for group in CUDA_CORE_GROUPS if model.head_dim == 128 else ():
+    head_dim = uniform_layers(model).attention.head_dim
+    for group in CUDA_CORE_GROUPS if head_dim == 128 else ():
         expected = CUDA_CORE_BLOCKS_PER_SM.get(group)
         try:
-            found = blocks_per_sm(flashinfer, group, model.head_dim, device, properties.multi_processor_count)
+            found = blocks_per_sm(flashinfer, group, head_dim, device, properties.multi_processor_count)
         except Exception as error:
             yield Finding(f"blocks per SM, group {group}", f"{type(error).__name__}: {error}", False)
         else:
@@ -92,7 +93,7 @@ def prebuilt(model: Model) -> Iterable[tuple[str, bool]]:
     """FlashInfer's kernels for a model's head size in bf16, and whether each is there compiled."""
     jit = importlib.import_module("flashinfer.jit")
     attention = importlib.import_module("flashinfer.jit.attention")
-    bf16, dim = torch.bfloat16, model.head_dim
+    bf16, dim = torch.bfloat16, uniform_layers(model).attention.head_dim
     types = (bf16, bf16, bf16, torch.int32, dim, dim, 0)
     yield "decode on CUDA cores", jit.gen_batch_decode_module(*types, False, False).is_aot
     yield "prefill, and decode on tensor cores", jit.gen_batch_prefill_module("fa2", *types, False, False, False).is_aot
@@ -134,7 +135,7 @@ def _points(target: Target) -> Iterable[AttentionPoint | ProductPoint | KvCopyPo
             yield AttentionPoint(model, kernel, planned, "one-long", contexts)
     for kernel in target.prefill_kernels:
         yield AttentionPoint(model, kernel, "eager", "prompts", (), ((256, 64),))
-    yield ProductPoint(64, model.hidden, model.intermediate)
+    yield ProductPoint(64, model.hidden, uniform_layers(model).mlp.intermediate)
     yield KvCopyPoint(model, 1024, "same-device")
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l4sim.cost.linear import layer_shapes
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.measure.points import (
     AllReducePoint,
     AttentionPoint,
@@ -66,11 +65,11 @@ def _work(point: Point, item_bytes: int) -> tuple[float, float, int]:
     """Bytes, arithmetic and launches of one run."""
     match point:
         case AttentionPoint():
-            model = point.model
             tokens = sum(point.contexts) + sum(chunk + cached for chunk, cached in point.chunks)
             pairs = sum(chunk * (cached + chunk) for chunk, cached in point.chunks)
-            kv_bytes = 2.0 * tokens * model.kv_heads * model.head_dim * item_bytes
-            return kv_bytes, 4.0 * pairs * model.heads * model.head_dim, 1
+            attention = uniform_layers(point.model).attention
+            kv_bytes = float(tokens * attention.kv_elements * item_bytes)
+            return kv_bytes, 4.0 * pairs * attention.heads * attention.head_dim, 1
         case ProductPoint():
             elements = point.n * point.k + point.m * point.k + point.m * point.n
             return float(elements * item_bytes), 2.0 * point.m * point.n * point.k, 1
@@ -95,4 +94,4 @@ def _work(point: Point, item_bytes: int) -> tuple[float, float, int]:
 
 
 def _layer_weights(model: Model) -> int:
-    return sum(n * k for n, k in layer_shapes(model, 1))
+    return sum(n * k for n, k in uniform_layers(model).products(model.hidden))

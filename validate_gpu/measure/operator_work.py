@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, rms_norm, silu
 
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, with_layers
 from validate_gpu.live.elementwise import elementwise_on
 from validate_gpu.live.inputs import PageTable
 from validate_gpu.live.kv import KvMemory, copy_kv
@@ -78,7 +77,7 @@ class OperatorWork:
 
     def layers(self, point: LayersPoint) -> Work:
         """The live model without attention, one token sampled."""
-        model, tokens = replace(point.model, layers=point.layers), point.tokens
+        model, tokens = with_layers(point.model, point.layers), point.tokens
         transformer, kv = self._model(model)
         token_ids = torch.randint(model.vocab, (tokens,), device=self._device, generator=self._generator)
         positions = torch.arange(tokens, device=self._device)

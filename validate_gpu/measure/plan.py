@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from l4sim.cost.linear import layer_shapes
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.measure.grids import Grid
 from validate_gpu.measure.patterns import PATTERNS, spread
 from validate_gpu.measure.points import (
@@ -134,7 +133,7 @@ def _prompt(target: Target, kernel: str, contexts: tuple[int, ...], chunks: tupl
 
 def _products(target: Target, grid: Grid) -> Iterable[Group]:
     model = target.model
-    own = (*layer_shapes(model, 1), (model.vocab, model.hidden))
+    own = (*uniform_layers(model).products(model.hidden), (model.vocab, model.hidden))
     others = tuple((n, k) for n in grid.product_sides for k in grid.product_sides)
     for n, k in dict.fromkeys((*own, *others)):
         for m in grid.product_rows:

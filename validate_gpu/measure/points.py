@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from l4sim.calibration.measured.folder import MODEL_COLUMNS
 from l4sim.calibration.points.batches import chunks_text, contexts_text
-from l4sim.specs.model import Model
+from l4sim.cost.operators import OperatorSizes
+from l4sim.specs.model import Model, uniform_layers
 
 Chunk = tuple[int, int]
 """Prompt tokens to compute, and tokens of the same request that are cached."""
@@ -38,9 +39,7 @@ class AttentionPoint:
             "kernel": self.kernel,
             "planned": self.planned,
             "pattern": self.pattern,
-            "heads": str(self.model.heads),
-            "kv_heads": str(self.model.kv_heads),
-            "head_dim": str(self.model.head_dim),
+            **{name: str(size) for name, size in asdict(uniform_layers(self.model).attention).items()},
             "context_tokens": contexts_text(self.contexts),
             "chunks": chunks_text(self.chunks),
         }
@@ -221,7 +220,8 @@ class Sample:
 
 def model_columns(model: Model) -> dict[str, str]:
     """A model's shape, by ``MODEL_COLUMNS``."""
-    return {"model": model.name} | {name: str(getattr(model, name)) for name in MODEL_COLUMNS[1:]}
+    sizes = asdict(OperatorSizes.of(model, uniform_layers(model)))
+    return {"model": model.name} | {name: str(size) for name, size in sizes.items()}
 
 
 def describe(point: Point) -> str:

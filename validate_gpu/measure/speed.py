@@ -8,14 +8,13 @@ can be converted to one speed, the *reference speed*: that at which the referenc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from l4sim.calibration.measured.folder import is_measured, read_measured
-from l4sim.specs.model import load_model
+from l4sim.specs.model import load_model, with_layers
 from validate_gpu.live.clock import seconds_of
 from validate_gpu.measure.iteration_work import IterationWork
 from validate_gpu.measure.points import IterationPoint
@@ -38,7 +37,7 @@ def reference_iteration(device: torch.device) -> Reading | None:
     """
     if device.type != "cpu":
         return None
-    model = replace(load_model("tiny"), layers=1)
+    model = with_layers(load_model("tiny"), 1)
     work = IterationWork(
         model, device, kv_tokens=4 * _CONTEXT_TOKENS, max_num_seqs=1, max_tokens=_CONTEXT_TOKENS, seed=0
     )

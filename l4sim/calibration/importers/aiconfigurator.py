@@ -25,13 +25,10 @@ from l4sim.calibration.points.attention import UniformPoints, UniformTables
 from l4sim.calibration.points.tables import distinct, read_points
 from l4sim.calibration.profile_json import all_reduce_json, kernel_json, provenance_json
 from l4sim.errors import InputError
+from l4sim.specs.dtypes import BF16_BYTES
 from l4sim.specs.gpu import GPU
 
 _SOURCE = "ai-dynamo/aiconfigurator @ 095f58a5, vLLM 0.24"
-
-# aiconfigurator counts elements of bf16, not bytes: read as bytes, 2 GPUs would drop out of vLLM's custom all-reduce
-# (limit 8 MiB) at 4 MiB, and large messages would reach 178 GB/s per GPU on NVLink instead of NCCL's usual 356.
-_ELEMENT_BYTES = 2
 
 # Operator -> upstream's name, less its ending.
 _UPSTREAM = {
@@ -133,10 +130,11 @@ def read_all_reduce_points(path: Path) -> Messages:
         path, ("num_gpus", "message_size", "latency"), only={"kernel_source": "vLLM_custom_graph"}, among=_BF16
     )
     order = np.argsort(table["message_size"])
+    # The table counts elements of bf16, not bytes: read as bytes, 2 GPUs would drop out of vLLM's custom all-reduce
+    # (limit 8 MiB) at 4 MiB, and large messages would reach 178 GB/s per GPU on NVLink instead of NCCL's usual 356.
     rows = {int(count): order[table["num_gpus"][order] == count] for count in np.unique(table["num_gpus"])}
     return {
-        count: (table["message_size"][own] * _ELEMENT_BYTES, table["latency"][own] * 1e-3)
-        for count, own in rows.items()
+        count: (table["message_size"][own] * BF16_BYTES, table["latency"][own] * 1e-3) for count, own in rows.items()
     }
 
 

@@ -20,19 +20,18 @@ from l4sim.calibration.points.tables import distinct, find_file, read_points
 from l4sim.calibration.profile_json import kernel_json
 from l4sim.cost.curve import Curve, OverSequences, OverTokens
 from l4sim.cost.elementwise import ElementwiseCoefficients
-from l4sim.cost.linear import layer_shapes
-from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.operators import MeasuredOperators, OperatorSizes
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
 from l4sim.specs.memory import check_tensor_parallel
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 
 FloatArray = NDArray[np.float64]
 C = TypeVar("C", bound=Curve)
 
 _SOURCE = "LLMServingSim profile"
 
-# In the order of l4sim.cost.linear.layer_shapes.
+# In the order of LayerGroup.products.
 _PRODUCTS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 # Operators of one layer with their repeats; Qwen3 normalises queries and keys besides.
 _LAYER = dict.fromkeys(_PRODUCTS, 1) | {"layernorm": 2, "rotary_emb": 1, "act_fn": 1}
@@ -71,9 +70,7 @@ def import_llmservingsim(
     profiled = ProfiledBatches(
         read_mixed_points(find_file(folder, "attention.csv")),
         _skew_points(folder),
-        heads=model.heads // tensor_parallel,
-        kv_heads=max(1, model.kv_heads // tensor_parallel),
-        head_dim=model.head_dim,
+        **asdict(uniform_layers(model).attention.of_rank(tensor_parallel)),
     )
     attention, attention_report = fit_kernel("fa2", profiled, gpu)
     meta = read_meta(folder)
@@ -130,12 +127,7 @@ def read_operators(dense: Path, per_sequence: Path, model: Model, tensor_paralle
     _refuse_unknown(dense, {**_LAYER, **_LAYER_OPTIONAL, **_ONCE})
     _refuse_unknown(per_sequence, {**_SAMPLED, **_SAMPLED_OPTIONAL})
     return MeasuredOperators(
-        hidden=model.hidden,
-        intermediate=model.intermediate,
-        heads=model.heads,
-        kv_heads=model.kv_heads,
-        head_dim=model.head_dim,
-        vocab=model.vocab,
+        **asdict(OperatorSizes.of(model, uniform_layers(model))),
         tensor_parallel=tensor_parallel,
         layer=_sum(OverTokens, dense, "tokens", _LAYER, _LAYER_OPTIONAL),
         once=_sum(OverTokens, dense, "tokens", _ONCE, {}),
@@ -146,7 +138,7 @@ def read_operators(dense: Path, per_sequence: Path, model: Model, tensor_paralle
 def _product_points(dense: Path, per_sequence: Path, model: Model, tensor_parallel: int) -> GemmPoints:
     """The products of all shapes, lm_head among them, as points of one fit."""
     vocab = -(-model.vocab // tensor_parallel)
-    shapes = dict(zip(_PRODUCTS, layer_shapes(model, tensor_parallel), strict=True))
+    shapes = dict(zip(_PRODUCTS, uniform_layers(model).of_rank(tensor_parallel).products(model.hidden), strict=True))
     read = [(*_read(dense, "tokens", name), shape) for name, shape in shapes.items()]
     read.append((*_read(per_sequence, "sequences", "lm_head"), (vocab, model.hidden)))
     return GemmPoints(

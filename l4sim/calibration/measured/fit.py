@@ -41,7 +41,6 @@ from l4sim.cost.linear import layer_linear_s
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
-from l4sim.specs.model import Model
 
 _TABLES = ("attention", "linear", "elementwise", "layers", "sampled")
 _LEAST_SHAPES = 5
@@ -146,9 +145,8 @@ def _layer_s(
     gpu: GPU, linear: GemmCoefficients, elementwise: ElementwiseCoefficients, key: ModelKey, tokens: FloatArray
 ) -> FloatArray:
     """Seconds of a layer without attention, by the fits of its matrix products and element-wise operators."""
-    sizes = {name: value for name, value in asdict(key).items() if name != "model"}
-    model, rows = Model(name=key.model, layers=1, max_model_len=1, **sizes), tokens.astype(np.int64)
-    return layer_linear_s(model, 1, gpu, linear, rows) + layer_elementwise_s(model, 1, gpu, elementwise, rows)
+    hidden, layer, rows = key.sizes.hidden, key.sizes.one_layer, tokens.astype(np.int64)
+    return layer_linear_s(hidden, layer, gpu, linear, rows) + layer_elementwise_s(hidden, layer, gpu, elementwise, rows)
 
 
 def _host(
@@ -160,7 +158,7 @@ def _host(
     coefficients of the kernel that serves, in place.
     """
     models = [
-        (key.model, points, operators[key], Shape(key.heads, key.kv_heads, key.head_dim, measured.gpu.sms))
+        (key.model, points, operators[key], Shape(**asdict(key.sizes.one_layer.attention), sms=measured.gpu.sms))
         for key, points in read_iterations(folder).items()
         if key in operators and len(points) >= _LEAST_ITERATIONS
     ]

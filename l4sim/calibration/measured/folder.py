@@ -22,13 +22,14 @@ from l4sim.calibration.fits.errors import FloatArray
 from l4sim.calibration.points.batches import BatchPoint, read_batch_points, read_chunks, read_contexts
 from l4sim.calibration.points.tables import number, read_points, read_rows
 from l4sim.cost.captured import NONE_CAPTURED, Captured
+from l4sim.cost.operators import SIZES, OperatorSizes
 from l4sim.cost.profile import Provenance
 from l4sim.errors import InputError
 from l4sim.json_files import Positive, Text, read_json
 from l4sim.specs.gpu import GPU
 
 MEASURED = "measured.json"
-MODEL_COLUMNS = ("model", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab")
+MODEL_COLUMNS = ("model", *SIZES)
 """What tells one model's rows from another's, wherever an operator depends on more than its own sizes."""
 
 
@@ -52,12 +53,7 @@ class ModelKey:
     """A measured model: all that a single layer depends on."""
 
     model: str
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
+    sizes: OperatorSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +158,7 @@ def _iteration(where: str, row: dict[str, str]) -> IterationPoint:
 def _key(where: str, row: dict[str, str]) -> ModelKey:
     if not row["model"]:
         raise InputError(f"{where}: model is empty")
-    return ModelKey(row["model"], *(int(number(row[name], f"{where}: {name}")) for name in MODEL_COLUMNS[1:]))
+    return ModelKey(row["model"], OperatorSizes(*(int(number(row[name], f"{where}: {name}")) for name in SIZES)))
 
 
 def _by_key(rows: list[tuple[ModelKey, Any]]) -> Iterator[tuple[ModelKey, list[Any]]]:

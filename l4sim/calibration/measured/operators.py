@@ -83,11 +83,9 @@ def fit_operators(
         scale = None if stairs is None else partial(stairs, key)
         between = np.array([size for size in captured.steps if tokens[0] < size < tokens[-1]], dtype=np.float64)
         knots = np.union1d(tokens, between)
-        sizes_of = asdict(key)
-        del sizes_of["model"]
         fitted[key] = (
             MeasuredOperators(
-                **sizes_of,
+                **asdict(key.sizes),
                 tensor_parallel=1,
                 layer=thinned_curve(OverTokens, knots, _between(knots, tokens, layer_s, scale), _TOLERANCE),
                 once=thinned_curve(OverTokens, tokens, once_s, _TOLERANCE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from l4sim.batch import Batch
 from l4sim.cost.attention import build_attention
 from l4sim.cost.profile import Profile, ProfiledKernel
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 
 BATCHES = (8, 32, 64, 128, 256)
 MEAN_TOKENS = 4096
@@ -76,14 +76,13 @@ class Penalty:
 
 def penalties(profile: Profile, model: Model, *, tensor_parallel: int = 1) -> list[Penalty]:
     """The penalty of every kernel of the profile, for `SKEWS` and `BATCHES` of `MEAN_TOKENS` on average: ``tile``."""
+    shape = asdict(uniform_layers(model).attention.of_rank(tensor_parallel))
     cells = []
     for name, kernel in profile.kernels.items():
         attention = build_attention(
             name,
             kernel.coefficients,
-            heads=model.heads // tensor_parallel,
-            kv_heads=max(1, model.kv_heads // tensor_parallel),
-            head_dim=model.head_dim,
+            **shape,
             sms=profile.gpu.sms,
         )
         for skew in SKEWS:

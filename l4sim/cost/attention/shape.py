@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_ELEMENT_BYTES = 2
+from l4sim.specs.dtypes import BF16_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Shape:
     @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token, bytes."""
-        return 2 * self.kv_heads * self.head_dim * _ELEMENT_BYTES
+        return 2 * self.kv_heads * self.head_dim * BF16_BYTES
 
     @property
     def query_bytes_per_token(self) -> int:
         """Queries read and outputs written for one token, bytes."""
-        return 2 * self.heads * self.head_dim * _ELEMENT_BYTES
+        return 2 * self.heads * self.head_dim * BF16_BYTES

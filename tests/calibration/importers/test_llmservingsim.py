@@ -18,7 +18,7 @@ from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU, GPUS
-from l4sim.specs.model import load_model
+from l4sim.specs.model import load_model, uniform_layers
 
 LLAMA_8B = load_model("llama-3.1-8b")
 RTX = GPUS["rtx-pro-6000"]
@@ -128,7 +128,8 @@ def test_a_folder_without_skewed_batches_of_another_gpu_and_model_is_imported(tm
     # An RTX 4090 has less bandwidth, and half of this model's products are larger than Llama's.
     slower = {name: (3 * first, 3 * last) for name, (first, last) in (DENSE | {"qk_norm": (5, 50)}).items()}
     write_folder(tmp_path, slower, {"lm_head": (900, 1100)})
-    write_attention(tmp_path, gpu, model.heads // 2, model.kv_heads // 2)
+    rank = uniform_layers(model).attention.of_rank(2)
+    write_attention(tmp_path, gpu, rank.heads, rank.kv_heads)
     write_profile(import_llmservingsim(tmp_path, gpu, model, tensor_parallel=2), tmp_path / "imported")
     imported = load_profile(str(tmp_path / "imported"))
     assert imported.gpu == gpu

@@ -17,9 +17,10 @@ from l4sim.cost.attention.torch_cpu import CACHED_ELEMENTS, TorchCpuAttention, T
 from l4sim.cost.curve import Curve
 from l4sim.cost.operators import MeasuredOperators
 
+SIZES = {"hidden": 32, "intermediate": 48, "heads": 4, "kv_heads": 2, "head_dim": 64, "vocab": 97}
 SHAPE = Shape(heads=4, kv_heads=2, head_dim=64, sms=1)
 LEVEL = Curve((1.0, 64.0), (1e-4, 1e-4))
-OPERATORS = MeasuredOperators(32, 48, 4, 2, 64, 97, 1, layer=LEVEL, once=LEVEL, sampled=LEVEL)
+OPERATORS = MeasuredOperators(**SIZES, tensor_parallel=1, layer=LEVEL, once=LEVEL, sampled=LEVEL)
 ALONE = TorchCpuCoefficients(1e-5, 3e-5, 1e-9, 5e-10, 1e-10)
 LAYERS, CURVES_S = 2, 4e-4
 DECODES = [Batch(np.full(n, tokens), n * tokens) for n in (1, 2, 4, 8, 16) for tokens in (64, 256, 1024, 2048)]

@@ -39,6 +39,7 @@ from l4sim.specs.gpu import GPUS
 
 GPU = GPUS["h200-sxm"]
 MODEL = "small,32,48,4,2,16,97"
+SIZES = {"hidden": 32, "intermediate": 48, "heads": 4, "kv_heads": 2, "head_dim": 16, "vocab": 97}
 SHAPE = Shape(4, 2, 16, 1)
 MODEL_HEADER = "model,hidden,intermediate,heads,kv_heads,head_dim,vocab"
 
@@ -74,7 +75,7 @@ def test_what_was_measured_is_read_back(tmp_path: Path) -> None:
 def test_rows_are_told_apart_by_model(tmp_path: Path) -> None:
     header = f"{MODEL_HEADER},tokens,median_s"
     write(tmp_path, "layers", header, ["a,32,48,4,2,16,97,1,0.5", "b,64,48,4,2,16,97,1,0.7", "a,32,48,4,2,16,97,2,0.6"])
-    found = {key.model: (key.hidden, sizes.tolist(), seconds.tolist()) for key, (sizes, seconds) in read_by_model(
+    found = {key.model: (key.sizes.hidden, sizes.tolist(), seconds.tolist()) for key, (sizes, seconds) in read_by_model(
         tmp_path, "layers", ("tokens",)
     ).items()}  # fmt: skip
     assert found == {"a": (32, [[1], [2]], [0.5, 0.6]), "b": (64, [[1]], [0.7])}
@@ -107,7 +108,7 @@ def test_a_layer_is_the_difference_of_two_passes(tmp_path: Path) -> None:
     assert operators.layer.at([1, 16, 40, 64]) == pytest.approx([11e-6, 26e-6, 50e-6, 74e-6])
     assert operators.once.at([1, 64]) == pytest.approx([1e-6, 1e-6])
     assert operators.sampled.at([1, 8, 64]) == pytest.approx([2e-6, 9e-6, 65e-6])
-    assert (operators.hidden, operators.vocab, operators.tensor_parallel) == (32, 97, 1)
+    assert (asdict(operators.sizes), operators.tensor_parallel) == (SIZES, 1)
     assert (report.points, report.worst_pct) == (1, pytest.approx(0, abs=1e-6))
 
 
@@ -135,7 +136,7 @@ def test_elementwise_operators_give_a_launch_and_a_bandwidth(tmp_path: Path) -> 
 
 def test_the_host_is_what_operators_do_not_explain() -> None:
     line = Curve((1.0, 101.0), (1e-3, 2e-3))
-    operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=line, once=Curve((1.0,), (5e-4,)), sampled=line)
+    operators = MeasuredOperators(**SIZES, tensor_parallel=1, layer=line, once=Curve((1.0,), (5e-4,)), sampled=line)
     attention = TorchCpuAttention(SHAPE, TorchCpuCoefficients(1e-4, 0.0, 0.0, 0.0, 0.0))
     # One token, 3 layers: 3 x (1 + 0.1) + 0.5 + 1 ms.
     batch = Batch(np.array([7]), 7)
@@ -150,7 +151,7 @@ def test_the_host_is_what_operators_do_not_explain() -> None:
 
 def test_the_hosts_part_differs_with_prompts_and_grows_with_sequences() -> None:
     level = Curve((1.0, 64.0), (1e-3, 1e-3))
-    operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=level, once=level, sampled=level)
+    operators = MeasuredOperators(**SIZES, tensor_parallel=1, layer=level, once=level, sampled=level)
     attention = TorchCpuAttention(SHAPE, TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
     curves_s = 3e-3
 
@@ -167,7 +168,7 @@ def test_the_hosts_part_differs_with_prompts_and_grows_with_sequences() -> None:
 
 def test_what_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
     line, none = Curve((1.0, 101.0), (1e-3, 101e-3)), Curve((1.0,), (0.0,))
-    operators = MeasuredOperators(32, 48, 4, 2, 16, 97, 1, layer=line, once=none, sampled=none)
+    operators = MeasuredOperators(**SIZES, tensor_parallel=1, layer=line, once=none, sampled=none)
     attention = TorchCpuAttention(SHAPE, TorchCpuCoefficients(0.0, 0.0, 0.0, 0.0, 0.0))
     three, five = Batch(np.full(3, 7), 21), Batch(np.empty(0, np.int64), 0, (Prefill(5, 0),))
     # Decodes run as 4 rows, the prompt as 8.

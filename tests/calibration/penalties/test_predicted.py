@@ -6,7 +6,9 @@ import pytest
 
 from l4sim.calibration.penalties.predicted import BATCHES, MEAN_TOKENS, SKEWS, penalties
 from l4sim.cost.profile import load_profile
+from l4sim.errors import InputError
 from l4sim.specs.model import load_model
+from tests.mixed_model import MIXED
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,8 @@ def test_the_basis_tells_what_was_measured(table):
     assert table["fa2", "one has half", 64].basis.startswith("not measured")
     [cell, *_] = penalties(load_profile("rtx-pro-6000"), load_model("llama-3.1-8b"))
     assert cell.basis == "fitted to batches of equal and of unequal lengths"
+
+
+def test_a_model_of_several_kinds_of_layers_has_no_one_penalty():
+    with pytest.raises(InputError, match="mixed: 2 groups of layers"):
+        penalties(load_profile("h200-sxm"), MIXED)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from l4sim.engine.config import EngineConfig
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, dense_model, uniform_layers
 from l4sim.workload.trace import Trace
 from validate_gpu.live.engine import DeviceEngine, Kernels, torch_kernels
 from validate_gpu.live.inputs import PageTable, indptr
@@ -16,8 +17,8 @@ from validate_gpu.live.model import Transformer
 from validate_gpu.live.sequences import Sequences
 
 CPU = torch.device("cpu")
-MODEL = Model(
-    name="small",
+MODEL = dense_model(
+    "small",
     layers=2,
     hidden=32,
     intermediate=48,
@@ -27,6 +28,13 @@ MODEL = Model(
     vocab=97,
     max_model_len=256,
 )
+ATTENTION, MLP = uniform_layers(MODEL).attention, uniform_layers(MODEL).mlp
+
+
+def with_heads(model: Model, **sizes: int) -> Model:
+    """The model with other ``heads``, ``kv_heads`` or ``head_dim``."""
+    layers = uniform_layers(model)
+    return replace(model, groups=(replace(layers, attention=replace(layers.attention, **sizes)),))
 
 
 def engine_config(**changes: Any) -> EngineConfig:

@@ -1,4 +1,3 @@
-import dataclasses
 import importlib.util
 import inspect
 
@@ -6,7 +5,7 @@ import pytest
 import torch
 
 from l4sim.errors import InputError
-from tests.validate_gpu.live.small import CPU, MODEL, engine_config, page_table
+from tests.validate_gpu.live.small import ATTENTION, CPU, MODEL, engine_config, page_table, with_heads
 from tests.validate_gpu.live.stub_flashinfer import WRAPPERS, stub_module
 from validate_gpu.live.attention import TorchAttention
 from validate_gpu.live.engine import flashinfer_kernels
@@ -20,7 +19,7 @@ PROMPTS = tuple(part[3:] for part in MIXED)
 
 def random_kv(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(11, 4, MODEL.kv_heads, MODEL.head_dim, generator=generator) for _ in range(2))
+    return tuple(torch.randn(11, 4, ATTENTION.kv_heads, ATTENTION.head_dim, generator=generator) for _ in range(2))
 
 
 def kernels(path, made=None, graphs=False, **options):
@@ -34,7 +33,7 @@ def kernels(path, made=None, graphs=False, **options):
 def test_the_planned_arguments_describe_the_batch(path, batch):
     table = page_table(*batch, page_tokens=4)
     queries = torch.randn(
-        table.query_indptr[-1], MODEL.heads, MODEL.head_dim, generator=torch.Generator().manual_seed(1)
+        table.query_indptr[-1], ATTENTION.heads, ATTENTION.head_dim, generator=torch.Generator().manual_seed(1)
     )
     attention, reference = kernels(path).attention, TorchAttention()
     attention.plan(table)
@@ -80,8 +79,8 @@ def test_unknown_paths_and_heads_without_kernels_are_refused():
     with pytest.raises(InputError, match="'fast': accepted are tensor-cores, cuda-cores, batch-attention"):
         check_supported(MODEL, "fast")
     with pytest.raises(InputError, match="head_dim 80, accepted are 64, 128, 256"):
-        check_supported(dataclasses.replace(MODEL, head_dim=80), "tensor-cores")
-    five_per_kv_head = dataclasses.replace(MODEL, heads=10)
+        check_supported(with_heads(MODEL, head_dim=80), "tensor-cores")
+    five_per_kv_head = with_heads(MODEL, heads=10)
     check_supported(five_per_kv_head, "tensor-cores")
     with pytest.raises(InputError, match="5 query heads per KV head, accepted are 1, 2, 3, 4, 8"):
         check_supported(five_per_kv_head, "cuda-cores")

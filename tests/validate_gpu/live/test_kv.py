@@ -1,8 +1,12 @@
 import numpy as np
+import pytest
 import torch
 
+from l4sim.errors import InputError
+from tests.mixed_model import MIXED
 from tests.validate_gpu.live.small import CPU, MODEL
 from validate_gpu.live.kv import KvMemory, copy_kv, equal_kv
+from validate_gpu.live.model import Transformer
 
 
 def filled(pages: int) -> KvMemory:
@@ -50,3 +54,10 @@ def test_written_keys_and_values_lie_in_their_slots():
     assert (kv.keys[1, 1, 0] == 1).all()
     assert (kv.values[1, 2, 3] == 2).all()
     assert not (kv.keys[0] == 1).any()
+
+
+def test_the_live_engine_takes_models_of_one_kind_of_layers_alone():
+    with pytest.raises(InputError, match="mixed: 2 groups of layers"):
+        KvMemory(MIXED, 2, 4, CPU, torch.float32)
+    with pytest.raises(InputError, match="mixed: 2 groups of layers"):
+        Transformer(MIXED, max_model_len=8, seed=0, device=CPU, dtype=torch.float32)

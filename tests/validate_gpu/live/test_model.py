@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import linear, silu
 
-from tests.validate_gpu.live.small import CPU, MODEL, page_table, transformer
+from tests.validate_gpu.live.small import ATTENTION, CPU, MLP, MODEL, page_table, transformer
 from validate_gpu.live.attention import TorchAttention
 from validate_gpu.live.kv import KvMemory
 from validate_gpu.live.model import Transformer
@@ -17,7 +17,7 @@ def dense_logits(model: Transformer, tokens: torch.Tensor) -> torch.Tensor:
         return x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5)
 
     def rotate(x: torch.Tensor) -> torch.Tensor:
-        half = MODEL.head_dim // 2
+        half = ATTENTION.head_dim // 2
         turns = torch.polar(
             torch.ones(count, half, dtype=torch.float64),
             torch.arange(count, dtype=torch.float64)[:, None] / 10_000 ** (torch.arange(half) / half).double(),
@@ -27,15 +27,15 @@ def dense_logits(model: Transformer, tokens: torch.Tensor) -> torch.Tensor:
 
     hidden = model._embedding.double()[tokens]
     for layer in model._layers:
-        heads = linear(norm(hidden), layer.qkv.double()).reshape(count, 8, MODEL.head_dim)
+        heads = linear(norm(hidden), layer.qkv.double()).reshape(count, 8, ATTENTION.head_dim)
         queries, keys, values = rotate(heads[:, :4]), rotate(heads[:, 4:6]), heads[:, 6:]
         keys, values = keys.repeat_interleave(2, 1), values.repeat_interleave(2, 1)
-        scores = torch.einsum("qhd,khd->hqk", queries, keys) / MODEL.head_dim**0.5
+        scores = torch.einsum("qhd,khd->hqk", queries, keys) / ATTENTION.head_dim**0.5
         scores += torch.full((count, count), -torch.inf, dtype=torch.float64).triu(1)
         attended = torch.einsum("hqk,khd->qhd", scores.softmax(-1), values).reshape(count, -1)
         hidden = hidden + linear(attended, layer.attention_out.double())
         gate_up = linear(norm(hidden), layer.gate_up.double())
-        gate, up = gate_up[:, : MODEL.intermediate], gate_up[:, MODEL.intermediate :]
+        gate, up = gate_up[:, : MLP.intermediate], gate_up[:, MLP.intermediate :]
         hidden = hidden + linear(silu(gate) * up, layer.down.double())
     return linear(norm(hidden[-1]), model._head.double())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 
 from l4sim.batch import Batch, Prefill
@@ -9,7 +11,7 @@ from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.torch_cpu import TorchCpuAttention, TorchCpuCoefficients
 from l4sim.cost.gemm import GemmCoefficients, gemm_s
 from l4sim.specs.gpu import GPU
-from l4sim.specs.model import Model
+from l4sim.specs.model import Model, uniform_layers
 from validate_gpu.measure.points import (
     AttentionPoint,
     Chunk,
@@ -49,7 +51,8 @@ def sampled_s(sequences: int) -> float:
 
 def attention_s(model: Model, batch: Batch) -> float:
     """One layer's attention."""
-    return TorchCpuAttention(Shape(model.heads, model.kv_heads, model.head_dim, 1), ATTENTION).attention_s(batch)
+    shape = Shape(**asdict(uniform_layers(model).attention), sms=1)
+    return TorchCpuAttention(shape, ATTENTION).attention_s(batch)
 
 
 def iteration_s(model: Model, batch: Batch) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from l4sim.specs.model import Model
+from l4sim.specs.model import dense_model
 from tests.validate_gpu.live.stub_flashinfer import stub_module
 from validate_gpu.live.attention import TorchAttention
 from validate_gpu.measure.attention_work import AttentionWork, attention_error, batch_table
@@ -17,7 +17,9 @@ from validate_gpu.measure.points import AttentionPoint, Chunk
 from validate_gpu.measure.work import CheckFailedError, check
 
 CPU = torch.device("cpu")
-MODEL = Model("small", 2, 32, 48, heads=8, kv_heads=2, head_dim=64, vocab=97, max_model_len=4096)
+MODEL = dense_model(
+    "small", layers=2, hidden=32, intermediate=48, heads=8, kv_heads=2, head_dim=64, vocab=97, max_model_len=4096
+)
 
 
 def point(kernel: str, planned: str, contexts: tuple[int, ...], chunks: tuple[Chunk, ...] = ()) -> AttentionPoint:

@@ -15,7 +15,8 @@ from l4sim.calibration.points.batches import read_batch_points
 from l4sim.cost.profile import Provenance
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPUS
-from l4sim.specs.model import Model, load_model
+from l4sim.specs.model import dense_model, load_model
+from tests.validate_gpu.live.small import with_heads
 from tests.validate_gpu.live.stub_flashinfer import stub_module
 from validate_gpu.live.graphs import CAPTURED_TOKENS
 from validate_gpu.measure.attention_work import AttentionWork
@@ -34,7 +35,9 @@ from validate_gpu.measure.timing import HostTimer, Launch, Timing
 from validate_gpu.measure.work import CheckFailedError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-MODEL = Model("small", 2, 32, 48, heads=8, kv_heads=2, head_dim=64, vocab=97, max_model_len=1024)
+MODEL = dense_model(
+    "small", layers=2, hidden=32, intermediate=48, heads=8, kv_heads=2, head_dim=64, vocab=97, max_model_len=1024
+)
 GRID = Grid(
     requests=(1, 8),
     total_tokens=(512,),
@@ -161,7 +164,7 @@ def test_a_device_that_computes_no_more_is_lost(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("group", "kernels"), [(3, 5), (4, 5), (5, 3)])
 def test_kernels_that_there_are_none_of_are_left_out_and_the_reason_is_told(group: int, kernels: int) -> None:
-    pairs, left_out = decode_kernels(replace(load_model("llama-3.1-8b"), heads=8 * group), GPU)
+    pairs, left_out = decode_kernels(with_heads(load_model("llama-3.1-8b"), heads=8 * group), GPU)
     assert len(pairs) == kernels
     assert pairs[0] == ("flashinfer-tensor", "graph")
     assert ["no kernel for 5 query heads" in text for text in left_out] == ([True] if group == 5 else [])
@@ -169,7 +172,7 @@ def test_kernels_that_there_are_none_of_are_left_out_and_the_reason_is_told(grou
 
 def test_a_head_size_without_kernels_is_refused() -> None:
     with pytest.raises(InputError, match="no kernels for head_dim 96, accepted are 64, 128, 256"):
-        decode_kernels(replace(MODEL, head_dim=96), GPU)
+        decode_kernels(with_heads(MODEL, head_dim=96), GPU)
 
 
 def test_a_cpu_measures_the_live_engines_own_attention() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from l4sim.specs.model import Model
+from l4sim.specs.model import dense_model
 from validate_gpu.measure.iteration_work import IterationWork, iteration_inputs
 from validate_gpu.measure.operator_work import OperatorWork
 from validate_gpu.measure.points import (
@@ -20,7 +20,9 @@ from validate_gpu.measure.points import (
 from validate_gpu.measure.work import CheckFailedError, Work, check
 
 CPU = torch.device("cpu")
-MODEL = Model("small", 2, 32, 48, heads=4, kv_heads=2, head_dim=16, vocab=97, max_model_len=128)
+MODEL = dense_model(
+    "small", layers=2, hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=16, vocab=97, max_model_len=128
+)
 F32 = torch.float32
 
 
