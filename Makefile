@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint types unit bench notebooks notebooks-full clean
+.PHONY: help demo test check lint types unit quick mutants bench notebooks notebooks-full clean
 
 help:
 	@echo "make demo   install, then compare scheduling policies on the bundled trace (runs/demo)"
 	@echo "make test   install, then lint, type-check and test"
+	@echo "make check  the same without the slow tests: a minute, for while one works"
+	@echo "make mutants         put 400 small faults in and see which ones the tests notice (an hour)"
 	@echo "make bench  the performance figures (not part of the tests)"
 	@echo "make notebooks       execute the notebooks on a reduced grid, into runs/notebooks"
 	@echo "make notebooks-full  execute them on the full grid and keep the outputs"
@@ -28,10 +30,17 @@ $(VENV)/notebook: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebook]'
 	@touch $@
 
+$(VENV)/mutants: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,mutants]'
+	@touch $@
+
 demo: $(VENV)/base
 	$(BIN)/l4sim compare --out runs/demo
 
 test: lint types unit
+
+check: lint types quick
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -42,6 +51,12 @@ types: $(VENV)/test
 
 unit: $(VENV)/test
 	$(BIN)/pytest -n auto --benchmark-disable
+
+quick: $(VENV)/test
+	$(BIN)/pytest -n auto --benchmark-disable -m "not slow"
+
+mutants: $(VENV)/mutants
+	$(BIN)/python -m benchmarks.mutants
 
 bench: $(VENV)/test
 	$(BIN)/pytest benchmarks -n 0 --benchmark-only --benchmark-columns=min,median,max,rounds

@@ -68,6 +68,7 @@ def test_the_penalty_of_unequal_lengths_is_printed_and_drawn(
     assert told["measured"] == []
 
 
+@pytest.mark.slow
 def test_the_penalty_is_shown_as_it_was_measured_where_there_are_points(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

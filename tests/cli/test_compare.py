@@ -146,6 +146,7 @@ def test_no_plots_draws_none(capsys, tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_bytes(capsys, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for out in (one, two):

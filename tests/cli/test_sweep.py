@@ -44,6 +44,7 @@ def spec(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_it_prints_means_and_leaves_tables_and_pictures(capsys, spec, tmp_path):
     out = tmp_path / "out"
     code, text, err = run(capsys, "sweep", str(spec), "--out", str(out), "--slo", "ttft=1s", "--price", "2")
@@ -72,6 +73,7 @@ def test_json_is_alone_on_stdout(capsys, spec, tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_search_prints_each_policys_capacity(capsys, spec, tmp_path):
     spec.write_text(GRID.replace("rate: [2, 8]\n", "").replace("seeds: [0, 1]\n", ""))
     options = ["--slo", "ttft_p99=0.8ms", "--search", "rate", "--json"]
@@ -82,6 +84,7 @@ def test_a_search_prints_each_policys_capacity(capsys, spec, tmp_path):
     assert all(row["rate_per_s"] > 0 and row["ttft_p99_s"] <= 0.0008 for row in found)
 
 
+@pytest.mark.slow
 def test_a_search_draws_the_capacities_and_a_report_holds_them(capsys, spec, tmp_path):
     spec.write_text(GRID.replace("rate: [2, 8]\n", "").replace("seeds: [0, 1]\n", ""))
     out = tmp_path / "out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ PROPERTIES = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY)
 def test_every_property_holds_and_fast_forward_equals_stepping_through_every_iteration(case: Case):
@@ -125,6 +127,7 @@ def equal(fast: SimulationResult, slow: SimulationResult) -> None:
     np.testing.assert_allclose(ours["end_s"], theirs["end_s"], rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY)
 def test_the_same_seed_gives_the_same_bytes(case: Case):

@@ -51,6 +51,7 @@ def test_a_lower_slowdown_is_reached_at_a_lower_rate(trace, found):
     assert full_load(trace, CLUSTER, slowdown=1.5, tolerance=0.1).rate_per_s < found.rate_per_s
 
 
+@pytest.mark.slow
 def test_a_trace_that_is_too_short_is_refused_and_so_is_no_slowdown(trace):
     with pytest.raises(InputError, match="400 requests never reach 1000 times the latency of an idle cluster"):
         full_load(trace, CLUSTER, slowdown=1000)
@@ -60,6 +61,7 @@ def test_a_trace_that_is_too_short_is_refused_and_so_is_no_slowdown(trace):
         full_load(replace(trace, arrival_s=np.zeros(400)), CLUSTER)
 
 
+@pytest.mark.slow
 def test_the_rate_that_a_trace_has_is_only_where_the_search_begins(trace, found):
     elsewhere = full_load(pace(trace, rate_per_s=500), CLUSTER)
     assert elsewhere.rate_per_s == pytest.approx(found.rate_per_s, rel=0.03)

@@ -10,6 +10,8 @@ import pytest
 from l4sim.errors import InputError
 from l4sim.sweeps.sweep import run_sweep
 
+pytestmark = pytest.mark.slow
+
 SLO = "ttft=1s,tpot=100ms"
 
 

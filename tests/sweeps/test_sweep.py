@@ -78,6 +78,7 @@ def test_failures_are_a_table_of_their_own(tiny, tmp_path):
     assert "no kernel 'fa9'" in failure["error"]
 
 
+@pytest.mark.slow
 def test_a_search_stores_its_points_and_its_capacity(tiny, tmp_path):
     result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate")
     assert result.capacity is not None
@@ -87,6 +88,7 @@ def test_a_search_stores_its_points_and_its_capacity(tiny, tmp_path):
     assert (tmp_path / "capacity.parquet").exists()
 
 
+@pytest.mark.slow
 def test_a_search_tells_of_all_its_rounds(tiny, tmp_path):
     reported = []
     result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate", report=reported.append)
@@ -95,6 +97,7 @@ def test_a_search_tells_of_all_its_rounds(tiny, tmp_path):
     assert reported[-1].points == reported[-1].ended == len(result.points)
 
 
+@pytest.mark.slow
 def test_a_search_has_a_picture_of_its_own_and_no_other(tiny, tmp_path):
     result = run_sweep(tiny, tmp_path, slo="ttft_p99=0.8ms", search="rate")
     assert [name for name, figure in result.plot.figures() if figure is not None] == ["capacity"]

@@ -7,6 +7,8 @@ from click.testing import CliRunner
 
 from l4sim.cli import cli, main
 
+pytestmark = pytest.mark.slow
+
 ENGINE = [
     "--instances=2",
     "--kv-blocks=200",

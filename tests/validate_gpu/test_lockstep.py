@@ -26,6 +26,7 @@ def setup(**changes):
     return resolve(Options(**{**options, **changes}))
 
 
+@pytest.mark.slow
 def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
     live = lockstep(TRACE, POLICIES, setup(), CPU)
     for [measured] in live.runs.values():

@@ -141,6 +141,7 @@ def test_where_nothing_is_feasible_the_least_overload_says_by_how_much():
     assert made.load >= least > 1
 
 
+@pytest.mark.slow
 def test_slight_overload_does_not_mix_short_requests_with_long_ones():
     rate = next(
         rate for rate in np.arange(4, 40, 0.25) if not partition(mixed_demand(rate), COST, CAPACITY, 8).feasible

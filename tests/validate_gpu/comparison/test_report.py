@@ -14,6 +14,8 @@ from validate_gpu.live.executor import LiveExecutor
 from validate_gpu.live_run import LiveResult, LiveRun
 from validate_gpu.lockstep import lockstep
 
+pytestmark = pytest.mark.slow
+
 # Slow enough for instances to fill up unevenly.
 COST = AffineCost(base_s=8e-3, per_sequence_s=8e-4, per_prefill_token_s=8e-5, per_context_token_s=8e-7)
 
