@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 
 from l4sim.errors import InputError
 
-# What l4sim.cost charges is fitted to 16-bit formats (BF16_BYTES): one of another size needs its own coefficients there.
+# What l4sim.cost charges is fitted to 16-bit formats (BF16_BYTES): another size needs its own coefficients there.
 _ELEMENT_BYTES = {"bfloat16": 2, "float16": 2}
 
 DTYPES = tuple(_ELEMENT_BYTES)
