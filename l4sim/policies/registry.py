@@ -52,9 +52,7 @@ def _entry_of_pair(pair: tuple[str, Builder]) -> PolicyEntry:
     match pair:
         case (str(name), build) if callable(build):
             return PolicyEntry(name, build)
-    raise InputError(
-        f"{pair!r} is no policy: accepted is a name, ('a name of your own', what builds it), a PolicyEntry"
-    )
+    raise InputError(f"{pair!r} is no policy: accepted is a name, a PolicyEntry, or ('mine', what builds it)")
 
 
 def policy_name(choice: PolicyChoice) -> str:

@@ -142,7 +142,7 @@ def test_a_bundled_name_cannot_be_taken(installed, triples):
 @pytest.mark.parametrize(
     ("policy", "options", "message"),
     [
-        ("l4sim_outside:ITERATION_S", {}, "is a float: accepted is a function that builds a Policy"),
+        ("l4sim_outside:ITERATION_S", {}, "is a float: accepted is what builds a Policy, or a PolicyEntry"),
         ("vllm", {"cost_model": "l4sim_outside:ITERATION_S"}, "is a float: accepted is a function that builds one"),
         ("vllm", {"cost_model": "l4sim_outside:no_cost"}, "its builder made a NoneType, which has no iteration_s"),
         ("vllm", {"engine_rules": "l4sim_outside:ITERATION_S"}, "are a float: accepted is what makes an engine"),

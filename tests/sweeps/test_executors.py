@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.policies.policy import Policy
+from l4sim.policies.policy import Policy, PolicyEntry
 from l4sim.policies.routers import RoundRobin
 from l4sim.sweeps.executors import executor_by_name
 from l4sim.sweeps.own import own_policy
@@ -17,7 +17,7 @@ from l4sim.sweeps.store import Store
 
 def with_own_policy(points):
     """The same under a policy that no worker can import."""
-    own = own_policy("mine", lambda setting: Policy(RoundRobin()), elsewhere=True)
+    own = own_policy(PolicyEntry("mine", lambda setting: Policy(RoundRobin())), elsewhere=True)
     return [*points, *(replace(point, settings={**point.settings, "policy": "mine"}, own=own) for point in points)]
 
 

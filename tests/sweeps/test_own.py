@@ -10,7 +10,7 @@ import pytest
 
 import l4sim
 from l4sim.errors import InputError
-from l4sim.policies.policy import Policy
+from l4sim.policies.policy import Policy, PolicyEntry
 from l4sim.policies.routers import RoundRobin
 from l4sim.sweeps.own import own_policy
 
@@ -78,6 +78,12 @@ def test_another_builder_of_the_same_name_runs_again(sweep):
     assert sweep(("mine", partial(build_chosen, instance=1)))[1] == 1
 
 
+def test_an_entry_of_another_kind_runs_again(sweep):
+    assert sweep(PolicyEntry("mine", build_last))[1] == 1
+    assert sweep(("mine", build_last))[1] == 0
+    assert sweep([PolicyEntry("mine", build_last, kind="oracle")], jobs=2)[1] == 1
+
+
 def test_a_search_takes_them(sweep, tiny, tmp_path):
     synth = {name: value for name, value in tiny["synth"].items() if name != "rate"}
     grid = {**tiny, "synth": {**synth, "rate": 5}, "policies": ["round-robin", ("mine", build_last)]}
@@ -97,7 +103,7 @@ def test_the_folder_says_which_there_were(sweep, tmp_path):
     [
         ([("l4", build_last)], "grid: 'l4' is a bundled policy: call your own something else"),
         ([("mine", build_last), ("mine", build_last)], "grid: policies: a value is given twice"),
-        ([build_last], "grid: <function build_last .* is no policy: accepted is a name, or"),
+        ([build_last], "grid: <function build_last .* is no policy: accepted is a name, a PolicyEntry, or"),
         ([("mine", "l4")], r"grid: \('mine', 'l4'\) is no policy"),
     ],
 )
@@ -130,11 +136,10 @@ def test_what_cannot_be_sent_is_told_so_before_anything_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     message = r"policy 'mine' cannot be sent to other processes \(.*<lambda> is in no module.*: accepted is .* MODULE"
     with pytest.raises(InputError, match=message):
-        own_policy("mine", lambda setting: Policy(RoundRobin()), elsewhere=True)
-    assert (
-        own_policy("mine", build_last, elsewhere=True).code_hash
-        == own_policy("mine", build_last, elsewhere=False).code_hash
-    )
+        own_policy(PolicyEntry("mine", lambda setting: Policy(RoundRobin())), elsewhere=True)
+    importable = PolicyEntry("mine", build_last)
+    there, here = own_policy(importable, elsewhere=True), own_policy(importable, elsewhere=False)
+    assert there.code_hash == here.code_hash
 
 
 SCRIPT = """

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 
+from l4sim.engine.rules import engine_named
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, policy_for, tables
 from l4sim.policies.agent import FRONT_END
@@ -113,6 +114,7 @@ def _run(
                 number=number,
                 model=setup.model,
                 engine=setup.engine,
+                engine_rules=setup.options.engine_rules,
                 options=replace(options, device=device),
                 seed=setup.options.seed,
                 cpus=cpus,
@@ -131,7 +133,9 @@ def _run(
         epoch_s = time.monotonic() + _LEAD_S
         for link in links.values():
             link.send(Start(epoch_s))
-        front_end = RealtimeFrontEnd(trace, recorded, setup.engine, links, WallClock(epoch_s))
+        front_end = RealtimeFrontEnd(
+            trace, recorded, setup.engine, links, WallClock(epoch_s), engine_named(setup.options.engine_rules)
+        )
         result = front_end.run(inbox)
     finally:
         for link in links.values():

@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from l4sim.engine.config import EngineConfig
+from l4sim.engine.protocol import EngineFactory
 from l4sim.engine.request import Request
 from l4sim.engine.vllm.engine import VLLMEngine
 from l4sim.policies.agent import FRONT_END, Received, Started
@@ -63,11 +64,12 @@ class RealtimeFrontEnd:
         engine: EngineConfig,
         links: Mapping[int, Connection],
         clock: WallClock,
+        make_engine: EngineFactory = VLLMEngine,
     ) -> None:
         self._links = links
         self._clock = clock
         # Only asked whether it would refuse a request.
-        self._engine = VLLMEngine(engine)
+        self._engine = make_engine(engine)
         self._views = [ReportedView(number, engine) for number in range(len(links))]
         self._front_end = FrontEnd(
             TraceRequests(trace, engine.block_tokens, prefix_caching=engine.prefix_caching),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.request import Request
-from l4sim.engine.vllm.engine import VLLMEngine
+from l4sim.engine.rules import engine_named
 from l4sim.errors import InputError
 from l4sim.policies.agent import FRONT_END, Received, Started
 from l4sim.records import migration_table
@@ -57,6 +57,8 @@ class WorkerSpec:
     number: int
     model: Model
     engine: EngineConfig
+    engine_rules: str
+    """Whose scheduling rules it follows: `l4sim.engine.rules`."""
     options: LiveOptions
     seed: int
     cpus: frozenset[int]
@@ -109,10 +111,9 @@ class Worker:
         self._clock = clock
         self._stopping = False
         self._executor = executor = LiveExecutor([engine], first=spec.number)
-        pool = executor.pool(spec.number)
-        self._server = RealtimeServer(
-            spec.number, VLLMEngine(spec.engine, max_iterations=1, pool=pool), executor, clock, self._report
-        )
+        make_engine = engine_named(spec.engine_rules)
+        rules = make_engine(spec.engine, max_iterations=1, pool=executor.pool(spec.number))
+        self._server = RealtimeServer(spec.number, rules, executor, clock, self._report)
         self._migrations = migration_table()
         self._transport = SocketTransport(spec.number, engine, links, self._stimulate_later)
         self._host = InstanceHost(
