@@ -111,8 +111,8 @@ class Worker:
         self._clock = clock
         self._stopping = False
         self._executor = executor = LiveExecutor([engine], first=spec.number)
-        make_engine = engine_named(spec.engine_rules)
-        rules = make_engine(spec.engine, max_iterations=1, pool=executor.pool(spec.number))
+        pool = executor.pool(spec.number)
+        rules = engine_named(spec.engine_rules)(spec.engine, max_iterations=1, pool=pool)
         self._server = RealtimeServer(spec.number, rules, executor, clock, self._report)
         self._migrations = migration_table()
         self._transport = SocketTransport(spec.number, engine, links, self._stimulate_later)
