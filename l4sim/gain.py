@@ -1,16 +1,16 @@
-"""What a policy's gain is made of: the same comparison in worlds that each lack one more cause. **[ours]**
+"""Where a policy's gain over its best rival comes from, by taking one cause after another away. **[ours]**
 
-The gain is 1 - mean normalized latency of the policy / that of its best rival. It is measured in four worlds, each like
-the one before but for one thing, and a cause's share is what the gain loses with it:
+The gain is 1 - mean normalized latency of the policy / that of its best rival. It is simulated four times, each time
+without one more of its possible causes; the share of a cause is the gain that is lost when it is taken away:
 
-1. as it is;
-2. attention takes every batch for one of equal lengths (cost model `mean`): the loss is the *kernel's* share;
-3. prompts cost nothing beside the decodes: the loss is the share of *isolation* of short requests from long prefills;
-4. KV memory is ample: the loss is the share of *KV memory*;
+1. everything as it is;
+2. attention costs as if all lengths in a batch were equal (cost model `mean`): the loss is the *kernel's* share;
+3. prompts also take no time: the loss is the share of *isolating* short requests from long prefills;
+4. KV memory is also ample: the loss is the share of *KV memory*.
 
-and the gain that is left is *balancing*'s. Plans are made anew in every world. Shares depend on the order of removal;
-this one goes from what L4's paper is about to what any balancer does. A cause that is taken away takes its load with
-it: where prompts are most of the work, little is left to balance in the worlds without them.
+The gain that is left is that of *balancing*. Plans are made anew each time. The shares depend on the order; this one
+goes from what L4's paper is about to what any load balancer does. A cause takes its load with it: where prompts are
+most of the work, little is left to balance without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from l4sim.policies.defaults import RIVALS, SOLE
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 
-# Cost models to which a batch of unequal lengths is one of equal lengths already.
+# Cost models that do not see unequal lengths in the first place.
 _BLIND = ("mean", "sum", "affine")
 _AMPLE = 16
 """By how much KV memory is multiplied where it is to be ample."""
@@ -128,7 +128,11 @@ def _gain(trace: Trace, setup: Setup, policy: str, rival: str) -> float:
 
 
 def _means_s(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Mean normalized latency by policy."""
+    """Mean normalized latency by policy.
+
+    Raises:
+        InputError: the policies finished different requests, or none.
+    """
     statuses = {policy: run.requests["status"] for policy, run in runs.items()}
     first = next(iter(statuses))
     for policy, status in statuses.items():

@@ -90,11 +90,11 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
 
 
 def verdict(summaries: Sequence[Summary]) -> str:
-    """What the comparison comes to, in one plain line about mean normalized latency.
+    """The outcome of a comparison in one line, by mean normalized latency.
 
-    Where ``l4`` is among the policies, it is held against the best of its rivals, which neither its own ablations
-    (of kind ``l4``) nor an oracle is; else the best policy is held against the first. Policies that finished nothing
-    stand outside; a caveat follows if the finished requests differ.
+    If ``l4`` is among the policies, it is compared with the best of its rivals, which neither its own ablations (of
+    kind ``l4``) nor oracles are. Else the best policy is compared with the first. Policies that finished nothing are
+    left out. The line ends with a caveat if the policies finished different requests.
     """
     compared = [summary for summary in summaries if summary["requests"]["finished"]]
     if len(compared) < 2:
@@ -119,7 +119,7 @@ def unfinished(summaries: Sequence[Summary]) -> list[str]:
 
 
 def deaths(failures: Sequence[Fail], summaries: Sequence[Summary]) -> list[str]:
-    """A line per policy on the instances that were to die: what died with them, or that the run was over."""
+    """A line per policy about the failures asked for: how many requests each one hit, or that the run ended before."""
     lines = []
     for summary in summaries if failures else ():
         requests = {death["instance"]: death["requests"] for death in summary["deaths"]}
@@ -143,7 +143,7 @@ def _value(summary: Summary, column: _Column) -> float:
 
 
 def _figures(column: _Column, values: list[float]) -> list[str]:
-    """One column's cells; equal to the printed precision counts as equally good."""
+    """One column's cells. Values that print alike count as equally good."""
     shown = [precise(value) for value in values]
     known = [value for value in values if value == value]
     best = precise((max if column.higher_is_better else min)(known)) if known else ""

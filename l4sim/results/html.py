@@ -1,4 +1,4 @@
-"""Reports as one file: pages, tables, pictures, and how far a profile can be trusted."""
+"""The parts of an HTML report: page, tables, pictures, and the section on how far a profile can be trusted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Section:
 
 
 def write_page(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
-    """Write one HTML file that needs no other: ``lead`` below the title, links to the sections, the sections.
+    """Write a self-contained HTML file: the title, ``lead`` below it, links to the sections, the sections.
 
     Raises:
         InputError: it cannot be written.
@@ -96,8 +96,9 @@ def remark(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Cell]], style: str = "") -> str:
-    """A table whose first column stays in view; ``style`` is ``plain`` for one of texts, ``stacked`` for remarks
-    below their texts.
+    """A table whose first column stays in view.
+
+    ``style`` is ``plain`` for a table of texts, or ``stacked`` to put the cells' remarks below their texts.
     """
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
@@ -107,7 +108,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Cell]], style: str = ""
 
 
 def folded(summary: str, inside: str) -> str:
-    """What is only shown when asked for."""
+    """Content that is hidden until its summary line is clicked."""
     return f"<details><summary>{escape(summary)}</summary>\n{inside}</details>"
 
 

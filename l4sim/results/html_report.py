@@ -55,9 +55,9 @@ _CAPTIONS = {
 def write_report(
     path: Path, trace: Trace, setup: Setup, runs: Sequence[Run], summaries: Sequence[Mapping[str, Any]]
 ) -> Path:
-    """Write the comparison as one HTML file that needs no other: images are inside. The same result, the same bytes.
+    """Write the comparison as one self-contained HTML file, images included. The same result gives the same bytes.
 
-    ``summaries`` has what `l4sim.results.metrics.summarise` says of each run.
+    ``summaries`` holds `l4sim.results.metrics.summarise` of each run.
 
     Raises:
         InputError: it cannot be written.
@@ -136,7 +136,7 @@ def _stages(plan: Iterable[Stage]) -> list[Sequence[str]]:
 
 
 def _traffic(trace: Trace) -> str:
-    """The lengths of the requests."""
+    """A table of the lengths of the trace's requests."""
     percentiles = (50, 90, 99, 100)
     rows = [
         (name, *(f"{tokens:,.0f}" for tokens in np.percentile(lengths, percentiles)))

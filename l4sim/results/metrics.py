@@ -1,4 +1,4 @@
-"""A run in numbers."""
+"""The metrics of a run: latencies, throughput, goodput, utilisation."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def summarise(run: Run) -> dict[str, Any]:
 def slo_attainment(run: Run, *, ttft_s: float | None = None, tpot_s: float | None = None) -> float:
     """Share of all requests that finished within the given limits; unfinished ones missed them.
 
-    A one-token output has no TPOT and meets any. NaN for a run without requests. Raises InputError if no limit is given
-    or one is not positive.
+    A one-token output has no TPOT and meets any limit on it. NaN for a run without requests. Raises InputError if no
+    limit is given or one is not positive.
     """
     met = _met_slo(run, ttft_s, tpot_s)
     return float(met.mean()) if len(met) else float("nan")

@@ -1,4 +1,4 @@
-"""A plan to work with: its stages as a frame."""
+"""What `l4sim.plan` gives back: the plan, with its stages as a frame."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PlanResult:
-    """L4's partition, and what its quality model expects of it."""
+    """A plan for L4, with the load and the latencies that the planner predicts for each stage."""
 
     partition: Partition
     planning_s: float
-    """From the histogram to the plan, cost tables included."""
+    """Seconds that planning took, from the histogram of lengths to the plan."""
 
     @property
     def feasible(self) -> bool:

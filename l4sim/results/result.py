@@ -78,12 +78,12 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """What the comparison comes to, in one line."""
+        """The outcome of the comparison in one line."""
         return verdict(self.summaries)
 
     @property
     def plot(self) -> Plots:
-        """Pictures: ``result.plot.cdf()`` and friends."""
+        """Pictures, each a method: ``result.plot.cdf()``."""
         return Plots(self.runs)
 
     def to_html(self, path: str | PathLike[str]) -> Path:

@@ -34,7 +34,7 @@ class Death(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What one policy did with a trace. Raises ValueError if a table's columns are not the contract's."""
+    """What one policy did with a trace. Raises ValueError if a table does not have its columns."""
 
     policy: str
     requests: DataFrame

@@ -1,4 +1,4 @@
-"""Service-level objectives: limits on percentiles over a run, or on each request for a share of them."""
+"""Service-level objectives: limits on percentiles over a run, and limits that a share of the requests must meet."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class SLO:
     ttft_s: float | None
     tpot_s: float | None
     attainment: float
-    """Share of all requests, for ``ttft_s`` and ``tpot_s``."""
+    """The share of all requests that must be within ``ttft_s`` and ``tpot_s``."""
     text: str
-    """As it was given."""
+    """The SLO as the user wrote it."""
 
     @property
     def requests_description(self) -> str:
@@ -72,10 +72,10 @@ class SLO:
         return ", ".join(parts)
 
     def judge(self, run: Run, summary: dict[str, Any]) -> dict[str, Any]:
-        """How a run stands to the SLO: whether it is met, and where limits are per request, attainment and goodput.
+        """Whether a run meets the SLO, and, if there are limits per request, attainment and goodput.
 
-        ``meets_slo``, and with per-request limits ``slo_attainment``, ``slo_attainment_at_X`` for X times the limits
-        and ``goodput_requests_per_s``. A run that rejected or lost a request misses limits on percentiles, which
+        Returns ``meets_slo``; with per-request limits also ``slo_attainment``, ``slo_attainment_at_X`` for X times the
+        limits and ``goodput_requests_per_s``. A run that rejected or lost a request misses limits on percentiles, which
         cover finished requests alone.
         """
         meets = not self.limits or summary["requests"]["finished"] == summary["requests"]["total"]

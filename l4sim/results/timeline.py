@@ -163,10 +163,10 @@ def _flow_ends(migration: Any, tracks: Mapping[int, Spans]) -> list[tuple[int, f
 
 
 def _us(seconds: float) -> float:
-    """Microseconds, to the nanosecond."""
+    """Microseconds, rounded to the nanosecond."""
     return round(float(seconds) * 1e6, 3)
 
 
 def _duration_us(start_s: float, end_s: float) -> float:
-    """Between the two as they are written, so that a slice never overlaps the next."""
+    """From one rounded time to the other, so that a slice never overlaps the next."""
     return round(_us(end_s) - _us(start_s), 3)

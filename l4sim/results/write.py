@@ -1,4 +1,4 @@
-"""A comparison's files: the same input gives the same bytes."""
+"""Writing a comparison's tables and JSON files: the same input gives the same bytes."""
 
 from __future__ import annotations
 

@@ -33,19 +33,19 @@ def search_capacity(
     price_usd_per_gpu_hour: float | None = None,
     tolerance: float = TOLERANCE,
 ) -> DataFrame:
-    """The capacity for every combination of the axes but the seed, which takes part in every decision.
+    """The capacity for every combination of the axes; a combination's seeds are searched together.
 
     ``search`` is ``rate``: the highest rate in requests/s that meets the SLO, by doubling or halving from 1/s, then by
     bisection until the bracket is narrower than ``tolerance`` times its lower end; or ``instances``: the fewest, by
     doubling from one and bisection, exactly. A candidate is good if the SLO is met with every seed of the axes. All
-    combinations are searched together, so that an executor has a point of each at a time.
+    combinations are searched at the same time, so that an executor always has a point of each.
 
     A row holds the settings, ``rate_per_s`` or ``instances`` as found (missing if none is good), the figures of the
     first seed there, and ``search_points``, how many simulations it took; with a price also
     ``usd_per_million_output_tokens``.
 
-    It is assumed that what is good stays good at lower rates and with more instances: where it does not, the edge that
-    is found is one of several.
+    The search assumes that what is good stays good at lower rates and with more instances; else it finds one of several
+    edges.
 
     Raises:
         InputError: an unknown search, an SLO that cannot be read, or axes that name what is searched.
@@ -83,7 +83,7 @@ def search_capacity(
 
 
 class _Search:
-    """One bracket: ``good`` meets the SLO, ``bad`` does not."""
+    """One combination's search: a bracket whose ``good`` end meets the SLO and whose ``bad`` end does not."""
 
     def __init__(self, tolerance: float, *, whole: bool) -> None:
         self._tolerance, self._whole = tolerance, whole
@@ -95,7 +95,7 @@ class _Search:
         self.candidate: float | None = 1 if whole else 1.0
 
     def take(self, rows: Sequence[Row]) -> None:
-        """Learn the candidate's rows, one per seed, and choose the next one; None when nothing is left to learn."""
+        """Take the candidate's rows, one per seed, and choose the next candidate: None once the search is over."""
         self.points += len(rows)
         self._error = next((str(row["error"]) for row in rows if row["status"] == "failed"), "")
         if not self._error and all(row["meets_slo"] for row in rows):
@@ -106,7 +106,7 @@ class _Search:
         self.candidate = self._next_count() if self._whole else None if self._error else self._next_rate()
 
     def row(self) -> Row:
-        """The figures at the capacity; where there is none, why."""
+        """The figures at the capacity; if there is none, the reason as ``error``."""
         figures = {name: value for name, value in self._best.items() if not is_setting(name)}
         if self.good is None:
             return {

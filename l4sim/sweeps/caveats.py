@@ -1,4 +1,4 @@
-"""What is to be known before the figures of a sweep are believed: failures, unfinished requests, runs too short."""
+"""What qualifies the figures of a sweep: points that failed, requests that did not finish, runs that were too short."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def figure_text(row: Mapping[Any, Any], column: Column) -> tuple[str, str]:
-    """A row's figure to three digits, and half its confidence interval as ``±…``; that is empty if it has none."""
+    """A row's figure to three digits, and half its confidence interval as ``±…``, empty if there is none."""
     half = row.get(f"{column.figure}_ci95", float("nan"))
     text = precise(column.scale * row[column.figure])
     decimals = len(text.partition(".")[2])
@@ -41,7 +41,7 @@ def figure_text(row: Mapping[Any, Any], column: Column) -> tuple[str, str]:
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value; a dash for one that is left open, and for a capacity that was not found."""
+    """A setting's value; a dash for a setting left open, or a capacity that was not found."""
     if value is None or value != value:
         return "–"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Where points run: executors by name. Any other `concurrent.futures.Executor` serves as well."""
+"""Executors by name, on which a sweep's points run. Any other `concurrent.futures.Executor` can be given as well."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WAITING_THREADS = 32
 
 @contextmanager
 def executor_by_name(name: str, folder: Path) -> Iterator[Executor]:
-    """The executor that ``name`` stands for, shut down in the end.
+    """A context with the executor that ``name`` stands for, which is shut down at its end.
 
     ``dask=ADDRESS`` is a dask.distributed scheduler; ``submitit`` submits every point as a Slurm job (on a machine
     without Slurm, as a local process), with submitit's own parameters after ``=``, such as

@@ -1,7 +1,7 @@
-"""Full load: the rate at which latency has grown to a multiple of what an idle cluster has. **[ours]**
+"""Full load: the rate at which latency is a given multiple of an idle cluster's. **[ours]**
 
-A yardstick that means the same for any traffic, model and GPU, so that loads can be given as fractions of it. Neither a
-planner's own idea of what fits, nor the throughput of a burst, which its longest requests decide, would do.
+It means the same for any traffic, model and GPU, so that loads can be given as fractions of it. What a planner thinks
+that fits would not do, as it differs by planner; nor would a burst's throughput, which its longest requests decide.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SEARCHED = "rate_per_s"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FullLoad:
-    """A cluster at the highest rate that it takes at a given slowdown, and the same requests when it is idle."""
+    """The highest rate within a given slowdown, the run at that rate, and the same requests on an idle cluster."""
 
     rate_per_s: float
     """Open-loop arrivals: requests, or sessions."""
@@ -40,7 +40,7 @@ class FullLoad:
 
     @property
     def lifetimes(self) -> float:
-        """How long requests arrive, in lifetimes of the slowest one: a steady state takes several."""
+        """How long requests arrive, in multiples of the longest E2E; several are needed for a steady state."""
         requests = self.full.requests
         return float((requests["arrival_s"].max() - requests["arrival_s"].min()) / requests["e2e_s"].max())
 
@@ -51,8 +51,8 @@ def full_load(
     """The highest rate at which mean normalized latency is at most ``slowdown`` times that of an idle cluster.
 
     The same requests arrive at every rate, their arrivals stretched; the rate is found by bisection from the trace's
-    own, to within ``tolerance`` of it (see `l4sim.sweeps.capacity`). Means are those of this trace, which ends: beyond
-    what a cluster can sustain they would grow with its length.
+    own, to within ``tolerance`` of it (see `l4sim.sweeps.capacity`). Means depend on the trace's length: beyond what a
+    cluster can sustain, queues and latencies grow as long as requests arrive.
 
     Raises:
         InputError: a slowdown that is not above 1 or that the trace is too short to reach, a trace without rate, or
@@ -95,8 +95,8 @@ def full_load(
 def arriving_tokens_per_s(run: Run) -> float:
     """Output tokens per second while requests arrive, from the first arrival to the last.
 
-    A rate over the makespan is decided by the longest request; this one tells what a cluster sustains. The tokens of a
-    request are taken as evenly spread between its first and its last one.
+    Unlike throughput over the makespan, which the longest request decides, it says what a cluster sustains. A request's
+    tokens count as evenly spread between its first and its last one.
     """
     requests = run.requests[run.requests["status"] == "finished"]
     begin_s, end_s = run.requests["arrival_s"].min(), run.requests["arrival_s"].max()
@@ -107,5 +107,5 @@ def arriving_tokens_per_s(run: Run) -> float:
 
 
 def _mean_s(run: Run) -> float:
-    """Mean normalized latency of what finished."""
+    """Mean normalized latency of the requests that finished."""
     return float(run.requests["normalized_latency_s"].mean())

@@ -51,7 +51,7 @@ _MOST_VALUES = 6
 
 
 def write_report(path: Path, tables: SweepTables) -> Path:
-    """Write the sweep as one HTML file that needs no other: images are inside. The same tables give the same bytes.
+    """Write the sweep as one self-contained HTML file, images included. The same tables give the same bytes.
 
     Raises:
         InputError: it cannot be written.

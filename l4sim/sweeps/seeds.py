@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 
 
 def over_seeds(points: DataFrame) -> DataFrame:
-    """One row per setting but the seed, in their order: ``seeds``, and every figure's mean and ``_ci95``.
+    """One row per combination of the settings but the seed: ``seeds``, and every figure's mean and ``_ci95``.
 
     ``X_ci95`` is the half width of Student's 95 % confidence interval of the mean, missing for a single seed. Failed
     points are left out. Source: Student (1908); seeds are taken as independent and their figures as normal.

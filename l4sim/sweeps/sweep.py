@@ -1,4 +1,4 @@
-"""A sweep from its grid to its tables."""
+"""Running a sweep: from its grid to its tables and files."""
 
 from __future__ import annotations
 

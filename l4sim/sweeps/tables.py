@@ -1,4 +1,4 @@
-"""The tables of a sweep, and what can be read off them: what varied, what failed, what answers the question."""
+"""The tables of a sweep, and what follows from them: which settings varied, which points failed."""
 
 from __future__ import annotations
 
@@ -48,16 +48,14 @@ class SweepTables:
         return points.loc[points["status"] == "failed", [*self.settings, "error"]]
 
     def varied(self) -> list[str]:
-        """The settings that differ between the rows of the capacity, or of the means; always the policy and what was
-        searched for.
-        """
+        """The settings that differ between the rows of `answers`, and always the policy and what was searched for."""
         table, always = self.answers, ("policy", self.searched)
         settings = [name for name in table.columns if is_setting(name)]
         return [name for name in settings if name in always or table[name].nunique(dropna=False) > 1]
 
     @property
     def searched(self) -> str | None:
-        """The column of the capacity that a search has found."""
+        """The column that a search has chosen values for, ``rate_per_s`` or ``instances``; None without a search."""
         return None if self.search is None else _SEARCHED[self.search]
 
     @property

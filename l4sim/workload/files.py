@@ -1,4 +1,4 @@
-"""Trace files to records: CSV, JSON lines, JSON and parquet, each also gzipped."""
+"""Reading the records of trace files: CSV, JSON lines, JSON and parquet, each also gzipped."""
 
 from __future__ import annotations
 

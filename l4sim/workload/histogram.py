@@ -1,4 +1,4 @@
-"""A histogram of request lengths from a file: what a plan is made for when it is not a trace's own sample."""
+"""Reading a histogram of request lengths, for which a plan is made instead of a trace's own lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces in: any public format, recognised by its fields."""
+"""Reading traces of any known format, recognised by its fields."""
 
 from __future__ import annotations
 

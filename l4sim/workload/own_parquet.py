@@ -41,7 +41,7 @@ def is_own(table: pa.Table) -> bool:
 
 
 def from_table(table: pa.Table, path: Path) -> Trace:
-    """The trace that `to_table` was given. Raises `InputError` if the file was changed into what is no trace."""
+    """The trace that `to_table` was given. Raises `InputError` if the file no longer holds one."""
     about = json.loads(table.schema.metadata[_KEY])
     if about["version"] != _VERSION:
         raise InputError(f"{path}: written in version {about['version']} of the l4sim format; expected {_VERSION}")
@@ -70,7 +70,7 @@ def from_table(table: pa.Table, path: Path) -> Trace:
 
 
 def _check(trace: Trace, path: Path) -> None:
-    """Refuse what `Trace` promises not to hold."""
+    """Raise `InputError` for values that a `Trace` cannot have."""
     is_open = trace.after < 0
     rules = {
         "prompt_tokens": trace.prompt_tokens >= 1,

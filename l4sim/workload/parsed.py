@@ -32,7 +32,7 @@ class ParsedRequests:
 
 def to_trace(parsed: ParsedRequests, name: str) -> Trace:
     """The trace of parsed requests: empty outputs raised to 1 token, sessions numbered, request ids made unique, rows
-    sorted by arrival. Each of these changes is named in the trace's warnings.
+    sorted by arrival. Its warnings say what was changed.
     """
     rows = len(parsed.prompt_tokens)
     after = np.full(rows, -1, dtype=np.int64) if parsed.after is None else parsed.after

@@ -54,7 +54,7 @@ class RawRecords:
         return self.columns.get(field) or [MISSING] * len(self)
 
     def where(self, row: int, field: str | None = None) -> str:
-        """How a message names a place: file, line, entry within the line, field."""
+        """A place in the file for a message: file, line, entry within the line, field."""
         parts = [self.path, f"{self.unit} {self.numbers[row]}"]
         if self.entries is not None:
             parts.append(self.entries[row])
@@ -211,7 +211,7 @@ def _floats_at_once(values: Sequence[Any], text: bool) -> FloatArray | None:
 
 
 def _number(value: Any, text: bool) -> int | float | None:
-    """The number that a value stands for, None if it stands for none (NaN and infinity are numbers here)."""
+    """A value as a number; None if it is none (NaN and infinity are numbers here)."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return value if isinstance(value, int | float) else float(value)
     if text and isinstance(value, str):
@@ -269,6 +269,6 @@ def _dates_ns(records: RawRecords, field: str, given: Sequence[int]) -> IntArray
 
 
 def quoted(value: Any) -> str:
-    """A value as a message quotes it: on one line, and not whole if long."""
+    """A value as messages quote it: on one line, and cut if it is long."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -1,4 +1,4 @@
-"""Traces out: Mooncake JSON lines for other tools, and the project's own parquet."""
+"""Writing traces: as Mooncake JSON lines for other tools, or as the project's own parquet."""
 
 from __future__ import annotations
 

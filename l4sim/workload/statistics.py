@@ -1,4 +1,4 @@
-"""What a trace is like, in numbers, and the traps that it holds for a simulation."""
+"""Statistics of a trace, and what about it would mislead a simulation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class TraceStatistics:
-    """A trace in numbers; None where it does not determine one."""
+    """Statistics of a trace; None for a figure that the trace does not determine."""
 
     name: str
     requests: int

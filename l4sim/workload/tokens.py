@@ -1,4 +1,4 @@
-"""Texts to token counts, for trace formats that hold texts."""
+"""Counting the tokens of texts, for trace formats that hold texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TokenCounter:
     count: Callable[[str], int]
     """Tokens of one text, >= 1."""
     warning: str | None
-    """What to tell the user of it, if the counts are estimates."""
+    """What the user should know, if the counts are estimates."""
 
 
 def token_counter(tokens: str) -> TokenCounter:

@@ -62,7 +62,7 @@ class Trace:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of all that a simulation reads of it, whatever its requests are called."""
+        """SHA-256 of everything that a simulation depends on: names and request ids do not count."""
         columns = [self.arrival_s, self.prompt_tokens, self.output_tokens, self.session, self.after, self.delay_s]
         if self.prefix is not None:
             columns += [self.prefix.ids, self.prefix.offsets, np.array(self.prefix.block_tokens)]

@@ -1,4 +1,4 @@
-"""Traces made from traces: with other arrivals, or fewer rows. Each function returns a new trace, its links valid."""
+"""Traces made from traces: with other arrivals, or fewer rows. ``after`` still names the right rows in each."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def pace(
     duration_s: float | None = None,
     seed: int = 0,
 ) -> Trace:
-    """The trace at a rate, or at its own scaled (see `with_rate`, `scale_rate`), and only its first seconds.
+    """The trace at a given rate, or at a multiple of its own (see `with_rate`, `scale_rate`), cut to ``duration_s``.
 
     Raises `InputError` if both rates are given, or a value is out of range.
     """
@@ -107,7 +107,7 @@ def within(trace: Trace, duration_s: float) -> Trace:
 
 
 def chain_arrival_s(trace: Trace) -> FloatArray:
-    """Arrival of the open-loop request that each row's chain of ``after`` links begins with, shape ``[n]``."""
+    """Per row, when the request arrives that its chain of ``after`` links begins with, seconds; shape ``[n]``."""
     arrival_s = trace.arrival_s.copy()
     for row in np.flatnonzero(trace.after >= 0).tolist():
         arrival_s[row] = arrival_s[trace.after[row]]
@@ -115,7 +115,7 @@ def chain_arrival_s(trace: Trace) -> FloatArray:
 
 
 def take(trace: Trace, rows: IntArray) -> Trace:
-    """The rows ``rows`` of ``trace`` in that order, which must keep every kept row behind the one that it follows."""
+    """Some rows of a trace, in the given order. A row must come after the one that its ``after`` names."""
     if len(rows) == len(trace) and np.array_equal(rows, np.arange(len(trace))):
         return trace
     place = np.full(len(trace) + 1, -1, dtype=np.int64)  # the last entry keeps -1 for "follows none"

@@ -1,4 +1,4 @@
-"""What is to be known before the figures of a sweep are believed."""
+"""What qualifies the figures of a sweep."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _lines(parts: Sequence[tuple[str, DataFrame]], x: str, searched: str, slo: S
 
 
 def _bounded(rows: DataFrame) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether a capacity was found, and not only that any rate will do: each other row has its reason as error."""
+    """Which rows have a capacity. The others say why not as their error: the SLO is met nowhere, or at any rate."""
     return np.asarray(rows["error"].fillna("") == "")
 
 

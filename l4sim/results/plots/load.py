@@ -109,7 +109,9 @@ def heterogeneity(runs: Sequence[Run]) -> Figure | None:
 
 
 def _variation(run: Run, edges_s: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Means per instance and bin: of std / mean while decoding, and of whether it decodes. Their ratio is wanted."""
+    """Per instance and bin, time-weighted means of std / mean of lengths (0 where nothing decodes), and of whether it
+    decodes; their ratio is the mean of std / mean while it decodes.
+    """
     decoding = (run.iterations["decode_requests"] > 0).to_numpy(dtype=np.float64)
     mean_tokens = run.iterations["context_tokens"] / run.iterations["decode_requests"].clip(lower=1)
     variation = run.iterations["context_std_tokens"].to_numpy() / np.maximum(mean_tokens.to_numpy(), 1.0) * decoding
@@ -148,14 +150,14 @@ def _draw_heatmap(ax: Axes, table: FloatArray, edges_s: FloatArray, top: float) 
 
 
 def _colour_bar(figure: Figure, image: AxesImage, highest: Axes, lowest: Axes, label: str = "") -> None:
-    """One scale to the right of a column of panels."""
+    """Draw one colour scale to the right of a column of panels."""
     upper, lower = highest.get_position(), lowest.get_position()
     place = figure.add_axes((upper.x1 + 0.01, lower.y0, 0.012, upper.y1 - lower.y0))
     figure.colorbar(image, cax=place, label=label)
 
 
 def _until_end(run: Run, table: FloatArray, edges_s: FloatArray) -> FloatArray:
-    """The table with NaN, which is not drawn, in the bins behind the run's end."""
+    """The table with NaN, which is not drawn, in the bins after the run's end."""
     return np.where(edges_s[:-1] < run.iterations["end_s"].max(), table, np.nan)
 
 

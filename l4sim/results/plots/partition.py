@@ -1,4 +1,4 @@
-"""A plan over the lengths that it was made for."""
+"""A picture of a plan: its stages over the lengths of the requests that it was made for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures for a notebook, or for `pyplot.show`."""
+"""Showing a picture in a notebook, or by `pyplot.show`."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ RC: dict[Any, Any] = {
 
 
 def colours(policies: Sequence[str]) -> dict[str, str]:
-    """One colour per policy: the known names' own; the others take what those leave of the palette, in order."""
+    """One colour per policy: a fixed one for known names; the others take the rest of the palette, in order."""
     taken = {KNOWN[policy] for policy in policies if policy in KNOWN}
     free = [colour for colour in PALETTE if colour not in taken] or list(PALETTE)
     others = [policy for policy in dict.fromkeys(policies) if policy not in KNOWN]

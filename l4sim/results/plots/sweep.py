@@ -143,14 +143,14 @@ def attainment_against_scale(means: DataFrame, settings: Sequence[str], slo: SLO
 
 
 def _limit(ax: Axes, middles: Series[float]) -> None:
-    """Let intervals leave the picture that would flatten the lines in it."""
+    """Limit the y axis, so that wide intervals do not flatten the lines: they are cut off instead."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
     ax.set_ylim(max(low, middles.min() / _MOST_OF_INTERVAL), min(high, middles.max() * _MOST_OF_INTERVAL))
 
 
 def _saturated(line: DataFrame, x: str) -> NDArray[np.bool_]:
-    """Whether throughput at each rate is near what the highest rate gets, though that rate is well above."""
+    """Which rates are saturated: the highest rate is well above, and hardly raises throughput any more."""
     throughput, rate = line["throughput_requests_per_s"].to_numpy(), line[x].to_numpy()
     if not len(rate):
         return np.zeros(0, dtype=bool)
@@ -159,7 +159,7 @@ def _saturated(line: DataFrame, x: str) -> NDArray[np.bool_]:
 
 
 def _spread(values: Sequence[float]) -> list[float | None]:
-    """The lowest, the middle and the highest."""
+    """The lowest, the middle and the highest of the values."""
     if len(values) <= MAX_RATES:
         return list(values)
     return [values[0], values[len(values) // 2], values[-1]]

@@ -1,4 +1,4 @@
-"""What a sweep varied, as an axis and panels; one line per policy."""
+"""Drawing a sweep: the setting that makes the x axis, a panel for each combination of the others, a line per policy."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def draw_line(
 ) -> None:
     """Draw ``scale`` times a column against ``x``, with its confidence intervals where it has any.
 
-    ``hollow`` marks are not filled. ``dodge`` counts the places by which the policy stands to the right of the middle;
-    it is only moved on paper, and only if there are intervals.
+    ``hollow`` marks are not filled. ``dodge`` shifts the line a little to the right, by so many places, so that the
+    intervals of several policies do not cover one another; without intervals nothing is shifted.
     """
     from matplotlib.transforms import ScaledTranslation
 

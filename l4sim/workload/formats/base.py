@@ -1,4 +1,4 @@
-"""What a trace format is to the loader."""
+"""What the loader knows of a trace format: its name, its fields, its reader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from l4sim.workload.tokens import TokenCounter
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked of a reader."""
+    """How the user wants a file to be read."""
 
     time_unit: str | None
     """ns, us, ms or s; None for the format's own."""

@@ -1,4 +1,4 @@
-"""Formats with one request per row and nothing between rows: Azure, BurstGPT, Vidur, Sarathi, ServeGen, APEX, GuideLLM.
+"""Formats with one independent request per row: Azure, BurstGPT, Vidur, Sarathi, ServeGen, APEX, GuideLLM.
 
 Units of time, and where they are known from:
 
@@ -38,7 +38,7 @@ def _read(
     session: str | None = None,
     warnings: tuple[str, ...] = (),
 ) -> ParsedRequests:
-    """Rows whose columns need no more than their names."""
+    """Read a format whose columns need nothing but their names."""
     return ParsedRequests(
         prompt_tokens=tokens(records, prompt),
         output_tokens=tokens(records, output, least=0),

@@ -1,8 +1,8 @@
 """Formats that hold texts instead of lengths: ShareGPT, vLLM's custom dataset, AIPerf's single and multi turn.
 
-In conversations (``sharegpt``, ``aiperf_multi_turn``) every answer is one request, whose prompt is all that was said
-before it; it arrives after the answer before it has ended, ``delay`` (milliseconds) later in AIPerf, at once in
-ShareGPT. Turns of AIPerf with a ``timestamp`` (milliseconds) come when that says. A prompt's tokens are the sum over
+In conversations (``sharegpt``, ``aiperf_multi_turn``) every answer is one request, whose prompt is the conversation
+before it. It arrives once the answer before it has ended: ``delay`` milliseconds later in AIPerf, at once in ShareGPT.
+Turns of AIPerf with a ``timestamp`` (milliseconds) arrive then. A prompt's tokens are the sum over
 its messages. Since each prompt begins with the one before it, block ids are numbered accordingly.
 
 AIPerf's files and vLLM's prompts without ``output_tokens`` say nothing of the answers' lengths: the default of vLLM's
@@ -149,7 +149,7 @@ def _outputs(records: RawRecords, field: str, options: Options) -> tuple[IntArra
 
 
 def _checked(prompt_tokens: IntArray, records: RawRecords, owners: list[int]) -> IntArray:
-    """The prompts, unless one has grown beyond what is accepted."""
+    """The same prompts. Raises `InputError` if one has grown longer than is accepted."""
     if len(prompt_tokens) and prompt_tokens.max() > MAX_TOKENS:
         row = owners[int(prompt_tokens.argmax())]
         raise InputError(f"{records.where(row)}: a prompt of {prompt_tokens.max():,} tokens; expected {MAX_TOKENS:,}")

@@ -135,7 +135,7 @@ def _flatten(records: RawRecords) -> tuple[list[int], list[_Stream], RawRecords,
 
 
 def _cap_unknown_ends(stream: _Stream, clock: _Clock, unknown: np.ndarray) -> None:
-    """Let assumed ends not reach beyond the next request of the same stream."""
+    """Cut assumed ends to the start of the next request of the same stream."""
     rows = [item for item in stream.items if isinstance(item, int)]
     for row, following in pairwise(rows):
         if unknown[row]:
@@ -146,7 +146,10 @@ def _cap_unknown_ends(stream: _Stream, clock: _Clock, unknown: np.ndarray) -> No
 
 
 def _link(stream: _Stream, clock: _Clock, before: int) -> int:
-    """Write each request's predecessor and delay; ``before`` is what the stream branches off. Returns its last row."""
+    """Fill in each request's predecessor and delay; ``before`` is the row that the stream branches off.
+
+    Returns the stream's last row.
+    """
     running: list[int] = []
     last = before
     for item in stream.items:

@@ -23,7 +23,7 @@ _DIURNAL_STEPS = 1440
 
 
 class Arrivals(Protocol):
-    """A process that can be drawn from."""
+    """An arrival process."""
 
     def times(
         self, rng: np.random.Generator, *, requests: int | None = None, duration_s: float | None = None
@@ -230,13 +230,13 @@ def _require_rate(process: str, rate_per_s: float) -> None:
 
 
 def _renewal(draw_gaps: Callable[[int], FloatArray], requests: int | None, duration_s: float | None) -> FloatArray:
-    """Arrivals with independent gaps: so many, or all up to a time."""
+    """Arrival times of a process with independent gaps: the first ``requests``, or all up to ``duration_s``."""
     require_extent(requests, duration_s)
     return _cumulate(draw_gaps, requests, duration_s)
 
 
 def _cumulate(draw_gaps: Callable[[int], FloatArray], count: int | None, horizon: float | None) -> FloatArray:
-    """Cumulated gaps: the first ``count`` or, where that is None, all up to ``horizon``."""
+    """Sums of gaps: the first ``count``, or, if that is None, all up to ``horizon``."""
     if horizon is None:
         return draw_gaps(count or 0).cumsum()
     chunks = [draw_gaps(_CHUNK).cumsum()]

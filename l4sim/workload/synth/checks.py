@@ -1,4 +1,4 @@
-"""The one way in which this room refuses a parameter."""
+"""Checking the parameters of synthetic traces."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Bootstrap:
 
 
 def _whole(tokens: FloatArray) -> IntArray:
-    """Whole tokens, at least one; raise InputError where a heavy tail left the range that a trace can hold."""
+    """Lengths rounded to whole tokens, at least one. Raises InputError if one is longer than a trace can hold."""
     longest = float(np.max(tokens, initial=0.0))
     require(
         longest <= _MAX_TOKENS,

@@ -51,8 +51,8 @@ def synthesize_named(
 
     Lengths come from a preset's name (``lengths``), from two distributions as text (see `parse_lengths`), or from the
     rows of another trace, which ``lengths_from`` loads. ``parameters`` holds what the arrival process takes
-    (``rate_per_s``, ...) and what sessions take, None for what was not given. ``spelling`` is what the user calls an
-    argument, for messages.
+    (``rate_per_s``, ...) and what sessions take, None for what was not given. ``spelling``: for
+    messages, what the user calls an argument (``--rate`` for ``rate_per_s``).
 
     Raises:
         InputError: arguments that are missing, unknown, out of range or do not go together.
@@ -81,7 +81,7 @@ def synthesize_named(
 
 
 class _Spelling(dict[str, str]):
-    """What the user calls an argument; its own name where nothing else is said."""
+    """What the user calls each argument; the argument's own name if nothing else is given."""
 
     def __call__(self, name: str) -> str:
         return self.get(name, name)
