@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
-from l4sim.policies.agent import COORDINATOR, Agent, Coordinator, FleetChange, Instruction, OwnView, Stimulus
+from l4sim.policies.agent import COORDINATOR, Agent, Coordinator, FleetStimulus, Instruction, OwnView, Stimulus
 from l4sim.policies.policy import Policy
-from l4sim.policies.routers import Hearing, Listening, Router
+from l4sim.policies.routers import Following, Hearing, Listening, Router
 from l4sim.policies.views import InstanceView, RequestView
 
 Read = dict[str | tuple[Any, ...], Any]
@@ -42,10 +42,16 @@ class Heard(NamedTuple):
     now_s: float
 
 
+class Followed(NamedTuple):
+    """The router was told which instances take requests."""
+
+    numbers: tuple[int, ...]
+
+
 class Noticed(NamedTuple):
     """The router was told what has become of an instance."""
 
-    change: FleetChange
+    change: FleetStimulus
     now_s: float
 
 
@@ -60,7 +66,7 @@ class Asked(NamedTuple):
     instructions: tuple[Instruction, ...]
 
 
-Call = Routed | Heard | Noticed | Asked
+Call = Routed | Heard | Followed | Noticed | Asked
 """One call of a part of a policy, with what it was given and what it returned."""
 
 
@@ -107,6 +113,10 @@ def replay_decisions(calls: Iterable[Call], fresh: Policy) -> DecisionReplay:
             case Heard(sender, message, now_s):
                 if isinstance(fresh.router, Listening):
                     fresh.router.receive(sender, message, now_s)
+                continue
+            case Followed(numbers):
+                if isinstance(fresh.router, Following):
+                    fresh.router.follow(numbers)
                 continue
             case Noticed(change, now_s):
                 if isinstance(fresh.router, Hearing):
@@ -188,7 +198,12 @@ class _RecordingRouter:
             self._router.receive(sender, message, now_s)
             self._calls.append(Heard(sender, message, now_s))
 
-    def hear(self, change: FleetChange, now_s: float) -> None:
+    def follow(self, numbers: Sequence[int]) -> None:
+        if isinstance(self._router, Following):
+            self._router.follow(numbers)
+            self._calls.append(Followed(tuple(numbers)))
+
+    def hear(self, change: FleetStimulus, now_s: float) -> None:
         if isinstance(self._router, Hearing):
             self._router.hear(change, now_s)
             self._calls.append(Noticed(change, now_s))

@@ -90,10 +90,10 @@ class Finished(NamedTuple):
     output_tokens: int
 
 
-FleetChange = PeerDied | InstanceUp | Draining | Left
+FleetStimulus = PeerDied | InstanceUp | Draining | Left
 """What everybody hears, in the same order: all agents alive, the coordinator, and a router that listens."""
 
-Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | FleetChange | Finished
+Stimulus = Started | Crossed | Received | TimerFired | MigrationEnded | Joined | FleetStimulus | Finished
 
 # Instructions.
 

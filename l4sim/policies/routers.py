@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from l4sim.policies.agent import FleetChange
+from l4sim.policies.agent import FleetStimulus
 from l4sim.policies.views import InstanceView, RequestView
 
 
@@ -17,8 +17,8 @@ class Router(Protocol):
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position in ``instances`` of the one to serve the request.
 
-        ``instances`` are those that take requests, in order of their numbers: the dead and the draining are not among
-        them, so that a position is no instance number. One that joins has a higher number than any before it.
+        ``instances`` are those that take requests and can serve this one, in order of their numbers. The dead, the
+        draining and those whose KV cache is too small for it are not among them: a position is no instance number.
         """
         ...
 
@@ -33,23 +33,25 @@ class Listening(Protocol):
 
 
 @runtime_checkable
-class Hearing(Protocol):
-    """A router that wants to hear of instances that die, join, drain and leave, in the order in which agents do.
+class Following(Protocol):
+    """A router that keeps something for every instance, and so wants to know which there are."""
 
-    Most need not: the views that they route by tell who is there (`same_fleet`).
-    """
+    def follow(self, numbers: Sequence[int]) -> None:
+        """From now on these instances take requests, in order of their numbers; others have gone for good.
 
-    def hear(self, change: FleetChange, now_s: float) -> None:
-        """Take notice of a change."""
+        Called at the moment when an instance is there or is not: of one that has died, agents hear later (`PeerDied`).
+        A router that has not been told reckons with the instances that it was built for.
+        """
         ...
 
 
-def same_fleet(known: Sequence[int], instances: Sequence[InstanceView]) -> bool:
-    """Whether ``instances`` have exactly the numbers ``known``, both in order, ``known`` being those of earlier views.
+@runtime_checkable
+class Hearing(Protocol):
+    """A router that wants to hear what agents hear of the fleet, when and in the order in which they do."""
 
-    Numbers are not used again, and who joins comes last: the count and the last number tell.
-    """
-    return len(known) == len(instances) and known[-1] == instances[-1].instance
+    def hear(self, stimulus: FleetStimulus, now_s: float) -> None:
+        """Take notice of an instance that has died, joined, drains or has left."""
+        ...
 
 
 class RoundRobin:

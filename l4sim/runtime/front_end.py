@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from l4sim.engine.request import Request
-from l4sim.policies.agent import FleetChange
-from l4sim.policies.routers import Hearing, Listening, Router
+from l4sim.policies.agent import FleetStimulus
+from l4sim.policies.routers import Following, Hearing, Listening, Router
 from l4sim.policies.views import InstanceKind, InstanceView, RequestView
 from l4sim.records import RequestRow, Table, request_table
 from l4sim.runtime.clock import Clock, Moment
@@ -42,6 +42,8 @@ class FrontEnd:
         """
         self.rows: Table[RequestRow] = request_table()
         self._views: list[InstanceView] = []
+        self._fleet_changed = False
+        """Whether the router has still to be told which instances there are."""
         self._kinds: dict[InstanceKind, int] = {}
         """One instance of each kind that takes requests, or did last."""
         self._requests = requests
@@ -67,7 +69,8 @@ class FrontEnd:
         return self._left
 
     def start(self) -> None:
-        """Let the trace's requests arrive."""
+        """Let the trace's requests arrive, on the instances that the router was built for."""
+        self._fleet_changed = False
         first_s = self._requests.next_open_s
         if first_s is not None:
             self._clock.at(first_s, self._on_open_arrival, first_s)
@@ -75,11 +78,13 @@ class FrontEnd:
     def open(self, view: InstanceView) -> None:
         """From now on an instance takes requests."""
         insort(self._views, view, key=lambda known: known.instance)
+        self._fleet_changed = True
         self._kinds.setdefault(view.kind, view.instance)
 
     def close(self, instance: int) -> None:
         """From now on an instance takes no requests."""
         self._views = [view for view in self._views if view.instance != instance]
+        self._fleet_changed = True
         if self._views:
             self._kinds = {view.kind: view.instance for view in self._views}
 
@@ -116,36 +121,37 @@ class FrontEnd:
     # Routing.
 
     def route(self, request: Request) -> None:
-        """Send a request where the router says, or to another instance if it could never be served there."""
+        """Send a request to the instance that the router chooses among those that can serve it."""
         views = self._views
+        if self._fleet_changed:
+            self._fleet_changed = False
+            if views and isinstance(self._router, Following):
+                self._router.follow([known.instance for known in views])
+        if len(self._kinds) > 1:
+            views = [view for view in views if self._refusal(request, view.instance) is None]
         if not views:
-            self.end(request, "failed", "no instance is left")
+            self.end(
+                request, "failed", "no instance is left that can serve it" if self._views else "no instance is left"
+            )
             return
         view = RequestView(
             request.index, request.prompt_tokens, request.session, request.prefix_ids, request.total_tokens
         )
         instance = views[self._router.route(view, views)].instance
-        if len(self._kinds) > 1 and self._refusal(request, instance) is not None:
-            able = [view for view in views if self._refusal(request, view.instance) is None]
-            if not able:
-                self.end(request, "failed", "no instance that can serve it is left")
-                return
-            # Ours: of those that can, the one with the fewest requests.
-            instance = min(able, key=lambda view: view.running + view.waiting).instance
         request.last_instance = instance
         if request.first_instance < 0:
             request.first_instance = instance
         self._submit(request, instance)
 
+    def notice(self, stimulus: FleetStimulus) -> None:
+        """Tell the router what all agents hear of the fleet."""
+        if isinstance(self._router, Hearing):
+            self._router.hear(stimulus, self._clock.now_s)
+
     def hear(self, sender: int, message: Any) -> None:
         """Take an agent's message to the router."""
         if isinstance(self._router, Listening):
             self._router.receive(sender, message, self._clock.now_s)
-
-    def notice(self, change: FleetChange) -> None:
-        """Tell the router what has become of an instance, if it wants to hear of it."""
-        if isinstance(self._router, Hearing):
-            self._router.hear(change, self._clock.now_s)
 
     # Ends.
 

@@ -11,7 +11,7 @@ from l4sim.cost.model import CostModel
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.protocol import EngineFactory
 from l4sim.engine.vllm.engine import VLLMEngine
-from l4sim.policies.agent import Agent, Coordinator, Draining, FleetChange, InstanceUp, Left, PeerDied, Started
+from l4sim.policies.agent import Agent, Coordinator, Draining, FleetStimulus, InstanceUp, Left, PeerDied, Started
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import Router
 from l4sim.policies.views import SOLE_KIND, InstanceKind
@@ -339,10 +339,10 @@ class _Simulation:
     def _note(self, host: InstanceHost, change: str, requests: int) -> None:
         self._changes.append(InstanceChange(self._clock.now_s, host.server.number, change, requests))
 
-    def _tell_everybody(self, change: FleetChange) -> None:
+    def _tell_everybody(self, stimulus: FleetStimulus) -> None:
         """All agents, then the coordinator, then the router."""
         for host in self._hosts:
-            host.stimulate(change)
+            host.stimulate(stimulus)
         if self._coordinator is not None:
-            self._coordinator.stimulate(change)
-        self._front_end.notice(change)
+            self._coordinator.stimulate(stimulus)
+        self._front_end.notice(stimulus)

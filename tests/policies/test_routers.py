@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, RoundRobin, same_fleet
+from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, RoundRobin
 from tests.policies.conftest import View, arrival, views
 
 
@@ -52,18 +52,3 @@ def test_equal_seeds_choose_alike_and_others_do_not(router: type[Random] | type[
 
     assert choices(3) == choices(3)
     assert choices(3) != choices(4)
-
-
-@pytest.mark.parametrize(
-    ("known", "numbers", "same"),
-    [
-        ([0, 1, 2], [0, 1, 2], True),
-        ([], [0], False),
-        ([0, 1, 2], [0, 2], False),
-        ([0, 1], [0, 1, 2], False),
-        ([0, 1, 2], [0, 2, 3], False),
-        ([0, 1], [0, 2], False),
-    ],
-)
-def test_a_change_of_the_fleet_is_told_from_its_size_and_its_last_number(known, numbers, same):
-    assert same_fleet(known, [View(number) for number in numbers]) == same

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from l4sim.policies.agent import FleetChange, InstanceUp
+from l4sim.policies.agent import FleetStimulus, InstanceUp
 from l4sim.policies.harm import harm_tokens
 from l4sim.policies.l4.affinity import Affinity
 from l4sim.policies.l4.load import load_of
@@ -19,7 +19,6 @@ from l4sim.policies.l4.messages import Boundary, NewPlan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.plan import Plan
-from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 SPILL = 1.5
@@ -46,16 +45,15 @@ class L4Router:
         """Requests in flight per instance that this plan expects, by stage."""
         self._affinity = affinity
         self._spill = spill
-        self._numbers: list[int] = []
-        """Of the instances seen last, in their order; empty where they are to be looked at again."""
         self._positions: dict[int, int] = {}
+        """Of the instances seen last, by number; empty where they are to be looked at again."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the least loaded instance of the request's stage, unless it spills over or follows its prefix.
 
         Source of the former: the paper; of both exceptions: ours.
         """
-        if not same_fleet(self._numbers, instances):
+        if len(self._positions) != len(instances):
             self._learn(instances)
         stage = self.ranges.stage_for(request.context_tokens)
         position = self._least_loaded(stage, instances)
@@ -91,18 +89,20 @@ class L4Router:
         return position
 
     def _learn(self, instances: Sequence[InstanceView]) -> None:
-        """Instances have come up, or some have gone, perhaps before the first request."""
-        self._numbers = [view.instance for view in instances]
-        self._positions = {number: position for position, number in enumerate(self._numbers)}
+        """These are not the instances seen last: some have gone or joined, or cannot serve this request."""
+        self._positions = {view.instance: position for position, view in enumerate(instances)}
         self.ranges.see(self._positions)
 
-    def hear(self, change: FleetChange, now_s: float) -> None:
+    def follow(self, numbers: Sequence[int]) -> None:
+        """Look at the instances again."""
+        self._positions = {}
+
+    def hear(self, stimulus: FleetStimulus, now_s: float) -> None:
         """Take notice of instances that join, and of those that have gone: stages are manned as the agents man them."""
-        if isinstance(change, InstanceUp):
-            self.ranges.add(change.instance)
+        if isinstance(stimulus, InstanceUp):
+            self.ranges.add(stimulus.instance)
         else:
-            self.ranges.remove(change.instance)
-        self._numbers = []
+            self.ranges.remove(stimulus.instance)
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
         """Take over a boundary that has moved, or a new plan."""
@@ -113,5 +113,4 @@ class L4Router:
                 self.generation = message.generation
                 self.batches = message.batches
                 self.ranges.replace(message.plan, message.generation * GENERATION)
-                self._numbers = []
                 self.moves += [(now_s, stage, tokens) for stage, tokens in enumerate(self.ranges.bounds)]

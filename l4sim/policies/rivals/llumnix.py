@@ -49,7 +49,6 @@ from l4sim.policies.agent import (
     Stimulus,
     TimerFired,
 )
-from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 PairPolicy = Literal["defrag", "balanced"]
@@ -125,7 +124,7 @@ class LlumnixRouter:
         self._steps: dict[int, float] = {}
         """By instance, as last heard of."""
         self._numbers: list[int] = []
-        """Of the instances seen last, in their order."""
+        """Of the instances seen last, in their order; empty where they are to be looked at again."""
         self._choice = 0
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
@@ -138,10 +137,14 @@ class LlumnixRouter:
 
         Who has not reported yet passes for idle.
         """
-        if not same_fleet(self._numbers, instances):
+        if len(self._numbers) != len(instances):
             self._numbers = [view.instance for view in instances]
             self._choose()
         return self._choice
+
+    def follow(self, numbers: Sequence[int]) -> None:
+        """Look at the instances again."""
+        self._numbers = []
 
     def _choose(self) -> None:
         steps = [self._steps.get(number, math.inf) for number in self._numbers]

@@ -24,7 +24,6 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 FloatArray = NDArray[np.float64]
@@ -92,27 +91,29 @@ class OracleLength:
         """By instance, a heap: (the iteration of its end, request)."""
         self._outstanding: list[int] = []
         self._numbers: list[int] = []
-        """Of the instances seen last, in their order."""
-        self._follow(list(range(instances)))
+        """Of the instances that take requests, in order."""
+        self.follow(range(instances))
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position where the request adds least to the sum of normalized latencies."""
         output_tokens = self._output_tokens[request.request]
         position = int(np.argmin(self.costs(request.prompt_tokens, output_tokens, instances)))
-        instance = self._numbers[position]
+        instance = instances[position].instance
         self._placed.add(request.request, instance, request.prompt_tokens, output_tokens)
         self._queued[instance].append((request.request, output_tokens))
         self._outstanding[instance] += 1
         return position
 
-    def _follow(self, numbers: list[int]) -> None:
+    def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone, and nothing is placed there any more, or joined."""
         for instance in set(self._numbers) - set(numbers):
             for request, _ in self._queued[instance]:
                 self._placed.remove(request)
             for _, request in self._decoding[instance]:
                 self._placed.remove(request)
-        self._numbers = numbers
+            self._queued[instance].clear()
+            self._decoding[instance].clear()
+        self._numbers = list(numbers)
         joined = numbers[-1] + 1 - len(self._outstanding)
         if joined > 0:
             self._clocks = np.concatenate((self._clocks, np.zeros(joined)))
@@ -122,8 +123,6 @@ class OracleLength:
 
     def costs(self, prompt_tokens: int, output_tokens: int, instances: Sequence[InstanceView]) -> FloatArray:
         """What a request would add on each instance, in context tokens read per output token; shape ``[n]``."""
-        if not same_fleet(self._numbers, instances):
-            self._follow([view.instance for view in instances])
         for view in instances:
             number, waiting = view.instance, view.waiting
             outstanding = view.running + waiting
@@ -139,7 +138,7 @@ class OracleLength:
         added = together * (weight * prompt_tokens + own_weight * (final - left) + growth)
         added += weight * (_PROMPT_TOKEN_READS * prompt_tokens)
         costs = np.bincount(instance, added, len(self._outstanding)).astype(np.float64, copy=False)
-        return costs if len(instances) == len(costs) else costs[self._numbers]
+        return costs if len(instances) == len(costs) else costs[[view.instance for view in instances]]
 
     def _settle(self, instance: int, waiting: int, outstanding: int) -> None:
         """Conclude from an instance's counts what has started and what has ended."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 from l4sim.policies.apportion import next_group
-from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 IntArray = NDArray[np.int64]
@@ -54,25 +53,21 @@ class TwoPools:
 
     def __init__(self, pools: Pools, instances: int) -> None:
         self._pools = pools
-        self._numbers = list(range(instances))
-        """Of the instances seen last, in their order."""
-        self._is_long = [number >= pools.short_instances for number in self._numbers]
-        """Whether each of them serves long prompts."""
+        self._is_long = {number: number >= pools.short_instances for number in range(instances)}
+        """Whether an instance serves long prompts, by number."""
         self._planned = (pools.short_instances, instances - pools.short_instances)
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the least loaded position of the prompt's pool, the first of equals; of all, if the pool is empty."""
-        if not same_fleet(self._numbers, instances):
-            self._follow([view.instance for view in instances])
         is_long = request.prompt_tokens >= self._pools.boundary_tokens
-        pool = [position for position, serves_long in enumerate(self._is_long) if serves_long == is_long]
+        pool = [position for position, view in enumerate(instances) if self._is_long[view.instance] == is_long]
         loads = {p: instances[p].running + instances[p].waiting for p in pool or range(len(instances))}
         return min(loads, key=loads.__getitem__)
 
-    def _follow(self, numbers: list[int]) -> None:
+    def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone, or joined: each of these goes to the pool where it is missing most."""
-        pools = dict(zip(self._numbers, self._is_long, strict=True))
-        is_long = [pools[number] for number in numbers if number in pools]
-        while len(is_long) < len(numbers):
-            is_long.append(bool(next_group((is_long.count(False), is_long.count(True)), self._planned)))
-        self._numbers, self._is_long = numbers, is_long
+        self._is_long = {number: is_long for number, is_long in self._is_long.items() if number in numbers}
+        for number in numbers:
+            if number not in self._is_long:
+                pools = list(self._is_long.values())
+                self._is_long[number] = bool(next_group((pools.count(False), pools.count(True)), self._planned))

@@ -73,11 +73,19 @@ def test_an_instance_that_joins_serves_the_stage_that_it_joins():
 def test_one_that_joins_in_the_place_of_one_that_left_in_the_meantime_is_told_from_it():
     router = L4Router(THREE_STAGES, spill=False)
     assert router.route(arrival(2000), views(0, 0, 0, 0)) == 3
-    for change in (Draining(3), Left(3), InstanceUp(4)):
-        router.hear(change, 5.0)
+    for stimulus in (Draining(3), Left(3), InstanceUp(4)):
+        router.hear(stimulus, 5.0)
+    router.follow([0, 1, 2, 4])
     others = [View(number) for number in (0, 1, 2, 4)]
     assert router.route(arrival(2000), others) == 3, "which is instance 4, in the stage that nobody was left in"
     assert router.route(arrival(500), others) == 1
+
+
+def test_those_that_cannot_serve_a_request_are_passed_over_for_it_alone():
+    router = L4Router(THREE_STAGES, spill=False)
+    assert router.route(arrival(500), views(0, 0, 0, 0)) == 1
+    assert router.route(arrival(500), [View(0), View(3)]) == 1, "the stage above"
+    assert router.route(arrival(500), views(0, 0, 0, 0)) == 1
 
 
 def test_an_instance_that_drains_gets_nothing_and_what_lived_there_is_not_followed():

@@ -86,11 +86,13 @@ def test_survivors_share_all_lengths_by_what_they_were_sent_lately():
     assert [router.route(arrival(tokens), views(0, 0, 0, as_of_s=0.5)) for tokens in (400, 800)] == [1, 2]
     # Instances 1 and 2 were sent 400 and 800, a share of 600: the first one's range grows to the prompt that fills it.
     survivors = views(0, 0, 0, as_of_s=1.0)[1:]
+    router.follow([1, 2])
     assert [router.route(arrival(tokens), survivors) for tokens in (5, 800, 801)] == [0, 0, 1]
 
 
 def test_before_there_are_prompts_survivors_share_evenly():
     router = bucket_without_balancing()
+    router.follow([0, 1])
     assert [router.route(arrival(tokens), views(0, 0, 0)[:2]) for tokens in (511, 512)] == [0, 1]
 
 
@@ -100,10 +102,21 @@ def test_one_that_joins_has_a_range_too():
         router.route(arrival(tokens), views(0, 0, 0, as_of_s=0.5))
     # A share of 1290 // 4 = 322: 90 and 400 fill the first range, 800 the second; the others are one share wide.
     grown = views(0, 0, 0, 0, as_of_s=1.0)
+    router.follow([0, 1, 2, 3])
     assert [router.route(arrival(tokens), grown) for tokens in (400, 800, 1123, 1124)] == [0, 1, 2, 3]
 
 
 def test_one_that_joins_for_one_that_left_is_not_taken_for_it():
     router = Bucket(2)
     router.route(arrival(100), views(0, 0))
+    router.follow([0, 2])
     assert router.route(arrival(100), [View(0), View(2)]) == 1, "which was sent nothing yet"
+
+
+def test_where_the_instance_of_a_range_cannot_serve_a_prompt_the_one_that_can_with_the_fewest_tokens_does():
+    router = bucket_without_balancing()
+    assert [router.route(arrival(tokens), views(0, 0, 0)) for tokens in (300, 400)] == [0, 1]
+    able = [View(1), View(2)]
+    assert router.route(arrival(10), able) == 1, "not instance 0, and 2 was sent nothing yet"
+    assert router.route(arrival(500), able) == 0
+    assert router.route(arrival(10), views(0, 0, 0)) == 0

@@ -72,7 +72,17 @@ def test_one_that_joins_has_the_smallest_tree_and_one_that_left_in_the_meantime_
     shared = arrival(40, prefix_ids=(1, 2, 3, 4))
     assert [router.route(prompt, views(0, 0)) for prompt in (shared, arrival(30))] == [0, 1]
     joined = [View(1), View(2)]
+    router.follow([1, 2])
     assert router.route(shared, joined) == 1, "nobody is known to have it any more"
     assert router.tree.sizes_tokens == [0, 30, 40]
+    router.follow([1, 2, 5])
     assert router.route(shared, [View(1), View(2), View(5)]) == 1
     assert router.route(arrival(10), [View(1), View(2), View(5)]) == 2
+
+
+def test_one_that_cannot_serve_a_request_is_passed_over_for_it_and_keeps_its_tree():
+    router = CacheAware(3, 10)
+    shared = arrival(40, prefix_ids=(1, 2, 3, 4))
+    assert router.route(shared, views(0, 0, 0)) == 0
+    assert router.route(shared, [View(1), View(2)]) == 0, "which is instance 1, with an empty tree"
+    assert router.route(shared, views(0, 0, 0)) == 0

@@ -94,6 +94,7 @@ def test_one_that_joins_for_one_that_left_is_told_from_it():
     router = told(9, 10)
     assert router.route(arrival(), views(0, 0)) == 1
     router.receive(COORDINATOR, Loads({0: 9, 2: 1}), 0.11)
+    router.follow([0, 2])
     assert router.route(arrival(), [View(0), View(2)]) == 0
 
 

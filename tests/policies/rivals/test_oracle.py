@@ -123,6 +123,7 @@ def test_what_a_dead_instance_held_weighs_no_more_and_may_be_placed_again():
     cluster = Cluster(3, [(100, 10), (10_000, 500), (200, 20), (100, 10)])
     assert [cluster.place(request) for request in range(3)] == [0, 1, 2]
     del cluster.views[0]
+    cluster.router.follow([1, 2])
     expected = [added((100, 10), [(10_000, 500, 500)]), added((100, 10), [(200, 20, 20)])]
     np.testing.assert_allclose(cluster.router.costs(100, 10, cluster.views), expected)
     request = RequestView(0, 100, -1, (), 100)
@@ -137,6 +138,7 @@ def test_one_that_joins_is_idle_and_what_the_others_have_done_stays_known():
     cluster.end(1)
     before = cluster.router.costs(1000, 60, cluster.views)
     cluster.views.append(View(2))
+    cluster.router.follow([0, 1, 2])
     np.testing.assert_array_equal(cluster.router.costs(1000, 60, cluster.views), [*before, 0])
     assert cluster.place(3) == 2
 
@@ -145,4 +147,13 @@ def test_one_that_joins_for_one_that_left_is_idle():
     cluster = Cluster(2, [(100, 10), (100, 10)])
     assert [cluster.place(request) for request in range(2)] == [0, 1]
     left = [cluster.views[0], View(2)]
+    cluster.router.follow([0, 2])
     np.testing.assert_array_equal(cluster.router.costs(100, 10, left) > 0, [True, False])
+
+
+def test_one_that_cannot_serve_a_request_is_passed_over_for_it_and_what_it_holds_stays_known():
+    cluster = Cluster(2, [(100, 10), (100, 10)])
+    assert cluster.place(0) == 0
+    before = cluster.router.costs(100, 10, cluster.views)
+    np.testing.assert_array_equal(cluster.router.costs(100, 10, cluster.views[1:]), before[1:])
+    np.testing.assert_array_equal(cluster.router.costs(100, 10, cluster.views), before)

@@ -61,7 +61,8 @@ def test_a_pool_that_has_died_is_served_by_the_other_one():
 def test_one_that_joins_goes_to_the_pool_that_it_is_missing_from_most():
     router = TwoPools(Pools(boundary_tokens=100, short_instances=2), 5)
     grown = [*views(9, 9, 9, 9, 9), View(5)]
+    router.follow(range(6))
     assert [router.route(arrival(tokens), grown) for tokens in (99, 100)] == [0, 5], "a whole fleet: the larger pool"
-    lost = [View(number) for number in (1, 2, 3, 4, 5, 6)]
-    lost[0] = View(1, running=9)
+    router.follow([1, 2, 3, 4, 5, 6])
+    lost = [View(1, running=9), *(View(number) for number in (2, 3, 4, 5, 6))]
     assert router.route(arrival(99), lost) == 5, "instance 0 has left: 6 takes its place"

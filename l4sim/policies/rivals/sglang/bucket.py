@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from l4sim.policies.rivals.sglang.balance import CHARACTERS_PER_TOKEN, is_imbalanced
-from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 _FIRST_SPAN_TOKENS = 4096 // CHARACTERS_PER_TOKEN
@@ -78,12 +77,10 @@ class Bucket:
         """Arrivals that count: when, prompt tokens, where."""
         self._recent_tokens = [0] * instances
         self._numbers = list(range(instances))
-        """Of the instances seen last, in their order."""
+        """Of the instances that take requests, in order."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of the prompt's range, or the one that was sent the fewest tokens lately."""
-        if not same_fleet(self._numbers, instances):
-            self._follow([view.instance for view in instances])
         now_s = instances[0].as_of_s
         self._adjust(now_s)
         tokens = self._recent_tokens
@@ -91,8 +88,14 @@ class Bucket:
             position = tokens.index(min(tokens))
         else:
             position = bisect_left(self._uppers, request.prompt_tokens)
+        if len(instances) == len(self._numbers):
+            self._note(now_s, request.prompt_tokens, position)
+            return position
+        # Not all can serve it: if the one chosen cannot, the one of these that was sent the fewest tokens.
+        able = [self._numbers.index(view.instance) for view in instances]
+        position = position if position in able else min(able, key=tokens.__getitem__)
         self._note(now_s, request.prompt_tokens, position)
-        return position
+        return able.index(position)
 
     def _adjust(self, now_s: float) -> None:
         due = int(now_s / self._interval_s)
@@ -108,12 +111,12 @@ class Bucket:
         self._share_tokens = new
         self._uppers = draw_ranges((tokens for _, tokens, _ in self._recent), buckets)
 
-    def _follow(self, numbers: list[int]) -> None:
+    def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone or joined: those that are there share all lengths."""
         position = {instance: n for n, instance in enumerate(numbers)}
         sent = [(time_s, tokens, self._numbers[where]) for time_s, tokens, where in self._recent]
         self._recent = deque((time_s, tokens, position[to]) for time_s, tokens, to in sent if to in position)
-        self._numbers = numbers
+        self._numbers = list(numbers)
         self._recent_tokens = [0] * len(numbers)
         for _, tokens, where in self._recent:
             self._recent_tokens[where] += tokens

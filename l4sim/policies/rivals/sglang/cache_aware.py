@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 from l4sim.policies.rivals.sglang.balance import CHARACTERS_PER_TOKEN, is_imbalanced
 from l4sim.policies.rivals.sglang.prefix_tree import PrefixTree
-from l4sim.policies.routers import same_fleet
 from l4sim.policies.views import InstanceView, RequestView
 
 
@@ -45,15 +44,13 @@ class CacheAware:
         self._max_tree_tokens = max_tree_tokens
         self._evictions = 0
         self._numbers = list(range(instances))
-        """Of the instances seen last, in their order."""
+        """Of the instances that take requests, in order."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position that probably has most of the prompt cached, or another where that would not do."""
-        if not same_fleet(self._numbers, instances):
-            self._follow([view.instance for view in instances])
         self._evict(instances[0].as_of_s)
         position = self._choose(request, instances)
-        self.tree.insert(request.prefix_ids, request.prompt_tokens, self._numbers[position])
+        self.tree.insert(request.prefix_ids, request.prompt_tokens, instances[position].instance)
         return position
 
     def _choose(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
@@ -61,18 +58,23 @@ class CacheAware:
         if is_imbalanced(loads, self._balance_abs_threshold, self._balance_rel_threshold):
             return loads.index(min(loads))
         matched_tokens, matching = self.tree.match(request.prefix_ids)
-        if matching is not None and matched_tokens > self._cache_threshold * request.prompt_tokens:
-            return self._numbers.index(matching)
-        sizes_tokens = [self.tree.sizes_tokens[instance] for instance in self._numbers]
+        numbers = self._numbers if len(instances) == len(self._numbers) else [view.instance for view in instances]
+        if (
+            matching is not None
+            and matching in numbers
+            and matched_tokens > self._cache_threshold * request.prompt_tokens
+        ):
+            return numbers.index(matching)
+        sizes_tokens = [self.tree.sizes_tokens[instance] for instance in numbers]
         return sizes_tokens.index(min(sizes_tokens))
 
-    def _follow(self, numbers: list[int]) -> None:
+    def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone, and what they had cached with them, or joined (`remove_worker`, `add_worker`)."""
         for instance in set(self._numbers) - set(numbers):
             self.tree.remove(instance)
         for instance in set(numbers) - set(self._numbers):
             self.tree.add(instance)
-        self._numbers = numbers
+        self._numbers = list(numbers)
 
     def _evict(self, now_s: float) -> None:
         due = int(now_s / self._eviction_interval_s)
