@@ -14,7 +14,7 @@ from l4sim.experiment.planning import setting_for
 from l4sim.experiment.setup import GroupSetup, Setup, instances_of
 from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import Policy, PolicyChoice
-from l4sim.policies.registry import build_policy, policy_name
+from l4sim.policies.registry import build_policy, check_fleet_changes, policy_name
 from l4sim.runtime.executor import Executor
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import Drain, Fail, FleetEvent, InstanceSpec, Join, Rules, SimulationResult, simulate_fleet
@@ -43,9 +43,11 @@ def run_policy(
     ``plans`` gives the policy its plan, if it needs one; by default it makes one.
 
     Raises:
-        InputError: no such policy, or the trace does not suit it or the engine.
+        InputError: no such policy; the trace does not suit it or the engine; it cannot follow the fleet's events.
     """
     policy = policy_for(choice, trace, setup, plans)
+    kinds = {type(event) for event in setup.events}
+    check_fleet_changes(choice, policy, joins=events.Join in kinds, drains=events.Drain in kinds)
     return run_built(policy_name(choice), policy, trace, setup, progress, executor)
 
 

@@ -9,6 +9,8 @@ import pytest
 from l4sim.errors import InputError
 from l4sim.experiment.resolving import resolve
 from l4sim.experiment.running import compare, rules_of
+from l4sim.policies.policy import Policy, PolicyEntry
+from l4sim.policies.routers import RoundRobin
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator.cluster import Rules
 from l4sim.simulator.transport import Network
@@ -76,6 +78,14 @@ def test_an_instance_that_joins_serves_and_one_that_drains_loses_nothing(trace: 
     assert set(requests[requests["arrival_s"] < 5]["first_instance"]) == {0, 1}
 
 
-def test_l4_says_that_it_plans_for_equal_instances(trace: Trace) -> None:
-    with pytest.raises(InputError, match="needs equal instances, and those of groups fast, slow differ"):
-        compare(trace, ["l4"], resolve(Options(fleet=UNLIKE)))
+def test_l4_serves_on_unlike_instances_while_some_join_and_drain(trace: Trace) -> None:
+    [run] = compare(trace, ["l4"], resolve(Options(fleet=UNLIKE, joins="slow:1@5s", drains="0@8s", failures="3@12s")))
+    assert (run.requests["status"] == "finished").all()
+    assert 4 in set(run.requests["first_instance"])
+    assert run.instances == 5
+
+
+def test_a_policy_that_cannot_take_instances_in_says_so(trace: Trace) -> None:
+    fixed = PolicyEntry("fixed", lambda _: Policy(RoundRobin()), joins=False)
+    with pytest.raises(InputError, match="policy 'fixed' takes in no instance that joins"):
+        compare(trace, [fixed], resolve(Options(instances=2, joins="1@5s")))
