@@ -19,7 +19,7 @@ from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, R
 
 def _llumnix(setting: Setting) -> Policy:
     agents = tuple(LlumnixAgent(instance) for instance in range(setting.instances))
-    return Policy(LlumnixRouter(), agents, LlumnixCoordinator(), agent_for=LlumnixAgent)
+    return Policy(LlumnixRouter(setting.instances), agents, LlumnixCoordinator(), agent_for=LlumnixAgent)
 
 
 def _two_pools(setting: Setting) -> Policy:

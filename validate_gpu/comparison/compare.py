@@ -70,7 +70,7 @@ class Comparison:
         """Of the pairs of policies that differ by more than noise, how many are predicted in the measured order, and
         how many there are.
         """
-        apart = [ranking for ranking in self.rankings if ranking.differ]
+        apart = [ranking for ranking in self.rankings if ranking.told_apart]
         return sum(ranking.alike for ranking in apart), len(apart)
 
     def to_json(self) -> dict[str, Any]:

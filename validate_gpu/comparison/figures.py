@@ -53,7 +53,7 @@ class Ranking(NamedTuple):
     second: str
     measured_pct: float
     predicted_pct: float
-    differ: bool
+    told_apart: bool
     """Whether all repeats of one lie below all of the other; a smaller difference may be noise."""
 
     @property

@@ -149,7 +149,7 @@ def _ranking(comparison: Comparison) -> Iterator[str]:
             f"{ranking.first}, {ranking.second}",
             _signed(ranking.measured_pct),
             _signed(ranking.predicted_pct),
-            ("alike" if ranking.alike else "**not alike**") if ranking.differ else "within the noise",
+            ("alike" if ranking.alike else "**not alike**") if ranking.told_apart else "within the noise",
         )
         for ranking in comparison.rankings
     ]

@@ -120,11 +120,11 @@ def _balances(source: Report, destination: Report) -> bool:
 class LlumnixRouter:
     """Dispatches to the instance with the most remaining steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, instances: int) -> None:
         self._steps: dict[int, float] = {}
         """By instance, as last heard of."""
-        self._numbers: list[int] = []
-        """Of the instances seen last, in their order; empty where they are to be looked at again."""
+        self._numbers: Sequence[int] = range(instances)
+        """Of the instances that there are, in order."""
         self._choice = 0
 
     def receive(self, sender: int, message: Any, now_s: float) -> None:
@@ -137,18 +137,22 @@ class LlumnixRouter:
 
         Who has not reported yet passes for idle.
         """
-        if len(self._numbers) != len(instances):
-            self._numbers = [view.instance for view in instances]
-            self._choose()
-        return self._choice
+        if len(self._numbers) == len(instances):
+            return self._choice
+        return self._most([view.instance for view in instances])
 
     def follow(self, numbers: Sequence[int]) -> None:
-        """Look at the instances again."""
-        self._numbers = []
+        """Choose among these from now on."""
+        self._numbers = numbers
+        self._choose()
 
     def _choose(self) -> None:
-        steps = [self._steps.get(number, math.inf) for number in self._numbers]
-        self._choice = steps.index(max(steps)) if steps else 0
+        self._choice = self._most(self._numbers)
+
+    def _most(self, numbers: Sequence[int]) -> int:
+        """The position of the one with the most remaining steps, the first of equals."""
+        steps = [self._steps.get(number, math.inf) for number in numbers]
+        return steps.index(max(steps))
 
 
 class LlumnixAgent:

@@ -58,7 +58,7 @@ def test_remaining_steps_are_infinite_without_requests():
 
 def told(*steps: float) -> LlumnixRouter:
     """A router that has heard of these remaining steps."""
-    router = LlumnixRouter()
+    router = LlumnixRouter(len(steps))
     router.receive(COORDINATOR, Loads(dict(enumerate(steps))), 0.06)
     return router
 
@@ -80,7 +80,7 @@ def test_dispatch_passes_over_the_dead():
 
 
 def test_before_the_first_poll_all_instances_pass_for_idle():
-    assert LlumnixRouter().route(arrival(), views(5, 0, 0)) == 0
+    assert LlumnixRouter(3).route(arrival(), views(5, 0, 0)) == 0
 
 
 def test_one_that_joins_passes_for_idle_until_it_reports():
