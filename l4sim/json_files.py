@@ -58,7 +58,7 @@ def decode_json(text: bytes, kind: type[T], where: str, *, others: bool = False)
     """
     try:
         values = msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"{where}: not a JSON object")

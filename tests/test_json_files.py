@@ -137,15 +137,19 @@ def test_values_that_must_rise_do() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "not a JSON object"),
-        ("{", "not JSON"),
-        ('{"low": NaN}', "not JSON"),
-        ('{"low": 1e999}', "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"low": NaN}', "not JSON"),
+        (b'{"low": 1e999}', "not JSON"),
+        (b'{"low": "\xff"}', "not JSON"),
+        (b'{"low": ' + 100_000 * b"[", "not JSON"),
     ],
+    ids=["list", "empty", "cut", "nan", "infinity", "latin-1", "deep"],
 )
-def test_a_file_must_hold_an_object(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_must_hold_an_object(tmp_path: Path, text: bytes, message: str) -> None:
     path = tmp_path / "a.json"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(InputError) as refusal:
         read_json(path, Pair)
     assert str(refusal.value).startswith(f"{path}: {message}")
