@@ -70,7 +70,7 @@ def load_trace(
     ``format``, ``time_unit``, ``tokens``, ``dejitter_s`` and ``limit`` (requests) are as in
     `l4sim.workload.load.load_trace`. The trace then gets ``rate_per_s`` arrivals per second, or ``rate_scale`` times
     its own, and keeps the arrivals of the first ``duration_s`` seconds. ``seed`` is used where the file has no arrival
-    times, which then are Poisson. What was changed or guessed is told in ``Trace.warnings``.
+    times, which then are Poisson. ``Trace.warnings`` lists what was changed or guessed.
 
     Raises:
         InputError: anything that is not accepted, by file, line and field.

@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """Wrong input, told in one line: what is wrong, where (file, line, field), and what is accepted.
+    """Wrong input, explained in one line: what is wrong, where (file, line, field), and what is accepted.
 
     The command line prints the message without a traceback and exits with 2.
     """

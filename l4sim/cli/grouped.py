@@ -59,24 +59,24 @@ def options_of(described_by: type, groups: tuple[str, ...] = GROUPS) -> Callable
 
 
 def _option(each: Described) -> Callable[[Command], Command]:
-    told = each.option
+    option = each.option
     if each.kind is bool:
         off = each.flag.replace("--", "--no-", 1)
         return grouped(
-            told.group, f"{each.flag}/{off}", each.name, default=each.default, show_default=True, help=told.text
+            option.group, f"{each.flag}/{off}", each.name, default=each.default, show_default=True, help=option.text
         )
-    again = " May be given again." if told.repeated else ""
+    again = " May be given again." if option.repeated else ""
     return grouped(
-        told.group,
+        option.group,
         each.flag,
         each.name,
         type=_type(each),
         default=each.default,
-        show_default=told.unset or each.default is not None,
-        metavar=told.unit.upper() or None,
-        multiple=told.repeated,
-        callback=_joined if told.repeated else None,
-        help=told.text + again,
+        show_default=option.unset or each.default is not None,
+        metavar=option.unit.upper() or None,
+        multiple=option.repeated,
+        callback=_joined if option.repeated else None,
+        help=option.text + again,
     )
 
 
@@ -85,17 +85,17 @@ def _joined(_context: click.Context, _option: click.Parameter, given: tuple[str,
 
 
 def _type(each: Described) -> click.ParamType[Any]:
-    told = each.option
-    if told.choices:
-        return click.Choice(told.choices)
+    option = each.option
+    if option.choices:
+        return click.Choice(option.choices)
     if each.kind is Path:
         return click.Path(path_type=Path)
     if each.kind is str:
         return click.STRING
-    low = told.above if math.isfinite(told.above) else told.at_least
+    low = option.above if math.isfinite(option.above) else option.at_least
     limits: dict[str, Any] = {
         "min": low if math.isfinite(low) else None,
-        "max": told.at_most if math.isfinite(told.at_most) else None,
-        "min_open": math.isfinite(told.above),
+        "max": option.at_most if math.isfinite(option.at_most) else None,
+        "min_open": math.isfinite(option.above),
     }
     return click.IntRange(**limits) if each.kind is int else click.FloatRange(**limits)

@@ -133,7 +133,7 @@ def synth(
         click.echo(f"warning: {warning}", err=True)
     summary = _summary(trace)
     click.echo(
-        json.dumps({"path": str(out), **summary, "warnings": trace.warnings}) if as_json else _told(out, summary)
+        json.dumps({"path": str(out), **summary, "warnings": trace.warnings}) if as_json else _as_text(out, summary)
     )
 
 
@@ -159,7 +159,7 @@ def _percentiles(tokens: IntArray) -> dict[str, float]:
     return {"mean": float(tokens.mean()), "p50": float(p50), "p99": float(p99), "max": float(tokens.max())}
 
 
-def _told(out: Path, summary: dict[str, Any]) -> str:
+def _as_text(out: Path, summary: dict[str, Any]) -> str:
     in_sessions = f" in {summary['sessions']} sessions" if summary["sessions"] else ""
     head = f"{out}: {summary['requests']} requests{in_sessions}"
     head += f", the last open-loop arrival at {summary['last_open_loop_arrival_s']:.1f} s"

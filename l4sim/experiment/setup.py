@@ -134,16 +134,16 @@ class Setup:
 
     def describe(self) -> dict[str, Any]:
         """What was resolved, enough to repeat the run; several groups are listed."""
-        told: dict[str, Any] = {
+        shared: dict[str, Any] = {
             "l4sim": __version__,
             "options": self.options,
             "model": self.model,
             "events": [{"event": type(event).__name__.lower(), **event._asdict()} for event in self.events],
         }
         if len(self.groups) == 1:
-            return {**told, **self.groups[0].describe(), "cluster": self.cluster}
+            return {**shared, **self.groups[0].describe(), "cluster": self.cluster}
         return {
-            **told,
+            **shared,
             "groups": [
                 {"group": group.spec, "kind": group.kind._asdict(), "intra": group.intra, **group.describe()}
                 for group in self.groups

@@ -36,8 +36,8 @@ def read_recording(folder: Path) -> Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What an engine tells of itself, each here or there in ``meta.json``; None where it does not."""
+class _EngineFields:
+    """Options of an engine, which stand in several places of ``meta.json``; None where one is not given there."""
 
     model: Text | None = None
     max_num_seqs: Count | None = None
@@ -56,7 +56,7 @@ _Halves = Literal["auto", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
-class _EngineArguments(_Told):
+class _EngineArguments(_EngineFields):
     """What the engine was given; the types of the further ones are those of an engine that is simulated."""
 
     data_parallel_size: Literal[1] | None = None
@@ -76,9 +76,9 @@ class _EngineArguments(_Told):
 class _ResolvedConfig:
     """What vLLM made of that."""
 
-    model_config: _Told | None = None
-    cache_config: _Told | None = None
-    scheduler_config: _Told | None = None
+    model_config: _EngineFields | None = None
+    cache_config: _EngineFields | None = None
+    scheduler_config: _EngineFields | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class _Hardware:
 
 
 @dataclass(frozen=True, slots=True)
-class _Meta(_Told):
+class _Meta(_EngineFields):
     engine_kwargs: _EngineArguments | None = None
-    kv_cache: _Told | None = None
+    kv_cache: _EngineFields | None = None
     resolved_config: _ResolvedConfig | None = None
     hardware: _Hardware | None = None
 
@@ -123,17 +123,17 @@ def read_engine_options(folder: Path) -> EngineOptions:
         gpu_memory_utilization=_first(
             "gpu_memory_utilization", cache, resolved_cache, given, default=DEFAULTS.gpu_memory_utilization
         ),
-        # vLLM has all of these unless it is told otherwise.
+        # vLLM has all of these unless its options say otherwise.
         prefix_caching=_first("enable_prefix_caching", cache, resolved_cache, given, default=True),
         reserve_full_prompt=_first("scheduler_reserve_full_isl", scheduler, default=True),
         async_scheduling=_first("async_scheduling", scheduler, given, default=True),
     )
 
 
-def _first(name: str, *places: _Told | None, default: Any = None) -> Any:
-    """A field where the first of several places tells it."""
-    told = (getattr(place, name) for place in places if place is not None)
-    return next((value for value in told if value is not None), default)
+def _first(name: str, *places: _EngineFields | None, default: Any = None) -> Any:
+    """A field from the first of several places that has it, else ``default``."""
+    given = (getattr(place, name) for place in places if place is not None)
+    return next((value for value in given if value is not None), default)
 
 
 def read_requests(folder: Path) -> RecordedRequests:

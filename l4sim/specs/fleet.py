@@ -126,12 +126,12 @@ def read_fleet(path: Path) -> Fleet:
         if isinstance(group, dict):
             _only(group, [field.name for field in fields(FleetGroup)], f"{path}: groups[{number}]")
     try:
-        told = msgspec.convert(tree, _File)
+        content = msgspec.convert(tree, _File)
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: {_one_line(error)}") from None
     try:
-        events = tuple(event for number, given in enumerate(told.events) for event in _events(given, number))
-        return Fleet(tuple(told.groups), told.gpus_per_node, told.inter_link, events)
+        events = tuple(event for number, given in enumerate(content.events) for event in _events(given, number))
+        return Fleet(tuple(content.groups), content.gpus_per_node, content.inter_link, events)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

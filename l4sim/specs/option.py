@@ -1,4 +1,4 @@
-"""One option, told once: what it means, its unit, its group, and which values it takes.
+"""One option, described once: what it means, its unit, its group, and which values it takes.
 
 Command line, docstrings and checks are all made from it.
 """
@@ -105,7 +105,7 @@ def described(options: type) -> tuple[Described, ...]:
 
 def documented(options: Class) -> Class:
     """Append what every field means to a dataclass's docstring."""
-    options.__doc__ = "\n".join([(options.__doc__ or "").rstrip(), "", "    Fields:", *_told(options)])
+    options.__doc__ = "\n".join([(options.__doc__ or "").rstrip(), "", "    Fields:", *_field_lines(options)])
     return options
 
 
@@ -151,15 +151,15 @@ def _kind(hint: Any) -> type:
     return Path if kinds[0] is os.PathLike else kinds[0]
 
 
-def _told(options: type) -> Iterator[str]:
+def _field_lines(options: type) -> Iterator[str]:
     group = ""
     each: Field[Any]
     for each in fields(options):
-        told: Option = each.metadata[_KEY]
-        if told.group != group:
-            group = told.group
+        about: Option = each.metadata[_KEY]
+        if about.group != group:
+            group = about.group
             yield f"      {group}:"
-        unit = f" ({told.unit})" if told.unit else ""
-        default = told.unset if each.default is None else repr(each.default)
-        line = f"{each.name}{unit}: {told.text}" + (f" [default: {default}]" if default else "")
+        unit = f" ({about.unit})" if about.unit else ""
+        default = about.unset if each.default is None else repr(each.default)
+        line = f"{each.name}{unit}: {about.text}" + (f" [default: {default}]" if default else "")
         yield fill(line, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 10, break_on_hyphens=False)

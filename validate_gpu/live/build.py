@@ -144,7 +144,7 @@ def _clocks(device: torch.device) -> dict[str, str | None]:
     fields = ("driver_version", "clocks.sm", "clocks.mem", "power.draw")
     command = ["nvidia-smi", f"--id={device.index}", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return dict.fromkeys(fields)
-    return dict(zip(fields, told.split(", "), strict=True))
+    return dict(zip(fields, answer.split(", "), strict=True))
