@@ -18,8 +18,8 @@ from l4sim.cost.attention.kernel import (
     Fraction,
     Kernel,
     NormOrder,
+    PositiveBytes,
     Seconds,
-    SomeBytes,
     Waves,
     WholeNumber,
 )
@@ -69,7 +69,7 @@ class FA2Coefficients:
     """A block of the unsplit kernel that finds no rows."""
     drift_waves: Waves
     """Waves after which a group's query heads have drifted apart, so that each reads the keys from DRAM itself."""
-    drift_bytes: SomeBytes
+    drift_bytes: PositiveBytes
     """Keys and values of the decodes at work at one time that no longer stay in L2 until all heads have read them."""
     blocks_per_sm: WholeNumber
     """Blocks that share an SM (shared memory: 80 KiB each at head_dim 128)."""

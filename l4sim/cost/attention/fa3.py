@@ -7,8 +7,16 @@ from typing import Any, NamedTuple
 
 from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import issued_s
-from l4sim.cost.attention.kernel import Bytes, BytesPerSecond, Fraction, Kernel, NormOrder, Seconds, WholeNumber
-from l4sim.cost.attention.kernel import Tiles as NumberOfTiles
+from l4sim.cost.attention.kernel import (
+    Bytes,
+    BytesPerSecond,
+    Fraction,
+    Kernel,
+    NormOrder,
+    Seconds,
+    TileCount,
+    WholeNumber,
+)
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
 from l4sim.kernels.flash_attention import FA3_BLOCK_TOKENS, FA3_MAX_BATCH, FA3_TILE_ROWS, Splits, fa3_splits
@@ -57,7 +65,7 @@ class FA3Coefficients:
     """Loading and storing one row (a query token of one head) of a prefill tile."""
     tile_kv_block_s: Seconds
     """One block of 128 KV tokens for a tile of 128 rows, all of them at work."""
-    tile_tail: NumberOfTiles
+    tile_tail: TileCount
     """Tiles for which the SMs wait at the end."""
     tile_kv_bytes_per_s: BytesPerSecond
     """Rate at which a prefill's keys and values first come from DRAM; its tiles do not hide it."""

@@ -24,8 +24,8 @@ from l4sim.cost.attention.kernel import (
     Fraction,
     Kernel,
     NormOrder,
+    PositiveFraction,
     Seconds,
-    SomeFraction,
 )
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
@@ -90,7 +90,7 @@ class FlashInferCoefficients:
     """Start and end of one of its thread blocks."""
     prefill_flops: FlopPerSecond
     """Its arithmetic rate with two blocks on every SM, masked half of the diagonal tiles included, FLOP/s."""
-    prefill_alone: SomeFraction
+    prefill_alone: PositiveFraction
     """Fraction of that rate that an SM with one block reaches."""
     prefill_row_s: Seconds
     """Merging the partial results of one query token's head, where its keys and values are split."""
