@@ -147,14 +147,14 @@ def _write_timelines(out: Path, result: Result, window: tuple[float, float] | No
 def _print(result: Result) -> None:
     from rich.console import Console
 
-    from l4sim.results.comparison_text import comparison_table, deaths, heading, verdict
+    from l4sim.results.comparison_text import comparison_table, fates, heading, verdict
 
     console = Console(highlight=False)
     console.print(heading(result.trace, result.setup))
     for run in result.runs:
         if run.plan is not None:
             console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")
-    for line in deaths(result.setup.failures, result.summaries):
+    for line in fates(result.setup, result.summaries):
         console.print(line)
     console.print(comparison_table(result.summaries))
     console.print(verdict(result.summaries))

@@ -23,6 +23,7 @@ from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.layers import Attention, LayerGroup
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
+from l4sim.specs.options import DEFAULTS
 
 COST_MODELS = (*MODELS, "affine")
 
@@ -33,7 +34,7 @@ def build_cost(
     *,
     tensor_parallel: int = 1,
     kernel: str | None = None,
-    cost_model: str = "tile",
+    cost_model: str = DEFAULTS.cost_model,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 1024,
 ) -> CostModel:

@@ -151,7 +151,7 @@ def compare(
 
 def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy) -> Run:
     """A run's flat rows as tables, requests in the trace's order."""
-    from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, Death, Run, frame_from_rows
+    from l4sim.results.run import BOUNDARIES, ITERATIONS, MIGRATIONS, REQUESTS, InstanceChange, Run, frame_from_rows
 
     ids = {"request_id": trace.request_id}
     requests = _by_first_column(result.requests.numbers, len(result.requests.columns))
@@ -163,7 +163,7 @@ def tables(name: str, trace: Trace, result: SimulationResult, policy: Policy) ->
         None if policy.partition is None else policy.partition.plan.stages,
         frame_from_rows(name, array("d", [n for move in policy.boundary_moves for n in move]), BOUNDARIES, {}),
         result.instances,
-        tuple(Death(c.instance, c.time_s, c.requests) for c in result.changes if c.change == "died"),
+        tuple(InstanceChange(**change._asdict()) for change in result.changes),
         policy.kind,
     )
 

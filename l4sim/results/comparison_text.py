@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from l4sim.results.numbers import change, precise
+from l4sim.specs.events import Drain, Event, Fail, Join
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from l4sim.experiment import Setup
-    from l4sim.specs.events import Fail
     from l4sim.workload.trace import Trace
 
 Summary = Mapping[str, Any]
@@ -118,19 +119,40 @@ def unfinished(summaries: Sequence[Summary]) -> list[str]:
     return lines
 
 
-def deaths(failures: Sequence[Fail], summaries: Sequence[Summary]) -> list[str]:
-    """A line per policy about the failures asked for: how many requests each one hit, or that the run ended before."""
+def fates(setup: Setup, summaries: Sequence[Summary]) -> list[str]:
+    """A line per policy about what was to happen to instances: what came of it, or that the run ended before."""
     lines = []
-    for summary in summaries if failures else ():
-        requests = {death["instance"]: death["requests"] for death in summary["deaths"]}
-        fates = [
-            f"instance {instance} died at {time_s:g} s, {requests[instance]:,} requests had to leave it"
-            if instance in requests
-            else f"instance {instance} lived: the run was over before {time_s:g} s"
-            for instance, time_s in sorted(failures, key=lambda failure: failure.time_s)
+    for summary in summaries if setup.events else ():
+        found = {(change["change"], change["instance"]): change for change in summary["fleet_changes"]}
+        joining = count(setup.instances)
+        told = [
+            _fate(event, next(joining) if isinstance(event, Join) else event.instance, found)
+            for event in sorted(setup.events, key=lambda event: event.time_s)
         ]
-        lines.append(f"{summary['policy']}: {'; '.join(fates)}.")
+        lines.append(f"{summary['policy']}: {'; '.join(told)}.")
     return lines
+
+
+_FATES = {Join: ("joined", "never joined"), Drain: ("draining", "stayed"), Fail: ("died", "lived")}
+"""What an event makes of an instance, as ``fleet_changes`` has it, and what it does if the run ends before."""
+
+
+def _fate(event: Event, instance: int, found: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
+    name, time = f"instance {instance}", f"{event.time_s:g} s"
+    happening, otherwise = _FATES[type(event)]
+    if (happening, instance) not in found:
+        for earlier in ("died", "left"):
+            if (earlier, instance) in found:
+                return f"{name} had {earlier} before {time}"
+        return f"{name} {otherwise}: the run was over before {time}"
+    requests = found[happening, instance]["requests"]
+    if isinstance(event, Join):
+        return f"{name} joined at {time}"
+    if isinstance(event, Fail):
+        return f"{name} died at {time}, {requests:,} requests had to leave it"
+    left = found.get(("left", instance))
+    end = "had not left when the run was over" if left is None else f"left at {precise(left['time_s'])} s"
+    return f"{name} drained from {time} with {requests:,} requests, and {end}"
 
 
 def _differ(summaries: Sequence[Summary]) -> bool:

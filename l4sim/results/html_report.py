@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from l4sim.results.comparison_text import deaths, heading, unfinished, verdict
+from l4sim.results.comparison_text import fates, heading, unfinished, verdict
 from l4sim.results.html import (
     Cell,
     Section,
@@ -72,7 +72,7 @@ def write_report(
         paragraph(question),
         paragraph(verdict(summaries), "answer") if len(runs) > 1 else "",
         *(paragraph(line, "warning") for line in unfinished(summaries)),
-        *(paragraph(line, "warning") for line in deaths(setup.failures, summaries)),
+        *(paragraph(line, "warning") for line in fates(setup, summaries)),
         *(paragraph(line, "warning") for line in trace.warnings),
     ]
     configuration = setting_rows("", setup.options)

@@ -48,7 +48,12 @@ def summarise(run: Run) -> dict[str, Any]:
         "preemptions": int(requests["preemptions"].sum()),
         "mean_utilisation": _utilisation(run),
         "prefix_hit_share": float(cached_tokens / prompt_tokens) if prompt_tokens else float("nan"),
-        "deaths": [death._asdict() for death in run.deaths],
+        "deaths": [
+            {"instance": change.instance, "time_s": change.time_s, "requests": change.requests}
+            for change in run.changes
+            if change.change == "died"
+        ],
+        "fleet_changes": [change._asdict() for change in run.changes],
         "plan": None if run.plan is None else [stage._asdict() for stage in run.plan],
     }
 

@@ -23,13 +23,15 @@ BOUNDARIES: Mapping[str, type] = column_types(BoundaryRow)
 """Every table's columns with their types; `l4sim.records` says what they hold."""
 
 
-class Death(NamedTuple):
-    """An instance that died during the run."""
+class InstanceChange(NamedTuple):
+    """What became of an instance during the run."""
 
     instance: int
     time_s: float
+    change: str
+    """``joined``, ``draining``, ``left`` or ``died``."""
     requests: int
-    """How many were there, waiting ones included, and had to go elsewhere."""
+    """How many were there, waiting ones included; those of one that died had to go elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +51,7 @@ class Run:
     """`BOUNDARIES`; empty unless the plan was refined at run time."""
     instances: int | None = None
     """Instances of the cluster. None: as many as the tables name (one that never ran is then unknown)."""
-    deaths: tuple[Death, ...] = ()
+    changes: tuple[InstanceChange, ...] = ()
     """In order of time."""
     kind: str = "rival"
     """The policy's (`l4sim.policies.policy.Kind`)."""

@@ -28,6 +28,7 @@ from l4sim.runtime.trace_requests import TraceRequests
 from l4sim.simulator.clock import SimulatedClock
 from l4sim.simulator.modelled import Modelled
 from l4sim.simulator.transport import Network, SimulatedTransport
+from l4sim.specs.options import DEFAULTS
 from l4sim.specs.placement import Links, Placement
 from l4sim.workload.trace import Trace
 
@@ -83,13 +84,13 @@ class InstanceChange(NamedTuple):
 class Rules:
     """How the simulated world works, apart from engines and policies."""
 
-    fast_forward: bool = True
+    fast_forward: bool = DEFAULTS.fast_forward
     """Skip over iterations in which nothing can change; False steps through each one."""
     max_segment_iterations: int = 1024
     """Most iterations skipped at once: bounds the error of interpolating costs that are not affine."""
     network: Network = field(default_factory=Network)
     """Between agents."""
-    failure_detection_s: float = 1.0
+    failure_detection_s: float = DEFAULTS.failure_detection_s
     """From a death to the moment when agents know and the requests lost start over elsewhere."""
     migration: MigrationRules = field(default_factory=MigrationRules)
     validate: bool = field(default_factory=lambda: os.environ.get("L4SIM_VALIDATE") == "1")

@@ -18,6 +18,7 @@ from l4sim.runtime.front_end import FrontEnd
 from l4sim.runtime.instance_host import InstanceHost
 from l4sim.runtime.migration.messages import Copied, MigrationMessage, Returned
 from l4sim.simulator.transfers import Transfer, Transfers
+from l4sim.specs.options import DEFAULTS
 from l4sim.specs.placement import Links
 
 
@@ -29,15 +30,15 @@ class Network:
         InputError: a probability outside [0, 1], or a negative time.
     """
 
-    latency_s: float = 0.5e-3
+    latency_s: float = DEFAULTS.message_latency_s
     """One way."""
-    jitter_s: float = 0.0
+    jitter_s: float = DEFAULTS.message_jitter_s
     """Added to the latency, uniformly from 0 to this: messages may overtake one another."""
-    loss: float = 0.0
+    loss: float = DEFAULTS.message_loss
     """Probability that a message is lost."""
-    duplication: float = 0.0
+    duplication: float = DEFAULTS.message_duplication
     """Probability that a message arrives twice."""
-    seed: int = 0
+    seed: int = DEFAULTS.seed
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplication"):

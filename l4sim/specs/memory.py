@@ -6,6 +6,7 @@ from l4sim.errors import InputError
 from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
 from l4sim.specs.model import Model
+from l4sim.specs.options import DEFAULTS
 
 _GIB = 1 << 30
 
@@ -38,8 +39,8 @@ def kv_blocks(
     gpu: GPU,
     tensor_parallel: int = 1,
     *,
-    utilization: float = 0.9,
-    block_tokens: int = 16,
+    utilization: float = DEFAULTS.gpu_memory_utilization,
+    block_tokens: int = DEFAULTS.block_size,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 256,
 ) -> int:

@@ -83,6 +83,17 @@ def test_deaths_are_told_and_nothing_is_lost(capsys):
     assert "instance 2 lived: the run was over before 9999 s." in told
 
 
+def test_what_became_of_instances_is_told(capsys):
+    events = ["--join", "1@4s", "--drain", "0@6s", "--fail", "0@9999s", "--drain", "1@9999s", "--join", "1@9999s"]
+    code, out, _ = run(capsys, "replay", *SMALL, "--policy", "vllm", *events)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "vllm: instance 3 joined at 4 s; instance 0 drained from 6 s with " in told
+    assert re.search(r"and left at [\d.]+ s; instance 0 had left before 9999 s; instance 1 stayed: the run", told)
+    assert "instance 4 never joined: the run was over before 9999 s." in told
+    assert "40" in told
+
+
 def test_l4_s_ablations_compare(capsys):
     policies = "l4:plan,l4:handover,l4:refinement,l4:within,l4:across"
     code, out, _ = run(capsys, "compare", *SMALL, "--policies", policies, "--json")

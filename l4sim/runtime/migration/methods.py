@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from l4sim.errors import InputError
+from l4sim.specs.options import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +18,15 @@ class MigrationRules:
         InputError: an unknown method.
     """
 
-    max_concurrent: int = 3
+    max_concurrent: int = DEFAULTS.max_concurrent_migrations
     """Transfers that one instance takes part in at a time (the paper's figure)."""
-    last_stage_blocks: int = 16
+    last_stage_blocks: int = DEFAULTS.migration_last_stage_blocks
     """Blocks left at which the request is paused (Llumnix's figure)."""
-    max_stages: int = 3
+    max_stages: int = DEFAULTS.migration_max_stages
     """Copying stages before the last one; more than that aborts (Llumnix's figure)."""
-    slowdown: float = 0.01
+    slowdown: float = DEFAULTS.migration_slowdown
     """Fraction by which iterations of an instance that takes part in a migration take longer (Llumnix's bound)."""
-    method: str = "staged-copy"
+    method: str = DEFAULTS.migration
     """One of `METHODS`."""
 
     def __post_init__(self) -> None:
