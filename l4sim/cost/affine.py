@@ -53,15 +53,16 @@ def fit_affine(cost: CostModel, *, max_sequences: int, max_tokens: int, max_cont
     """
     from scipy.optimize import nnls
 
+    most_chunk = min(max_tokens, max_context_tokens)
     batches = [
         _uniform(sequences, context)
         for sequences in _powers(1, max_sequences)
-        for context in _powers(64, max_context_tokens)
+        for context in _powers(min(64, max_context_tokens), max_context_tokens)
         if sequences * context <= _GRID_CONTEXT_TOKENS
     ]
     batches += [
         Batch(np.empty(0, dtype=np.int64), 0, (Prefill(chunk, cached),))
-        for chunk in _powers(64, min(max_tokens, max_context_tokens))
+        for chunk in _powers(min(64, most_chunk), most_chunk)
         for cached in (0, *_powers(1024, max_context_tokens - chunk))
     ]
     seconds = np.array([cost.iteration_s(batch) for batch in batches])

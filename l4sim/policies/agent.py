@@ -82,7 +82,7 @@ class Left(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A request has got its last token here; told to agents that have asked for it (`ReportFinished`)."""
+    """A request has finished here; sent only to agents that have asked for it (`ReportFinished`)."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -134,7 +134,7 @@ class Watch(NamedTuple):
 
 
 class ReportFinished(NamedTuple):
-    """From now on tell of requests that end here (`Finished`)."""
+    """From now on send a `Finished` for every request that finishes here."""
 
 
 Instruction = Send | Migrate | SetTimer | Watch | ReportFinished

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from l4sim.batch import Batch
+from l4sim.batch import Batch, Prefill
 from l4sim.cost.affine import AffineCost, fit_affine
 
 COST = AffineCost(
@@ -37,3 +38,13 @@ def test_its_own_fit_finds_it_again() -> None:
     found = fit_affine(COST, max_sequences=256, max_tokens=8192, max_context_tokens=131_072)
     for field in AffineCost.__slots__:
         assert getattr(found, field) == pytest.approx(getattr(COST, field), rel=1e-6)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 20])
+def test_an_engine_of_small_batches_and_short_contexts_has_a_fit_too(max_tokens: int) -> None:
+    found = fit_affine(COST, max_sequences=4, max_tokens=max_tokens, max_context_tokens=40)
+    for sequences, context_tokens in ((1, 40), (4, 40)):
+        decoding = Batch(np.full(sequences, context_tokens), sequences * context_tokens)
+        assert found.iteration_s(decoding) == pytest.approx(COST.iteration_s(decoding), rel=1e-3)
+    prompt = Batch(np.empty(0, dtype=np.int64), 0, (Prefill(max_tokens, 0),))
+    assert found.iteration_s(prompt) == pytest.approx(COST.iteration_s(prompt), rel=1e-3)

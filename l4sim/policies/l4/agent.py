@@ -33,7 +33,7 @@ from l4sim.policies.l4.handover import Choose, Handover, Retry
 from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, NewPlan, Offer, Report, Slack, Summary
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
-from l4sim.policies.l4.replan import Ends
+from l4sim.policies.l4.replan import FinishedSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class DrainTime(NamedTuple):
 DRAIN_EVERY_S = 0.1
 """Between two rounds of handing over on an instance that drains."""
 LEAVE_EVERY_S = 0.1
-"""Between the first asks for two requests that a new plan has put into another stage."""
+"""Pause between two requests that a new plan has put into another stage, when they begin to be handed over."""
 
 
 class L4Agent:
@@ -106,7 +106,7 @@ class L4Agent:
         self._handover = Handover(instance, self._ranges, random)
         self._balance = Balance(instance, self._ranges, random, within=self._parts.within, across=self._parts.across)
         self._refinement = Refinement(instance, self._ranges, planned_batches, random, generation)
-        self._ends = Ends(random)
+        self._finished = FinishedSample(random)
         self._generation = generation
         self._drains = False
         # Agents that all began a period at once would all be busy at once.
@@ -121,7 +121,7 @@ class L4Agent:
                 if self._drains:
                     return ()
                 _, hi = self._ranges.range_of(self._ranges.stage_of_instance(self._instance))
-                # One that is already beyond was placed here for its prefix, or the boundary has moved under it.
+                # A longer one was placed here on purpose (for its prefix), or the boundary has moved below its length.
                 return self._outgrown(request.request, own, now_s) if request.context_tokens <= hi else ()
             case Received(sender, message):
                 return self._receive(sender, message, own, now_s)
@@ -141,7 +141,7 @@ class L4Agent:
             case PeerDied(instance) | Draining(instance) | Left(instance):
                 self._ranges.remove(instance)
             case Finished():
-                self._ends.note(stimulus)
+                self._finished.add(stimulus)
         return ()
 
     def _start(self) -> Sequence[Instruction]:
@@ -215,7 +215,7 @@ class L4Agent:
             case BidTime():
                 return (*self._balance.bid(own), SetTimer(balance.PERIOD_S, name))
             case ReportTime():
-                return (*self._ends.report(), SetTimer(replan.PERIOD_S, name))
+                return (*self._finished.report(), SetTimer(replan.PERIOD_S, name))
             case RefineTime():
                 self._refinement.sample(own)
                 before = self._ranges.bounds

@@ -1,19 +1,20 @@
 """Load balance by bids, within a stage and across stages, without a centre. **[ours: the paper's rules are open]**
 
-Now and then an agent that is loaded sends a bid with its load to a few peers of its stage. A peer with nothing waiting
-and a load so much lower that a move pays answers with its slack; the bidder moves requests to the lowest, queued ones
-first (they have no KV to copy), until half the gap is gone. If nobody of its own stage answers and requests are
-waiting, the next bid goes to the next living stages above and below, where the bar is higher: such a request is served
-out of its range. Of a stage larger than these two together, only as many instances bid across as those have, by chance,
-so that a small stage beside a large one is not flooded. Bids that nobody answers become rarer, unless something waits
-or the load has grown.
+Every `PERIOD_S` an agent whose instance is loaded may send a bid with its load to a few peers of its stage. A peer with
+an empty queue, and a load so much lower that moving requests pays, answers with its own load (its slack). The bidder
+moves requests to the least loaded peer that answered, until half of the difference in load is gone: queued requests
+first, since they have no KV to copy. If no peer of the stage answers and requests are waiting, the next bid goes to the
+nearest stages above and below that have living instances. There the threshold is stricter, since a request moved there
+is served outside its range. Where the bidder's stage has more instances than these two together, only as many of its
+instances bid across as those have, chosen at random, so that a small stage is not flooded by a large one. Bids that
+nobody answers become rarer, unless requests wait or the load has grown.
 
-- *Prefix cache*: a request that found half of its prompt cached here, or would, stays: elsewhere it would be computed
-  again, or its copy would push other prefixes out.
-- *Hysteresis*: a peer answers only below `WITHIN` (`ACROSS`) of the bidder's load.
-- *Ping-pong guard*: moving closes half the gap at most, so it never turns round; what a peer has given hope of to one
-  bidder counts as its load towards the others for `PROMISED_S`; and a request that has come is not moved again, nor
-  handed over, for `SETTLED_S`.
+- *Prefix cache*: a request stays if at least half of its prompt was, or would be, found in the cache here: elsewhere it
+  would be computed again, or its copy would evict other prefixes.
+- *Hysteresis*: a peer answers only below `WITHIN` (across stages, `ACROSS`) times the bidder's load.
+- *Ping-pong guard*: at most half of the difference is moved, so that it never changes sign; load that a peer has
+  offered to take from one bidder counts as its own towards others for `PROMISED_S`; and a request that has just
+  arrived is neither moved again nor handed over for `SETTLED_S`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from l4sim.policies.l4.ranges import Ranges
 
 PERIOD_S = 0.5
 MOST_PASSED = 3
-"""Bid times let pass at most after bids that nobody answered: 2 s from one bid to the next."""
+"""Most periods skipped after bids that nobody answered: at least one bid every 2 s."""
 FAN_OUT = 3
 """Peers that a bid goes to."""
 PATIENCE_S = 0.02
@@ -65,7 +66,7 @@ class Balance:
         self._round = 0
         self._bid_load = 0.0
         self._pause = 0
-        """Bid times to let pass after the last bid."""
+        """Periods to skip after the last bid."""
         self._passed = 0
         self._answers: list[tuple[float, int]] | None = None
         self._bid_across = False
@@ -105,7 +106,7 @@ class Balance:
         return (*bids, SetTimer(PATIENCE_S, Decide(self._round)))
 
     def _pauses(self, load: float, waiting: int) -> bool:
-        """Whether to let this bid time pass: peers that said nothing would do so again, unless there is news."""
+        """Whether to skip this period: peers that did not answer would not do so now, unless something has changed."""
         if waiting or load >= self._bid_load + LEAST_GAP or self._passed >= self._pause:
             self._passed = 0
             return False

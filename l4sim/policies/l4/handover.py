@@ -1,14 +1,14 @@
 """Handover: a request that outgrows its stage moves to the next one. **[ours: messages, reservations, retries]**
 
-The source asks a few instances of the stage for the request's new length. Whoever has room keeps it for a moment and
-offers its load; the source migrates to the least loaded one and declines the others' offers. Until that has worked the
-request decodes on where it is.
+The instance that has the request (the source) asks a few instances of the stage for its new length. Each of them that
+has room reserves it for a moment and offers to take the request, telling its load. The source migrates the request to
+the least loaded one and declines the other offers. Until the migration is done the request decodes at the source.
 
-- *Reservation*: an offer counts as load and as used room until the request has come, the offer is declined, or `KEPT_S`
-  has passed, so that two sources are not promised the same blocks, and a source that dies binds nothing for long.
-- *Starvation guard*: each time nobody could take a request, twice as many are asked, after a pause twice as long, until
-  every instance of the stage is. So a request asks `FAN_OUT / RETRY_S` instances a second, however large the stage.
-- *Draining*: an instance that is to leave offers nothing and hands over what it has, each request to the stage of its
+- *Reservation*: an offer counts as load and as used room until the request has arrived, the offer is declined, or
+  `KEPT_S` has passed. So two sources are not promised the same blocks, and a source that dies blocks nothing for long.
+- *Starvation guard*: each time nobody could take a request, twice as many instances are asked, after a pause twice as
+  long, until all of the stage are. So a request asks `FAN_OUT / RETRY_S` instances a second, however large the stage.
+- *Draining*: an instance that is to leave makes no offers and hands over what it has, each request to the stage of its
   length: in a round one that decodes, and several that wait, which have no KV to copy.
 """
 

@@ -8,27 +8,27 @@ from l4sim.policies.plan import Plan
 
 
 class Ask(NamedTuple):
-    """A request has outgrown its stage: who takes it?"""
+    """To instances of the stage for its length: a request of mine needs a place; can you take it?"""
 
     request: int
     context_tokens: int
 
 
 class Offer(NamedTuple):
-    """I have room for the request, kept for a moment; this is my load."""
+    """The answer to an `Ask`: I have reserved room for the request for a moment, and this is my load."""
 
     request: int
     load: float
 
 
 class Decline(NamedTuple):
-    """Your offer is not taken up: keep nothing."""
+    """The answer to an `Offer` that is not taken: release the room."""
 
     request: int
 
 
 class Bid(NamedTuple):
-    """I am loaded: who would take some of it?"""
+    """To a few peers: this is my load; would you take some of it?"""
 
     round: int
     load: float
@@ -37,7 +37,7 @@ class Bid(NamedTuple):
 
 
 class Slack(NamedTuple):
-    """The answer to a bid: my load is so much lower that moving requests here pays."""
+    """The answer to a `Bid`: this is my load, so much lower that moving requests here pays."""
 
     round: int
     load: float
@@ -65,15 +65,15 @@ class Boundary(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """An agent tells the coordinator of the requests that ended with it in a period."""
+    """From an agent to the coordinator: the requests that finished on its instance in a period."""
 
     requests: int
     sample: tuple[tuple[int, int, int], ...]
-    """Prompt, cached and output tokens of some of them, each of which stands for as many."""
+    """Prompt, cached and output tokens of a uniform sample of them."""
 
 
 class NewPlan(NamedTuple):
-    """The coordinator tells everybody the plan that is in force."""
+    """From the coordinator to everybody: the current plan."""
 
     generation: int
     """Counts plans; the first one, which everybody began with, is 0."""

@@ -1,13 +1,14 @@
-"""One holder's knowledge of the stages: their current boundaries and who is in them.
+"""The stages as one agent, the router or the coordinator knows them: their boundaries and their instances.
 
-Every agent and the router has a copy of its own; messages keep the copies close. Whatever is lost or late, each copy by
-itself always tiles [0, max]: it is a list of boundaries, read so that they never fall. And copies that have heard the
-same boundaries agree, in whatever order and however often they heard them: of each boundary the greatest
-(version, end) stands.
+Each of these *holders* has its own copy, and messages keep the copies close. Whatever message is lost or late, each
+copy by itself covers [0, max] without gap or overlap: it is a list of boundaries, read so that they never decrease. Two
+copies that have received the same boundaries are equal, in whatever order and however often they received them: of each
+boundary the greatest (version, upper end) holds.
 
-Who is in a stage follows from the plan and from who has joined and gone since, in the order in which everybody hears of
-it. An instance that joins takes the place that is missing most (`l4sim.policies.apportion`), which every holder works
-out by itself; so does one that has just heard of a newer plan, from the beginning. **[ours]**
+The instances of a stage follow from the plan and from the instances that have joined and gone since, in the order in
+which all holders hear of them. An instance that joins goes to the stage that it is missing from most
+(`l4sim.policies.apportion`). Every holder computes that by itself, and computes it again from the beginning whenever
+it receives a new plan, so that copies agree on it too. **[ours]**
 """
 
 from __future__ import annotations

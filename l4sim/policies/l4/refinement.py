@@ -1,19 +1,20 @@
-"""Range refinement: neighbouring stages move their shared boundary in small steps. **[ours: rule and period are open]**
+"""Range refinement: neighbouring stages move their boundary in small steps. **[ours: rule and period are open]**
 
-Each instance tells the leader of its stage (its first living instance; those that joined come last) how many requests
-it has, smoothed; a leader tells the leader below its stage's *pressure*: the mean over its instances, relative to what
-the plan expected of the stage. So what is compared is how far each stage is from its plan, not short requests with long
-ones. If the lower stage's pressure exceeds the upper one's by more than `HYSTERESIS`, the lower leader lowers their
-boundary, and the other way round, by a step in proportion to the logarithm of the ratio, `MOST_STEP` at most. What it
-has heard from above moves the boundary once: where nothing is heard, nothing moves. A stage that nobody is left in is
-passed over.
+Each instance reports to the leader of its stage (its first living instance; those that joined come last) how many
+requests it has, smoothed over time. A leader sends the leader of the stage below its stage's *pressure*: the mean of
+the reports, relative to what the plan expects of the stage. So the comparison is how far each stage is from its plan,
+not short requests with long ones. If the lower stage's pressure exceeds the upper one's by more than `HYSTERESIS`, the
+lower leader lowers their boundary; in the opposite case it raises it. The step is proportional to the logarithm of the
+ratio, at most `MOST_STEP`. A pressure received from above moves the boundary once: without a new one nothing moves.
+Stages without living instances are passed over.
 
-The lower stage's leader alone moves a boundary, and counts its versions up; one that takes over from leaders that have
-died begins beyond any version of theirs, and tells its own copy, so that nobody keeps what only the dead knew. No step
-brings it closer than `MARGIN` to its neighbours, so that no range can vanish. News of a boundary goes from instance to
-instance within a stage as a rumour, and on to the next stage's leader and the front end. Everybody repeats what it
-knows once a period, so that a lost message is made up for, and a new leader learns what the old one had told. In a
-large stage only some members report in a period: what an instance sends and hears does not grow with its stage.
+Only the lower stage's leader moves a boundary, and it counts the boundary's versions up. A leader that takes over
+begins with a version beyond any of its predecessors', and applies it to its own copy too, so that nobody keeps a
+boundary that only the dead knew. No step brings a boundary closer than `MARGIN` to its neighbours, so that no range
+vanishes. A moved boundary is passed from instance to instance within the stage, and sent to the next stage's leader and
+to the front end. Everybody repeats what it knows once a period: that makes up for lost messages, and informs new
+leaders. In a large stage only some members report in a period, so that an instance's messages do not grow in number
+with its stage.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
-"""Planning anew while traffic changes, seldom and by a centre. **[ours: the paper leaves it open]**
+"""A new plan when the traffic has changed, made seldom and by a coordinator. **[ours: the paper leaves it open]**
 
-Every agent tells a coordinator the lengths of requests that have ended with it, a sample a period. From those of the
-last `PERIODS` the coordinator plans with the DP that made the first plan; if what is in force would cost more by
-`LEAST_GAIN`, all agents and the front end are told the new plan. Until it has reached them, they go by the old one.
+Once a period every agent sends the coordinator a sample of the requests that finished on its instance: their prompt,
+cached and output tokens. From the samples of the last `PERIODS` periods the coordinator computes a plan with the same
+dynamic program that made the first one. If the current plan is expected to cost more than the new one by at least
+`LEAST_GAIN`, the new one becomes current, and the coordinator sends it to all agents and to the front end; until the
+message arrives, each goes by the plan that it has.
 
-An instance that finds itself in another stage goes on serving what it has: what is now too long for it is handed over
-one by one, what is too short grows or ends there. The number of stages stays, and as few instances as possible change
-theirs; one that has joined counts to the stage that it joined, one that drains to none. The plan in force is told again
-every period, so that a lost message costs one, and refinement goes on from it.
-What prefix caches save of a prompt counts as they saved it on requests that have ended.
+An instance that finds itself in another stage keeps serving its requests. Those that are now too long for it are handed
+over one by one; those that are too short stay until they grow into its range or finish. A new plan has as many stages
+as the one before, and as few instances as possible change theirs. An instance that has joined is counted in the stage
+that it joined; one that drains gets no place. The current plan is sent again every period, so that a lost message is
+made up for, and refinement continues from its boundaries. How much of a prompt prefix caches save is taken from the
+requests that finished.
 """
 
 from __future__ import annotations
@@ -47,29 +50,29 @@ from l4sim.policies.plan import Plan, Stage
 PERIOD_S = 60.0
 """Between two reports, and two looks at the plan."""
 PERIODS = 5
-"""Periods that a plan is made from: longer than nearly all requests last, so that the long ones are among the ended."""
+"""Periods that a plan is made from: longer than nearly all requests last, so that long ones are in the samples too."""
 SAMPLE = 64
-"""Lengths that a report holds at most."""
+"""Most requests in one agent's sample."""
 LEAST_REQUESTS = 200
-"""Finished requests that tell a distribution of lengths."""
+"""Finished requests below which no plan is made: too few to estimate a distribution of lengths."""
 LEAST_GAIN = 0.05
-"""What a new plan must save, relative to the one in force: less is noise, and moving has its price."""
+"""What a new plan must save, relative to the current one: less is noise, and a change of plan moves requests."""
 _REPORTS_IN_S = 0.1
-"""How long after the reports are sent the coordinator looks at them."""
+"""How long after the agents send their samples the coordinator reads them."""
 
 
-class Ends:
-    """An agent's part: a sample of the requests that have ended with it."""
+class FinishedSample:
+    """An agent's part: a uniform sample of the requests that finished on its instance in this period (a reservoir)."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
         self._sample: list[tuple[int, int, int]] = []
         self._count = 0
 
-    def note(self, ended: Finished) -> None:
-        """Take a request into the sample; each of a period has the same chance to be in it at its end."""
+    def add(self, finished: Finished) -> None:
+        """Take a finished request into account; at the period's end each is in the sample with the same probability."""
         self._count += 1
-        lengths = (ended.prompt_tokens, ended.cached_tokens, ended.output_tokens)
+        lengths = (finished.prompt_tokens, finished.cached_tokens, finished.output_tokens)
         if len(self._sample) < SAMPLE:
             self._sample.append(lengths)
             return
@@ -78,7 +81,7 @@ class Ends:
             self._sample[place] = lengths
 
     def report(self) -> Sequence[Instruction]:
-        """Tell the coordinator, and begin anew."""
+        """Send the sample to the coordinator, and begin the next one."""
         message = Lengths(self._count, tuple(self._sample))
         self._sample, self._count = [], 0
         return (Send(COORDINATOR, message),)
@@ -86,7 +89,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """What plans are made with."""
+    """What plans are made with: the cost model, what an instance holds, and the longest context."""
 
     cost: CostModel
     capacity: Capacity
@@ -97,13 +100,13 @@ class Replanner:
     """The coordinator."""
 
     def __init__(self, first: Partition, planning: Planning) -> None:
-        self._in_force = first
+        self._current = first
         self._planning = planning
         self._generation = 0
         self._ranges = Ranges(first.plan)
-        """Who is in which stage now."""
-        self._heard: list[Lengths] = []
-        """What has come since the last look."""
+        """Which instances are in which stage now."""
+        self._samples: list[Lengths] = []
+        """Received in this period."""
         self._periods: deque[list[Lengths]] = deque(maxlen=PERIODS)
 
     def handle(self, stimulus: Stimulus, now_s: float) -> Sequence[Instruction]:
@@ -112,25 +115,25 @@ class Replanner:
             case Started():
                 return (SetTimer(PERIOD_S + _REPORTS_IN_S, "look"),)
             case Received(_, Lengths() as lengths):
-                self._heard.append(lengths)
+                self._samples.append(lengths)
             case InstanceUp(instance):
                 self._ranges.add(instance)
             case PeerDied(instance) | Draining(instance) | Left(instance):
                 self._ranges.remove(instance)
             case TimerFired():
-                self._periods.append(self._heard)
-                self._heard = []
-                self._look()
-                return (*self._tell(), SetTimer(PERIOD_S, "look"))
+                self._periods.append(self._samples)
+                self._samples = []
+                self._replan()
+                return (*self._announce(), SetTimer(PERIOD_S, "look"))
         return ()
 
-    def _look(self) -> None:
-        """Put a better plan in force, if there is one."""
+    def _replan(self) -> None:
+        """Adopt a new plan if it is enough better than the current one."""
         demand = self._demand()
         if demand is None:
             return
-        cost, capacity, objective = self._planning.cost, self._planning.capacity, self._in_force.objective
-        old = self._in_force.plan.stages
+        cost, capacity, objective = self._planning.cost, self._planning.capacity, self._current.objective
+        old = self._current.plan.stages
         members = [self._ranges.members(stage) for stage in range(len(old))]
         # Stages take their instances in this order, so that those in the middle of theirs stay where they are.
         living = [instance for stage in members for instance in stage]
@@ -146,12 +149,12 @@ class Replanner:
         stages = tuple(
             stage._replace(instances=tuple(living[place] for place in stage.instances)) for stage in made.plan.stages
         )
-        self._in_force = replace(made, plan=Plan(stages))
-        self._ranges.replace(self._in_force.plan)
+        self._current = replace(made, plan=Plan(stages))
+        self._ranges.replace(self._current.plan)
         self._generation += 1
 
     def _demand(self) -> Demand | None:
-        """Of the requests that have ended in the last periods; None if they are too few."""
+        """The demand of the requests that finished in the last periods; None if they are too few."""
         reports = [report for period in self._periods for report in period if report.requests]
         if len(self._periods) < PERIODS or sum(report.requests for report in reports) < LEAST_REQUESTS:
             return None
@@ -161,23 +164,23 @@ class Replanner:
         ) / (PERIODS * PERIOD_S)
         prompt, cached, output = lengths.T
         kv_tokens = self._planning.capacity.kv_tokens
-        # The boundaries in force are edges too, so that their plan can be told from a new one.
-        bounds = [stage.hi_tokens for stage in self._in_force.plan.stages]
+        # The current boundaries are edges too, so that the current plan can be compared with a new one.
+        bounds = [stage.hi_tokens for stage in self._current.plan.stages]
         edges = np.union1d(geometric_edges(self._planning.max_model_len), bounds)
         return measure_demand(prompt, output, rates_per_s, edges, prompt - cached, kv_tokens=kv_tokens)
 
-    def _tell(self) -> Sequence[Instruction]:
-        """The plan in force to everybody, unless it is still the first."""
+    def _announce(self) -> Sequence[Instruction]:
+        """Send the current plan to everybody, unless it is still the first, which all began with."""
         if not self._generation:
             return ()
-        plan = self._in_force.plan
-        news = NewPlan(self._generation, plan, tuple(forecast.batch for forecast in self._in_force.forecasts))
+        plan = self._current.plan
+        news = NewPlan(self._generation, plan, tuple(forecast.batch for forecast in self._current.forecasts))
         living = [instance for stage in range(len(self._ranges)) for instance in self._ranges.members(stage)]
         return [Send(to, news) for to in (FRONT_END, *living)]
 
 
 def _saves(made: Partition, kept: Partition) -> bool:
-    """Whether the plan just made is worth leaving the one in force for."""
+    """Whether the plan just made is enough better than the one kept."""
     if made.feasible and kept.feasible:
         return made.value < (1 - LEAST_GAIN) * kept.value
     return made.load < (1 - LEAST_GAIN) * kept.load

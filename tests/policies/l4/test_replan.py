@@ -30,7 +30,7 @@ from l4sim.policies.l4.partition import forecast, partition
 from l4sim.policies.l4.qoe import Capacity
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import GENERATION
-from l4sim.policies.l4.replan import PERIOD_S, PERIODS, SAMPLE, Ends, Planning, Replanner
+from l4sim.policies.l4.replan import PERIOD_S, PERIODS, SAMPLE, FinishedSample, Planning, Replanner
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.plan import Plan, Stage
 from l4sim.policies.views import DecodingRequest
@@ -69,14 +69,14 @@ def minute(short: int, long: int) -> list[Lengths]:
 
 
 def test_a_report_is_a_fair_sample_of_what_has_ended_since_the_one_before():
-    ends = Ends(np.random.default_rng(0))
+    sample = FinishedSample(np.random.default_rng(0))
     for prompt in range(10 * SAMPLE):
-        ends.note(Finished(prompt, 0, 5))
-    [(to, report)] = ends.report()
+        sample.add(Finished(prompt, 0, 5))
+    [(to, report)] = sample.report()
     assert (to, report.requests, len(set(report.sample))) == (COORDINATOR, 10 * SAMPLE, SAMPLE)
     mean = np.mean([prompt for prompt, _, _ in report.sample])
     assert mean == pytest.approx(5 * SAMPLE, rel=0.2), "as likely from the end as from the beginning"
-    assert ends.report() == (Send(COORDINATOR, Lengths(0, ())),)
+    assert sample.report() == (Send(COORDINATOR, Lengths(0, ())),)
 
 
 def test_traffic_as_planned_for_changes_nothing_and_nobody_is_told():
