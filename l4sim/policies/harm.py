@@ -7,8 +7,8 @@ computed, C tokens of context, and a prompt of q tokens to come:
 - *What it suffers*: it waits for the prompts before its own, P, and for its own, q. And each of its iterations reads
   the context of the whole batch: on an H200 a prompt token of an 8B model lasts some 20 µs, once, and reading one of
   context some 30 ns, but in each of the hundreds of iterations that a request stays. That is about the same, so C.
-- *What is being suffered already*: the n wait for one another's prompts, n · P. The request does not cause it, but it
-  tells an instance that falls behind from one that keeps up, as what comes next will find it.
+- *What is being suffered already*: the n wait for one another's prompts, n · P. The request does not cause this, but
+  the term distinguishes an instance that falls behind from one that keeps up, which matters to the requests after it.
 
 Together (n + 1) · (P + q) + C.
 """

@@ -16,7 +16,8 @@ IntArray = NDArray[np.int64]
 
 _WINDOWS = 32
 _LONGEST_WINDOW_S = 60.0
-"""Bursts are looked for in so many windows of a sample, or in more: slower changes are no bursts."""
+"""Burstiness is measured over this many windows of the sample, or more of at most this length: changes slower than a
+window are no bursts."""
 _FEWEST_ARRIVALS = 10
 
 

@@ -72,10 +72,10 @@ def partition(
 ) -> Partition:
     """The plan of least expected cost, with ``stages`` stages if given.
 
-    Exact over all ways to cut the buckets into ranges and to share out the instances: f(j, n), the best for the first
-    ``j`` buckets with ``n`` instances, is the least over i < j and m <= n of f(i, n - m) + cost(i, j, m). Only stages
-    that carry their load count, unless no plan of such stages exists; the same recurrence with the larger load in place
-    of the sum then says by how much the load is too much. Recurrence: ours (the paper's is not public).
+    Exact over all ways to cut the buckets into ranges and to divide the instances among them: f(j, n), the least cost
+    of the first ``j`` buckets with ``n`` instances, is the least over i < j and m <= n of f(i, n - m) + cost(i, j, m).
+    Only stages that carry their load count, unless no plan of such stages exists; the same recurrence with the larger
+    load in place of the sum then says by how much the load is too much. Recurrence: ours (the paper's is not public).
 
     Raises:
         InputError: more stages than instances or useful boundaries allow.
@@ -164,7 +164,7 @@ def forecast(
 def _expected(
     plan: Plan, rows: Sequence[int], table: StageTable, costs: FloatArray, demand: Demand, objective: Objective
 ) -> Partition:
-    """The plan with what the table's rows say of its stages; ``costs`` are infinite where overloaded."""
+    """A plan with the expectations in the table's rows, one per stage; ``costs`` are infinite where overloaded."""
     forecasts = []
     ttft_sums = table.ttft_sums(demand.arrivals_per_s)
     for stage, row in zip(plan.stages, rows, strict=True):
@@ -234,7 +234,7 @@ def _row(costs: FloatArray, i: int, j: int) -> FloatArray:
 
 
 def _shared_out(before: FloatArray, cost: FloatArray, join: np.ufunc) -> FloatArray:
-    """Least totals of a stage behind others, by instances: over m, join(before[n - m], cost[m - 1])."""
+    """Least totals with one stage more, by number of instances n: over m, join(before[n - m], cost[m - 1])."""
     totals = np.full_like(before, np.inf)
     possible, affordable = np.flatnonzero(np.isfinite(before)), np.flatnonzero(np.isfinite(cost))
     if not len(possible) or not len(affordable) or possible[0] + affordable[0] >= len(cost):

@@ -1,10 +1,10 @@
 """What the prefix caches of a stage's instances will hold.
 
-Ours. A prompt repeats a prefix that was last used some interval ago, and before that as often as there were turns. A
-router that follows prefixes sends it where that use was. Under one that does not, its instance is one of m, drawn anew
-each time. It holds the prefix if one of the last k uses was there, where k is as many
-as fit into the time that the cache keeps what is not used (Che's approximation, IEEE JSAC 20 (2002)): with probability
-1 - (1 - 1/m)^k. The further back that use is, the shorter was the prefix then.
+Ours. A prompt repeats a prefix that was last used some interval ago, and before that once for every earlier turn. A
+router that follows prefixes sends the prompt to the instance of the last use. Under a router that does not, the prompt
+goes to one of m instances, drawn anew each time. That instance holds the prefix if one of the last k uses was there, k
+being how many fit into the time for which the cache keeps what is not used (Che's approximation, IEEE JSAC 20 (2002)):
+with probability 1 - (1 - 1/m)^k. The further back that use is, the shorter the prefix was then.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Two exceptions, both ours. A request goes where its prefix lives if that is worth it (`affinity`). And it *spills over*
 to another stage where even the least loaded instance of its own would do and suffer at least `SPILL` times the harm
 (`l4sim.policies.harm`): a burst of one length waits for no boundary, and for no bid, to be moved. In a stage above, a
-prompt as long as the stage's shortest is taken to be on its way, so that the short do not settle wherever it is quiet.
+prompt as long as the stage's shortest is reckoned with in place of the request's own, so that short requests do not
+fill a stage for long ones whenever it is quiet.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ without knowledge of later arrivals, so that it bounds what length-aware *placem
 
 An iteration is taken to last as long as its batch has context tokens to read, and a prompt token to cost as much as
 `_PROMPT_TOKEN_READS` of them. A request j placed beside a request i decodes together with it for as many iterations as
-the one has left that ends first. In these, i waits for j's context, as long as j waits for i's; and i waits for j's
-prompt once. Each wait counts divided by the output length of the one that waits. So short answers shun long contexts
-with nobody telling them to, and long ones shun the company of many short ones.
+the one has left that ends first. In each of them i waits while j's context is read, and j while i's is; and i waits for
+j's prompt once. Each wait is divided by the output length of the request that waits. As a result short answers are
+placed away from long contexts, and long answers away from many short ones.
 
 What is outstanding follows from what was placed and from each instance's counts of requests: prompts are started in the
 order in which they were placed, and as all decoding requests of an instance gain a token per iteration, whoever has the
