@@ -26,3 +26,9 @@ def test_no_policy_imports_simpy_torch_or_the_simulator():
     below = list(Path(l4sim.policies.__path__[0]).rglob("*.py"))
     assert int(modules) == len(below) - 1, "every file but the package's own __init__"
     assert loaded == []
+
+
+def test_what_a_policy_is_built_from_knows_nothing_of_l4():
+    load = "import l4sim.policies.policy, sys; print(*(name for name in sys.modules if 'policies.l4' in name))"
+    ran = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
