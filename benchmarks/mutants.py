@@ -37,15 +37,10 @@ OUT = ROOT / "runs" / "mutants"
 
 ROOMS: Mapping[str, Sequence[str]] = {
     "engine": ("l4sim/engine/**/*.py",),
-    "runtime": (
-        "l4sim/runtime/**/*.py",
-        *(f"l4sim/simulator/{name}*.py" for name in ("mig", "mess", "transf", "serv")),
-    ),
+    "runtime": ("l4sim/runtime/**/*.py", "l4sim/simulator/*.py"),
     "policies/l4": ("l4sim/policies/l4/**/*.py",),
     "cost": ("l4sim/cost/**/*.py", "l4sim/kernels/**/*.py"),
 }
-# In the room of costs, but made use of when a profile is made, and not when a simulation runs.
-_NOT_AT_RUN_TIME = ("fit", "import", "points", "frontier", "aiconfigurator", "measured", "penalty", "scaling")
 
 # Faults that look like a slip of the pen. Decorators, exceptions and variables would be caught by the first import.
 _OPERATORS = ("Replace", "Number", "AddNot", "Unary", "Delete", "ZeroIteration")
@@ -143,13 +138,9 @@ def find_mutants(room: str) -> list[list[Mutant]]:
 
 
 def modules_of(room: str) -> list[str]:
-    """The modules of a room that run when a simulation does."""
-    found = {path for pattern in ROOMS[room] for path in ROOT.glob(pattern)}
-    return sorted(
-        path.relative_to(ROOT).as_posix()
-        for path in found
-        if room != "cost" or not any(part in path.stem for part in _NOT_AT_RUN_TIME)
-    )
+    """The files of a room."""
+    found = {path.relative_to(ROOT).as_posix() for pattern in ROOMS[room] for path in ROOT.glob(pattern)}
+    return sorted(found)
 
 
 class _Statements:
