@@ -117,19 +117,19 @@ def find_mutants(room: str) -> list[list[Mutant]]:
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator, operator_names
 
-    names = [
-        name
+    operators = {
+        name: get_operator(name)()
         for name in operator_names()
         if any(part in name for part in _OPERATORS) and not any(part in name for part in _NOT_OPERATORS)
-    ]
+    }
     places: dict[tuple[str, int, int], list[Mutant]] = defaultdict(list)
     for module in modules_of(room):
         source = (ROOT / module).read_text(encoding="utf-8")
-        statements, tree = _Statements(source), get_ast(source)
-        for name in names:
+        statements, nodes = _Statements(source), list(ast_nodes(get_ast(source)))
+        for name, operator in operators.items():
             occurrence = 0
-            for node in ast_nodes(tree):
-                for (line, column), _ in get_operator(name)().mutation_positions(node):
+            for node in nodes:
+                for (line, column), _ in operator.mutation_positions(node):
                     if not statements.ignored(line, column):
                         mutant = Mutant(room, module, line, column, statements.around(line), name, occurrence)
                         places[module, line, column].append(mutant)
