@@ -29,7 +29,7 @@ def test_what_is_not_kv_cache_is_near_the_logged_sum() -> None:
 
 def test_ranks_of_one_model_keep_memory_for_one_another() -> None:
     """NCCL's buffers and the custom all-reduce's: 0.75 GiB on every GPU, beside half of the MLP's activations."""
-    activations = 8192 * (3 * LLAMA_8B.intermediate / 2 + 4 * LLAMA_8B.hidden) * 2
+    activations = 8192 * (3 * 14336 / 2 + 4 * LLAMA_8B.hidden) * 2
     sampler = 2 * 4 * 256 * LLAMA_8B.vocab
     assert non_kv_bytes(LLAMA_8B, tensor_parallel=2) == (0.35 + 0.75) * 2**30 + activations + sampler
 

@@ -20,21 +20,25 @@ _UNIT = "unit"
 BYTES_PER_S = "bytes/s"
 
 
-def _measured_in(unit: str, *, ge: float | None = None, gt: float | None = None) -> Meta:
-    return Meta(ge=ge, gt=gt, le=_FINITE, extra={_UNIT: unit})
+def _from_zero(unit: str) -> Meta:
+    return Meta(ge=0, le=_FINITE, extra={_UNIT: unit})
+
+
+def _above_zero(unit: str) -> Meta:
+    return Meta(gt=0, le=_FINITE, extra={_UNIT: unit})
 
 
 # Every coefficient's type gives its unit and what values are possible: what others are divided by is above 0.
-Seconds = Annotated[float, _measured_in("s", ge=0)]
-Bytes = Annotated[float, _measured_in("bytes", ge=0)]
-PositiveBytes = Annotated[float, _measured_in("bytes", gt=0)]
-BytesPerSecond = Annotated[float, _measured_in(BYTES_PER_S, gt=0)]
-FlopPerSecond = Annotated[float, _measured_in("FLOP/s", gt=0)]
-Fraction = Annotated[float, _measured_in("1", ge=0)]
-PositiveFraction = Annotated[float, _measured_in("1", gt=0)]
-NormOrder = Annotated[float, _measured_in("1", gt=0)]
-Waves = Annotated[float, _measured_in("waves", gt=0)]
-TileCount = Annotated[float, _measured_in("tiles", ge=0)]
+Seconds = Annotated[float, _from_zero("s")]
+Bytes = Annotated[float, _from_zero("bytes")]
+PositiveBytes = Annotated[float, _above_zero("bytes")]
+BytesPerSecond = Annotated[float, _above_zero(BYTES_PER_S)]
+FlopPerSecond = Annotated[float, _above_zero("FLOP/s")]
+Fraction = Annotated[float, _from_zero("1")]
+PositiveFraction = Annotated[float, _above_zero("1")]
+NormOrder = Annotated[float, _above_zero("1")]
+Waves = Annotated[float, _above_zero("waves")]
+TileCount = Annotated[float, _from_zero("tiles")]
 WholeNumber = Annotated[int, Meta(ge=1, extra={_UNIT: "1"})]
 
 
