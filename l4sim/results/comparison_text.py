@@ -123,7 +123,8 @@ def fates(setup: Setup, summaries: Sequence[Summary]) -> list[str]:
     """A line per policy about what was to happen to instances: what came of it, or that the run ended before."""
     lines = []
     for summary in summaries if setup.events else ():
-        found = {(change["change"], change["instance"]): change for change in summary["fleet_changes"]}
+        found = {("died", death["instance"]): death for death in summary["deaths"]}
+        found |= {(change["change"], change["instance"]): change for change in summary["fleet_changes"]}
         joining = count(setup.instances)
         told = [
             _fate(event, next(joining) if isinstance(event, Join) else event.instance, found)
@@ -134,7 +135,7 @@ def fates(setup: Setup, summaries: Sequence[Summary]) -> list[str]:
 
 
 _FATES = {Join: ("joined", "never joined"), Drain: ("draining", "stayed"), Fail: ("died", "lived")}
-"""What an event makes of an instance, as ``fleet_changes`` has it, and what it does if the run ends before."""
+"""What an event makes of an instance, as a run's changes have it, and what it does if the run ends before."""
 
 
 def _fate(event: Event, instance: int, found: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:

@@ -53,7 +53,7 @@ def summarise(run: Run) -> dict[str, Any]:
             for change in run.changes
             if change.change == "died"
         ],
-        "fleet_changes": [change._asdict() for change in run.changes],
+        "fleet_changes": [change._asdict() for change in run.changes if change.change != "died"],
         "plan": None if run.plan is None else [stage._asdict() for stage in run.plan],
     }
 
