@@ -153,7 +153,7 @@ def _fate(event: Event, instance: int, found: Mapping[tuple[str, int], Mapping[s
         return f"{name} died at {time}, {requests:,} requests had to leave it"
     left = found.get(("left", instance))
     end = "had not left when the run was over" if left is None else f"left at {precise(left['time_s'])} s"
-    return f"{name} drained from {time} with {requests:,} requests, and {end}"
+    return f"{name} drained from {time} (requests there: {requests:,}) and {end}"
 
 
 def _differ(summaries: Sequence[Summary]) -> bool:

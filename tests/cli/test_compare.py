@@ -88,10 +88,9 @@ def test_what_became_of_instances_is_told(capsys):
     code, out, _ = run(capsys, "replay", *SMALL, "--policy", "vllm", *events)
     assert code == 0
     told = " ".join(out.split())
-    assert "vllm: instance 3 joined at 4 s; instance 0 drained from 6 s with " in told
+    assert "vllm: instance 3 joined at 4 s; instance 0 drained from 6 s (requests there: " in told
     assert re.search(r"and left at [\d.]+ s; instance 0 had left before 9999 s; instance 1 stayed: the run", told)
     assert "instance 4 never joined: the run was over before 9999 s." in told
-    assert "40" in told
 
 
 def test_l4_s_ablations_compare(capsys):
