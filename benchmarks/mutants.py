@@ -252,11 +252,10 @@ class Trees:
         self._free: queue.Queue[Path] = queue.Queue()
         for number in range(count):
             copy = folder / str(number)
-            ignored = shutil.ignore_patterns(
-                ".git", ".venv", "runs", "notebooks", "__pycache__", ".*_cache", ".hypothesis"
-            )
+            ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", ".hypothesis")
             shutil.copytree(ROOT, copy, ignore=ignored)
             self._free.put(copy)
+        self._sound: set[str] = set()
 
     def run(self, mutant: Mutant, coverage: Coverage) -> Outcome:
         """Put a mutant into a free copy, run its tests, and take it out."""
@@ -268,11 +267,24 @@ class Trees:
             mutated = _mutated(source, mutant)
             _write(path, mutated)
             stages = coverage.tests_of(mutant)
-            status = _status(tree, stages, coverage)
+            status, killers = _status(tree, stages, coverage)
+            _write(path, source)
+            self._check(tree, killers)
         finally:
             _write(path, source)
             self._free.put(tree)
         return Outcome(mutant, status, sum(map(len, stages)), time.monotonic() - began, _diff(source, mutated, mutant))
+
+    def _check(self, tree: Path, tests: Sequence[str]) -> None:
+        """A test that noticed a mutant must pass without one; each is tried once.
+
+        Raises:
+            click.ClickException: it fails all the same.
+        """
+        unsure = [test for test in tests if test not in self._sound]
+        if unsure and _pytest(tree, unsure, None).returncode:
+            raise click.ClickException(f"not sound in a copy of the tree, without a mutant: {' '.join(unsure)}")
+        self._sound.update(unsure)
 
 
 def _mutated(source: str, mutant: Mutant) -> str:
@@ -291,28 +303,22 @@ def _write(path: Path, text: str) -> None:
     Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
 
 
-def _status(tree: Path, stages: Sequence[Sequence[str]], coverage: Coverage) -> str:
+def _status(tree: Path, stages: Sequence[Sequence[str]], coverage: Coverage) -> tuple[str, Sequence[str]]:
+    """What becomes of a mutant, and the tests that notice it: the first, or all that could not be collected."""
     for tests in stages:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-n",
-            "0",
-            "--benchmark-disable",
-            "-p",
-            "no:cacheprovider",
-            *tests,
-        ]
-        limit_s = _START_S + _SLOWER * coverage.expected_s(tests)
         try:
-            done = subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, timeout=limit_s)
+            done = _pytest(tree, tests, _START_S + _SLOWER * coverage.expected_s(tests))
         except subprocess.TimeoutExpired:
-            return "timeout"
+            return "timeout", ()
         if done.returncode:
-            return "killed"
-    return "survived" if stages else "untested"
+            failed = [line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines()]
+            return "killed", [test for test in tests if test in failed] or tests[:1]
+    return ("survived" if stages else "untested"), ()
+
+
+def _pytest(tree: Path, tests: Sequence[str], limit_s: float | None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "--benchmark-disable", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=limit_s)
 
 
 def _environment(tree: Path) -> dict[str, str]:
