@@ -40,7 +40,7 @@ def ranked(measured, predicted):
 
 
 @pytest.mark.parametrize(
-    ("measured", "differ"),
+    ("measured", "told_apart"),
     [
         (((1.0, 1.1), (1.2, 1.3)), True),
         (((1.2, 1.3), (1.0, 1.1)), True),
@@ -49,8 +49,8 @@ def ranked(measured, predicted):
         (((1.0,), (2.0,)), False),
     ],
 )
-def test_policies_differ_where_all_repeats_of_one_are_below_the_others(measured, differ):
-    assert ranked(measured, (1.0, 2.0)).differ is differ
+def test_policies_differ_where_all_repeats_of_one_are_below_the_others(measured, told_apart):
+    assert ranked(measured, (1.0, 2.0)).told_apart is told_apart
 
 
 def test_a_ranking_is_alike_where_prediction_has_the_same_sign():
