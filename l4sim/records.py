@@ -113,10 +113,10 @@ class Table(Generic[Row]):
         self._row = row
         given = words or {}
         texts = [name for name, kind in get_type_hints(row).items() if kind is str]
-        self._places = [(self.columns.index(name), name) for name in texts]
         self._numbers_of: dict[str, dict[str, int]] = {
             name: {word: number for number, word in enumerate(given.get(name, ()))} for name in texts
         }
+        self._texts = [(self.columns.index(name), numbers) for name, numbers in self._numbers_of.items()]
 
     def __len__(self) -> int:
         return len(self.numbers) // len(self.columns)
@@ -129,8 +129,7 @@ class Table(Generic[Row]):
     def add(self, row: Row) -> None:
         """Add a row."""
         values: list[Any] = list(row)
-        for place, name in self._places:
-            numbers = self._numbers_of[name]
+        for place, numbers in self._texts:
             values[place] = numbers.setdefault(values[place], len(numbers))
         self.numbers.extend(values)
 
@@ -141,11 +140,11 @@ class Table(Generic[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         """The rows as they were added, whole numbers as floats."""
-        width, words = len(self.columns), self.words
+        width, texts = len(self.columns), [(place, tuple(numbers)) for place, numbers in self._texts]
         for start in range(0, len(self.numbers), width):
             values: list[Any] = list(self.numbers[start : start + width])
-            for place, name in self._places:
-                values[place] = words[name][int(values[place])]
+            for place, words in texts:
+                values[place] = words[int(values[place])]
             yield self._row._make(values)  # type: ignore[attr-defined]
 
 

@@ -13,7 +13,7 @@ iterations is under way, from 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from l4sim.batch import Batch
@@ -49,10 +49,18 @@ class Outcome(NamedTuple):
     """Decoding requests whose context has reached the watched boundary."""
 
 
+Snapshot = tuple[float, int, int]
+"""Standard deviation of the decoding requests' context lengths in tokens, requests waiting, KV blocks used."""
+
+
 class Engine(Protocol):
     """Queues, batch and KV blocks of one instance."""
 
     config: EngineConfig
+    waiting: Collection[Request]
+    """The queue, head first."""
+    decoding_requests: Sequence[Request]
+    """The decoding requests in batch order. A view: read it now."""
     admission_blocked: bool
     """Whether the head of the queue found no room, so that arrivals behind it change nothing."""
     departed: list[Request]
@@ -66,11 +74,6 @@ class Engine(Protocol):
     @property
     def running(self) -> int:
         """Requests admitted and not yet ended: decoding, prompts in progress, and those about to migrate away."""
-        ...
-
-    @property
-    def waiting_requests(self) -> int:
-        """Requests in the queue."""
         ...
 
     @property
@@ -103,14 +106,8 @@ class Engine(Protocol):
         """KV blocks that are held or set aside."""
         ...
 
-    @property
-    def context_std_tokens(self) -> float:
-        """The standard deviation of the decoding requests' context lengths."""
-        ...
-
-    @property
-    def decoding_requests(self) -> Sequence[Request]:
-        """The decoding requests in batch order. A view: read it now."""
+    def snapshot(self) -> Snapshot:
+        """What the table of segments tells of the moment at which one begins."""
         ...
 
     def kv_blocks_free(self, iteration: int = 1) -> int:

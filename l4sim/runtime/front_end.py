@@ -115,8 +115,12 @@ class FrontEnd:
 
     def _rejection(self, request: Request) -> str | None:
         """Why no instance can ever serve a request; None if one can."""
-        reasons = [self._refusal(request, instance) for instance in self._kinds.values()]
-        return None if None in reasons else reasons[0]
+        reason = None
+        for instance in self._kinds.values():
+            reason = self._refusal(request, instance)
+            if reason is None:
+                break
+        return reason
 
     # Routing.
 
@@ -195,22 +199,26 @@ def request_row(request: Request, status: str, reason: str = "") -> RequestRow:
     finished = status == "finished"
     several = output > 1 and finished
     e2e_s = last_s - request.arrival_s if finished else math.nan
+    queue_s = request.scheduled_s - request.arrival_s if finished else math.nan
+    ttft_s = first_s - request.arrival_s if finished else math.nan
+    tpot_s = (last_s - first_s) / (output - 1) if several else math.nan
+    # By position: there is one of these per request.
     return RequestRow(
-        request_id=request.index,
-        arrival_s=request.arrival_s,
-        prompt_tokens=request.prompt_tokens,
-        output_tokens=output,
-        cached_tokens=request.cached_tokens,
-        queue_s=request.scheduled_s - request.arrival_s if finished else math.nan,
-        ttft_s=first_s - request.arrival_s if finished else math.nan,
-        tpot_s=(last_s - first_s) / (output - 1) if several else math.nan,
-        max_itl_s=request.max_itl_s if several else math.nan,
-        e2e_s=e2e_s,
-        normalized_latency_s=e2e_s / output,
-        migrations=request.migrations,
-        preemptions=request.preemptions,
-        first_instance=request.first_instance,
-        last_instance=request.last_instance,
-        status=status,
-        reason=reason,
+        request.index,
+        request.arrival_s,
+        request.prompt_tokens,
+        output,
+        request.cached_tokens,
+        queue_s,
+        ttft_s,
+        tpot_s,
+        request.max_itl_s if several else math.nan,
+        e2e_s,
+        e2e_s / output,
+        request.migrations,
+        request.preemptions,
+        request.first_instance,
+        request.last_instance,
+        status,
+        reason,
     )

@@ -99,7 +99,8 @@ class InstanceHost:
         for request in outcome.crossed:
             context_tokens = self.server.engine.context_tokens(request)
             self.stimulate(Crossed(DecodingRequest(request.index, context_tokens, request.cached_tokens)))
-        self.look_whether_empty()
+        if self._on_empty is not None:
+            self.look_whether_empty()
 
     def on_departed(self, requests: Sequence[Request]) -> None:
         """Requests have left the batch to migrate."""

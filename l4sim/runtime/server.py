@@ -76,7 +76,8 @@ class Server:
         self._iterations = 0
         self._first_s = 0.0
         self._slope_s = 0.0
-        self._noted = (0.0, 0, 0)
+        self._kv_blocks_total = engine.kv_blocks_total
+        self._began = (0.0, 0, 0)
 
     # Inputs.
 
@@ -85,7 +86,7 @@ class Server:
         engine = self.engine
         engine.add(request, self._clock.now_s)
         view = self.view
-        view.waiting = engine.waiting_requests
+        view.waiting = len(engine.waiting)
         view.pending_prompt_tokens += engine.waiting_tokens - view.waiting_tokens
         view.waiting_tokens = engine.waiting_tokens
         if self._step is None or not engine.admission_blocked:
@@ -145,13 +146,8 @@ class Server:
             first_s, last_s = first_s * (1.0 + self._slowdown), last_s * (1.0 + self._slowdown)
         self._first_s = first_s
         self._slope_s = (last_s - first_s) / (iterations - 1) if iterations > 1 else 0.0
-        self._noted = self._note()
+        self._began = engine.snapshot()
         self._schedule_end()
-
-    def _note(self) -> tuple[float, int, int]:
-        """What the segment's row tells of the moment at which it begins."""
-        engine = self.engine
-        return engine.context_std_tokens, engine.waiting_requests, engine.kv_blocks_used
 
     def _schedule_end(self) -> None:
         self._version += 1
@@ -205,21 +201,24 @@ class Server:
 
     def _record(self, step: Step, end_s: float) -> None:
         batch = step.batch
-        context_std_tokens, waiting, used_blocks = self._noted
+        chunks = step.chunks
+        prefill_tokens = sum([chunk.tokens for chunk in chunks]) if chunks else 0
+        context_std_tokens, waiting_requests, kv_blocks_used = self._began
+        # By position, and past the table's texts, of which it has none: there is one of these per segment.
         self.segments.numbers.extend(
             SegmentRow(
-                instance=self.number,
-                start_s=self._start_s,
-                end_s=end_s,
-                iterations=self._iterations,
-                decode_requests=len(batch.decode_context_tokens),
-                prefill_requests=len(step.chunks),
-                prefill_tokens=sum([chunk.tokens for chunk in step.chunks]) if step.chunks else 0,
-                context_tokens=batch.decode_context_sum,
-                context_std_tokens=context_std_tokens,
-                waiting_requests=waiting,
-                kv_blocks_used=used_blocks,
-                kv_blocks_total=self.engine.kv_blocks_total,
+                self.number,
+                self._start_s,
+                end_s,
+                self._iterations,
+                len(batch.decode_context_tokens),
+                len(chunks),
+                prefill_tokens,
+                batch.decode_context_sum,
+                context_std_tokens,
+                waiting_requests,
+                kv_blocks_used,
+                self._kv_blocks_total,
             )
         )
 
@@ -227,7 +226,7 @@ class Server:
         """Refresh the counts in the view."""
         engine, view = self.engine, self.view
         view.running = engine.running
-        view.waiting = engine.waiting_requests
+        view.waiting = len(engine.waiting)
         view.waiting_tokens = engine.waiting_tokens
         pending = engine.waiting_tokens + engine.partial_tokens
         if self._step is not None and self._step.chunks:

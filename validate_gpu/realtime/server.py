@@ -31,7 +31,7 @@ class RealtimeServer(Server):
         self._step = step
         self._iterations, self._slope_s = 1, 0.0
         self._start_s = self._clock.now_s
-        self._noted = self._note()
+        self._began = self.engine.snapshot()
         # As an event of its own: the listeners hear of the step before, and send their messages, before this one runs.
         self._clock.at(self._start_s, self._on_start, step)
 

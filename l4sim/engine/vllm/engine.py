@@ -17,7 +17,7 @@ from l4sim.engine.blocks import BlockPool, blocks_for
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.decoding import DecodingSet
 from l4sim.engine.latency import LongestSince
-from l4sim.engine.protocol import Chunk, Outcome, Step
+from l4sim.engine.protocol import Chunk, Outcome, Snapshot, Step
 from l4sim.engine.request import Request
 from l4sim.engine.vllm.prefix_cache import PrefixCachingPool
 
@@ -36,6 +36,7 @@ class VLLMEngine:
         """Make one engine; the arguments are those of `l4sim.engine.protocol.EngineFactory`."""
         self.config = config
         self.decoding = DecodingSet(config.max_num_seqs, config.block_tokens)
+        self.decoding_requests: Sequence[Request] = self.decoding.requests
         if pool is not None:
             self.pool = pool
         elif config.prefix_caching:
@@ -72,11 +73,6 @@ class VLLMEngine:
         return len(self.decoding.requests) + prompts + len(self._finishing) + self._away
 
     @property
-    def waiting_requests(self) -> int:
-        """Requests in the queue."""
-        return len(self.waiting)
-
-    @property
     def requests(self) -> int:
         """Requests that are here, whatever they do."""
         return self.running + len(self.waiting) + len(self._attaching)
@@ -96,15 +92,10 @@ class VLLMEngine:
         """KV blocks that are held or set aside."""
         return self.pool.total - self.pool.free
 
-    @property
-    def context_std_tokens(self) -> float:
-        """The standard deviation of the decoding requests' context lengths."""
-        return self.decoding.context_std
-
-    @property
-    def decoding_requests(self) -> Sequence[Request]:
-        """The decoding requests in batch order. A view: read it now."""
-        return self.decoding.requests
+    def snapshot(self) -> Snapshot:
+        """What the table of segments tells of the moment at which one begins."""
+        pool = self.pool
+        return self.decoding.context_std, len(self.waiting), pool.total - pool.free
 
     def kv_blocks_free(self, iteration: int = 1) -> int:
         """KV blocks that no request holds."""
