@@ -57,10 +57,6 @@ class Engine(Protocol):
     """Queues, batch and KV blocks of one instance."""
 
     config: EngineConfig
-    waiting: Collection[Request]
-    """The queue, head first."""
-    decoding_requests: Sequence[Request]
-    """The decoding requests in batch order. A view: read it now."""
     admission_blocked: bool
     """Whether the head of the queue found no room, so that arrivals behind it change nothing."""
     departed: list[Request]
@@ -70,6 +66,16 @@ class Engine(Protocol):
     """Requests preempted, for the driver to take."""
 
     # What others may ask.
+
+    @property
+    def waiting(self) -> Collection[Request]:
+        """The queue, head first."""
+        ...
+
+    @property
+    def decoding_requests(self) -> Sequence[Request]:
+        """The decoding requests in batch order. A view: read it now."""
+        ...
 
     @property
     def running(self) -> int:
