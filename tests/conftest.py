@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from l4sim.specs.gpu import GPUS
+from l4sim.specs.model import load_model
 
 # The same examples on every run of continuous integration, new ones on every run at a desk.
 settings.register_profile("ci", derandomize=True, print_blob=True)
@@ -35,3 +39,17 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{_NO_SHARED} at {SHARED} (set L4SIM_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def recorded_folder(shared: Path) -> Path:
+    """A run of vLLM on an RTX PRO 6000, with the points of its profile."""
+    return shared / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b"
+
+
+@pytest.fixture(scope="session")
+def imported_profile(recorded_folder: Path) -> dict[str, Any]:
+    """What ``profile.json`` holds, made of that folder's points: a fit of ten seconds, for all tests of one worker."""
+    from l4sim.calibration.importers.llmservingsim import import_llmservingsim
+
+    return import_llmservingsim(recorded_folder / "profile", GPUS["rtx-pro-6000"], load_model("llama-3.1-8b"))

@@ -147,7 +147,7 @@ def test_wrong_input_gets_one_line_and_exit_code_2(capsys, spec, tmp_path, chang
 def test_a_killed_sweep_resumes_and_repeats_nothing(spec, tmp_path):
     out, points = tmp_path / "out", tmp_path / "out" / "points"
     command = [sys.executable, "-m", "l4sim", "sweep", str(spec), "--out", str(out), "--no-plots"]
-    spec.write_text(GRID.replace("requests: 60", "requests: 2000").replace("rate: [2, 8]", "rate: [2, 8, 16]"))
+    spec.write_text(GRID.replace("requests: 60", "requests: 600").replace("rate: [2, 8]", "rate: [2, 8, 16]"))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while len(list(points.glob("*.parquet"))) < 2 and process.poll() is None:
             time.sleep(0.01)

@@ -100,8 +100,15 @@ def test_vllms_run_is_met_with_the_profile_of_its_gpu(shared: Path) -> None:
 
 
 @pytest.mark.slow
-def test_importing_the_folders_own_profile_predicts_the_same(shared: Path) -> None:
-    folder = shared / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b"
-    own, bundled = figures(folder), figures(folder, profile="rtx-pro-6000")
+@pytest.mark.xdist_group("imported")
+def test_importing_the_folders_own_profile_predicts_the_same(
+    recorded_folder: Path, imported_profile: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imported(folder: Path, *of_its_run: Any, **more: Any) -> dict[str, Any]:
+        assert folder == recorded_folder / "profile"
+        return imported_profile
+
+    monkeypatch.setattr("l4sim.recordings.instance.import_llmservingsim", imported)
+    own, bundled = figures(recorded_folder), figures(recorded_folder, profile="rtx-pro-6000")
     for metric, figure in own.items():
         assert figure.predicted == pytest.approx(bundled[metric].predicted, rel=1e-3)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,8 +159,8 @@ def test_attention_without_decodes_alone_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real_folder(measurements: Path) -> Path:
-    return measurements.parent / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
+def real_folder(recorded_folder: Path) -> Path:
+    return recorded_folder / "profile"
 
 
 def test_the_bundled_curves_keep_a_real_folder_within_a_percent(real_folder: Path) -> None:
@@ -172,8 +173,9 @@ def test_the_bundled_curves_keep_a_real_folder_within_a_percent(real_folder: Pat
 
 
 @pytest.mark.slow
-def test_a_real_folder_becomes_the_bundled_profile(real_folder: Path, tmp_path: Path) -> None:
-    write_profile(import_llmservingsim(real_folder, RTX, LLAMA_8B), tmp_path)
+@pytest.mark.xdist_group("imported")
+def test_a_real_folder_becomes_the_bundled_profile(imported_profile: dict[str, Any], tmp_path: Path) -> None:
+    write_profile(imported_profile, tmp_path)
     imported, bundled = load_profile(str(tmp_path)), load_profile("rtx-pro-6000")
     assert imported.provenance == bundled.provenance
     assert (imported.provenance.kernels, imported.provenance.cuda) == ("vLLM 0.19.0", "13.0")

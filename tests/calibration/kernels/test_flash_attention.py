@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ import pytest
 from l4sim.batch import Batch, Prefill
 from l4sim.calibration.fits.errors import FitReport
 from l4sim.calibration.importers.aiconfigurator import read_decode_points, read_prefill_points
-from l4sim.calibration.importers.llmservingsim import read_mixed_points, read_skew_points
 from l4sim.calibration.kernels import fit_kernel
-from l4sim.calibration.kernels.fa2 import SkewErrors
 from l4sim.calibration.kernels.fa3 import (
     decode_s,
     decode_work,
@@ -23,7 +21,7 @@ from l4sim.calibration.kernels.fa3 import (
     prefill_s,
     prefill_work,
 )
-from l4sim.calibration.points.attention import ProfiledBatches, UniformPoints, UniformTables
+from l4sim.calibration.points.attention import UniformPoints, UniformTables
 from l4sim.cost.attention import build_attention
 from l4sim.cost.attention.fa3 import FA3Coefficients, fa3_attention
 from l4sim.cost.attention.shape import Shape
@@ -102,24 +100,16 @@ def test_a_fitted_model_is_built_from_what_the_fit_returns(fa3_fit: Fit) -> None
 
 
 @pytest.mark.slow
-def test_fa2_fits_mixed_and_skewed_batches(measurements: Path) -> None:
-    profile = measurements.parent / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b" / "profile"
-    points = ProfiledBatches(
-        read_mixed_points(profile / "attention.csv.gz"),
-        read_skew_points(profile / "skew.csv.gz"),
-        heads=32,
-        kv_heads=8,
-        head_dim=128,
-    )
-    coefficients, report = fit_kernel("fa2", points, load_gpu("rtx-pro-6000"))
-    errors = report.errors
-    assert {kind: asdict(errors[kind])["mape_pct"] < 8 for kind in ("decode", "prefill", "mixed")} == {
+@pytest.mark.xdist_group("imported")
+def test_fa2_fits_mixed_and_skewed_batches(imported_profile: dict[str, Any]) -> None:
+    fa2 = imported_profile["kernels"]["fa2"]
+    errors = fa2["errors"]
+    assert {kind: errors[kind]["mape_pct"] < 8 for kind in ("decode", "prefill", "mixed")} == {
         "decode": True,
         "prefill": True,
         "mixed": True,
     }
     for kind, most_pct in (("skew", 2.0), ("skew_64", 2.5), ("skew_all", 5.0)):
         skew = errors[kind]
-        assert isinstance(skew, SkewErrors)
-        assert skew.tile_pct < min(most_pct, skew.mean_pct, skew.alpha_pct)
-    build_attention("fa2", coefficients, heads=32, kv_heads=8, head_dim=128, sms=188)
+        assert skew["tile_pct"] < min(most_pct, skew["mean_pct"], skew["alpha_pct"])
+    build_attention("fa2", fa2["coefficients"], heads=32, kv_heads=8, head_dim=128, sms=188)
