@@ -14,10 +14,10 @@ from l4sim.experiment.planning import setting_for
 from l4sim.experiment.setup import GroupSetup, Setup, instances_of
 from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import Policy, PolicyChoice
-from l4sim.policies.registry import build_policy, check_fleet_changes, policy_name
+from l4sim.policies.registry import build_policy, check_fleet, policy_name
 from l4sim.runtime.executor import Executor
 from l4sim.runtime.migration.methods import MigrationRules
-from l4sim.simulator import Drain, Fail, FleetEvent, InstanceSpec, Join, Rules, SimulationResult, simulate_fleet
+from l4sim.simulator import FleetEvent, InstanceSpec, Join, Rules, SimulationResult, simulate_fleet
 from l4sim.simulator.transport import Network
 from l4sim.specs import events
 from l4sim.workload.trace import Trace
@@ -43,11 +43,12 @@ def run_policy(
     ``plans`` gives the policy its plan, if it needs one; by default it makes one.
 
     Raises:
-        InputError: no such policy; the trace does not suit it or the engine; it cannot follow the fleet's events.
+        InputError: no such policy; the trace does not suit it or the engine; it heeds not the fleet's events or roles.
     """
     policy = policy_for(choice, trace, setup, plans)
     kinds = {type(event) for event in setup.events}
-    check_fleet_changes(choice, policy, joins=events.Join in kinds, drains=events.Drain in kinds)
+    roles = any(group.kind.role != "both" for group in setup.groups)
+    check_fleet(choice, policy, joins=events.Join in kinds, drains=events.Drain in kinds, roles=roles)
     return run_built(policy_name(choice), policy, trace, setup, progress, executor)
 
 
@@ -83,13 +84,9 @@ def _spec(group: GroupSetup, setup: Setup) -> InstanceSpec:
 
 
 def _fleet_event(event: events.Event, setup: Setup) -> FleetEvent:
-    match event:
-        case events.Fail(instance, time_s):
-            return Fail(time_s, instance)
-        case events.Drain(instance, time_s):
-            return Drain(time_s, instance)
-        case events.Join(name, time_s):
-            return Join(time_s, _spec(setup.group(name), setup))
+    if isinstance(event, events.Join):
+        return Join(_spec(setup.group(event.group), setup), event.time_s)
+    return event
 
 
 def rules_of(setup: Setup) -> Rules:

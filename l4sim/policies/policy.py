@@ -104,6 +104,8 @@ class PolicyEntry:
     """Whether it makes use of instances that join during a run."""
     drains: bool = True
     """Whether it copes with instances that drain and leave."""
+    roles: bool = False
+    """Whether it heeds that some instances are for prompts alone, or for decoding alone (`InstanceKind.role`)."""
 
 
 PolicyChoice = str | tuple[str, Builder] | PolicyEntry

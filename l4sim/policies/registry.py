@@ -75,8 +75,8 @@ def build_policy(choice: PolicyChoice, setting: Setting) -> Policy:
     return replace(built, kind=entry.kind)
 
 
-def check_fleet_changes(choice: PolicyChoice, policy: Policy, *, joins: bool, drains: bool) -> None:
-    """Raise InputError unless a policy copes with instances that will join or drain during the run."""
+def check_fleet(choice: PolicyChoice, policy: Policy, *, joins: bool, drains: bool, roles: bool) -> None:
+    """Raise InputError unless a policy copes with instances that will join or drain, or that have roles."""
     entry = policy_entry(choice)
     if joins and not entry.joins:
         raise InputError(f"policy '{entry.name}' takes in no instance that joins: accepted is a fleet that none joins")
@@ -84,6 +84,8 @@ def check_fleet_changes(choice: PolicyChoice, policy: Policy, *, joins: bool, dr
         raise InputError(f"policy '{entry.name}' has agents but no agent_for, which makes that of one that joins")
     if drains and not entry.drains:
         raise InputError(f"policy '{entry.name}' empties no instance: accepted is a fleet that none drains from")
+    if roles and not entry.roles:
+        raise InputError(f"policy '{entry.name}' heeds no roles: accepted are groups whose role is both")
 
 
 def _refuse_lengths(entry: PolicyEntry) -> Sequence[int]:

@@ -1,8 +1,6 @@
 """Instances, router, agents, messages and migrations in simulated time."""
 
 from l4sim.simulator.cluster import (
-    Drain,
-    Fail,
     FleetEvent,
     InstanceSpec,
     Join,
@@ -13,8 +11,6 @@ from l4sim.simulator.cluster import (
 )
 
 __all__ = [
-    "Drain",
-    "Fail",
     "FleetEvent",
     "InstanceSpec",
     "Join",

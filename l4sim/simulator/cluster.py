@@ -28,6 +28,7 @@ from l4sim.runtime.trace_requests import TraceRequests
 from l4sim.simulator.clock import SimulatedClock
 from l4sim.simulator.modelled import Modelled
 from l4sim.simulator.transport import Network, SimulatedTransport
+from l4sim.specs.events import Drain, Fail
 from l4sim.specs.options import DEFAULTS
 from l4sim.specs.placement import Links, Placement
 from l4sim.workload.trace import Trace
@@ -48,22 +49,8 @@ class InstanceSpec:
 class Join(NamedTuple):
     """An instance joins; it gets the next number."""
 
-    time_s: float
     spec: InstanceSpec
-
-
-class Drain(NamedTuple):
-    """An instance takes no new requests from now on, and leaves once it is empty."""
-
     time_s: float
-    instance: int
-
-
-class Fail(NamedTuple):
-    """An instance dies for good. The front end routes nothing there any more: its connections break."""
-
-    time_s: float
-    instance: int
 
 
 FleetEvent = Join | Drain | Fail
@@ -141,7 +128,7 @@ def simulate(
         Policy(router, tuple(agents), coordinator),
         [InstanceSpec(engine, cost, kv_bytes_per_token, kind)] * cluster.instances,
         cluster,
-        events=[Fail(time_s, instance) for instance, time_s in failures],
+        events=[Fail(instance, time_s) for instance, time_s in failures],
         rules=rules,
         progress=progress,
         executor=executor,
@@ -254,11 +241,11 @@ class _Simulation:
             self._coordinator.stimulate(Started())
         for event in events:
             match event:
-                case Join(time_s, spec):
+                case Join(spec, time_s):
                     self._clock.at(time_s, self._on_join, spec)
-                case Drain(time_s, instance):
+                case Drain(instance, time_s):
                     self._clock.at(time_s, self._on_drain, instance)
-                case Fail(time_s, instance):
+                case Fail(instance, time_s):
                     self._clock.at(time_s, self._on_failure, instance)
         if self._front_end.left:
             self._front_end.start()

@@ -6,8 +6,9 @@ import pytest
 
 from l4sim.policies.plan import GivenPlan
 from l4sim.policies.registry import POLICIES, build_policy
-from l4sim.simulator import Fail, InstanceSpec, Rules, SimulationResult, simulate_fleet
+from l4sim.simulator import InstanceSpec, Rules, SimulationResult, simulate_fleet
 from l4sim.simulator.cluster import Drain, FleetEvent, Join
+from l4sim.specs.events import Fail
 from l4sim.specs.placement import Placement
 from tests.policies.rivals.test_in_simulator import ENGINE, busy_trace
 from tests.policies.settings import setting
@@ -15,12 +16,12 @@ from tests.simulator.conftest import COST, KV_BYTES_PER_TOKEN, SLOW, requests, s
 
 INSTANCE = InstanceSpec(ENGINE, COST, KV_BYTES_PER_TOKEN)
 EVENTS: tuple[FleetEvent, ...] = (
-    Join(2.0, INSTANCE),
-    Drain(3.0, 1),
-    Fail(4.0, 2),
+    Join(INSTANCE, 2.0),
+    Drain(1, 3.0),
+    Fail(2, 4.0),
     # Before anybody has noticed the death.
-    Join(4.3, INSTANCE),
-    Drain(6.0, 4),
+    Join(INSTANCE, 4.3),
+    Drain(4, 6.0),
 )
 
 
@@ -54,7 +55,7 @@ def test_every_request_is_served_and_who_joined_serves_some(name):
 
 def emptied_s(name: str) -> float:
     """Seconds from when an instance is to leave until it has left."""
-    [left] = [change.time_s for change in run(name, (Drain(3.0, 1),)).changes if change.change == "left"]
+    [left] = [change.time_s for change in run(name, (Drain(1, 3.0),)).changes if change.change == "left"]
     return left - 3.0
 
 

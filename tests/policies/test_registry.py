@@ -11,7 +11,7 @@ from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, StageForecast
 from l4sim.policies.plan import GivenPlan
 from l4sim.policies.policy import Policy, PolicyEntry
-from l4sim.policies.registry import POLICIES, build_policy, check_fleet_changes, policy_entry, policy_name
+from l4sim.policies.registry import POLICIES, build_policy, check_fleet, policy_entry, policy_name
 from l4sim.policies.rivals.llumnix import LlumnixAgent
 from l4sim.policies.routers import RoundRobin
 from tests.policies.conftest import View
@@ -78,7 +78,7 @@ def test_bundled_policies_cope_with_every_change_of_the_fleet():
     known = {"sample": lambda: sample([10, 500], [5, 5]), "output_tokens": lambda: [5, 5]}
     for name, entry in POLICIES.items():
         policy = build_policy(name, setting(4, plans=GivenPlan(lambda: PLANNED), **known))
-        check_fleet_changes(entry, policy, joins=True, drains=True)
+        check_fleet(entry, policy, joins=True, drains=True, roles=False)
         if policy.agents:
             assert policy.agent_for is not None
             assert type(policy.agent_for(4)) is type(policy.agents[0])
@@ -86,12 +86,20 @@ def test_bundled_policies_cope_with_every_change_of_the_fleet():
 
 def test_a_policy_that_cannot_take_in_or_empty_an_instance_says_so():
     router = Policy(RoundRobin())
-    fixed = PolicyEntry("fixed", lambda setting: router, joins=False, drains=False)
-    check_fleet_changes(fixed, router, joins=False, drains=False)
+    fixed = PolicyEntry("fixed", lambda setting: router, joins=False, drains=False, roles=False)
+    check_fleet(fixed, router, joins=False, drains=False, roles=False)
     with pytest.raises(InputError, match="'fixed' takes in no instance that joins: accepted is"):
-        check_fleet_changes(fixed, router, joins=True, drains=False)
+        check_fleet(fixed, router, joins=True, drains=False, roles=False)
     with pytest.raises(InputError, match="'fixed' empties no instance: accepted is"):
-        check_fleet_changes(fixed, router, joins=False, drains=True)
+        check_fleet(fixed, router, joins=False, drains=True, roles=False)
     with_agents = Policy(RoundRobin(), (LlumnixAgent(0),))
     with pytest.raises(InputError, match="'mine' has agents but no agent_for"):
-        check_fleet_changes(("mine", lambda setting: with_agents), with_agents, joins=True, drains=False)
+        check_fleet(("mine", lambda setting: with_agents), with_agents, joins=True, drains=False, roles=False)
+
+
+def test_a_policy_says_whether_it_heeds_roles() -> None:
+    router = Policy(RoundRobin())
+    with pytest.raises(InputError, match="policy 'mine' heeds no roles: accepted are groups whose role is both"):
+        check_fleet(("mine", lambda setting: router), router, joins=False, drains=False, roles=True)
+    heeding = PolicyEntry("heeding", lambda setting: router, roles=True)
+    check_fleet(heeding, router, joins=False, drains=False, roles=True)

@@ -10,7 +10,8 @@ from l4sim.policies.agent import Draining, InstanceUp, Left, Migrate, Started
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding
 from l4sim.policies.views import SOLE_KIND
-from l4sim.simulator import Drain, Fail, InstanceSpec, Join, simulate_fleet
+from l4sim.simulator import InstanceSpec, Join, simulate_fleet
+from l4sim.specs.events import Drain, Fail
 from l4sim.specs.placement import Placement
 from tests.simulator.conftest import make_trace, requests, texts
 
@@ -62,7 +63,7 @@ class Evacuating(Hearing):
 def test_an_instance_that_joins_serves_from_then_on():
     trace = make_trace([0.0, 59.0, 61.0], [10, 10, 10], [5, 5, 5])
     router = Latest()
-    result = run(trace, router=router, events=[Join(60.0, PLAIN)])
+    result = run(trace, router=router, events=[Join(PLAIN, 60.0)])
     assert requests(result)["first_instance"].tolist() == [1, 1, 2]
     assert router.seen == [[0, 1], [0, 1], [0, 1, 2]]
     assert result.instances == 3
@@ -77,7 +78,7 @@ def test_its_agent_starts_and_then_everybody_hears_of_it():
         joined.append(Hearing(number))
         return joined[-1]
 
-    run(make_trace([0.0, 61.0], [10] * 2, [5] * 2), agents=agents, agent_for=agent_for, events=[Join(60.0, PLAIN)])
+    run(make_trace([0.0, 61.0], [10] * 2, [5] * 2), agents=agents, agent_for=agent_for, events=[Join(PLAIN, 60.0)])
     assert joined[0].heard == [(60.0, Started()), (60.0, InstanceUp(2))]
     assert [agent.heard[-1] for agent in agents] == [(60.0, InstanceUp(2))] * 2
 
@@ -86,7 +87,7 @@ def test_a_draining_instance_serves_what_it_has_and_takes_nothing_new():
     trace = make_trace([0.0, 0.06, 0.5], [10, 10, 10], [30, 10, 10])
     agents = [Hearing(0), Hearing(1)]
     router = Latest()
-    result = run(trace, router=router, agents=agents, events=[Drain(0.05, 1)])
+    result = run(trace, router=router, agents=agents, events=[Drain(1, 0.05)])
     ended = requests(result)
     assert ended["status"].tolist() == [0, 0, 0]
     assert ended["last_instance"].tolist() == [1, 0, 0]
@@ -99,7 +100,7 @@ def test_a_draining_instance_serves_what_it_has_and_takes_nothing_new():
 
 def test_a_draining_instance_may_hand_over_what_it_has_and_leaves_then():
     trace = make_trace([0.0, 0.5], [10, 10], [30, 10])
-    result = run(trace, router=Latest(), agents=[Hearing(0), Evacuating(1, to=0)], events=[Drain(0.055, 1)])
+    result = run(trace, router=Latest(), agents=[Hearing(0), Evacuating(1, to=0)], events=[Drain(1, 0.055)])
     moved = next(iter(result.migrations))
     assert (moved.kind, moved.source, moved.destination, moved.status) == ("drain", 1, 0, "done")
     ended = requests(result)
@@ -117,18 +118,18 @@ def test_nothing_migrates_to_a_draining_instance():
             return super().handle(stimulus, own, now_s)
 
     trace = make_trace([0.0, 0.001], [10, 10], [30, 30])
-    result = run(trace, agents=[Hearing(0), Stubborn(1, to=0)], events=[Drain(0.055, 0)])
+    result = run(trace, agents=[Hearing(0), Stubborn(1, to=0)], events=[Drain(0, 0.055)])
     assert texts(result.migrations, "reason") == ["the destination is draining"]
 
 
 def test_an_empty_instance_leaves_at_once():
-    result = run(make_trace([0.0, 1.0], [10, 10], [5, 5]), router=LeastOutstanding(), events=[Drain(0.5, 1)])
+    result = run(make_trace([0.0, 1.0], [10, 10], [5, 5]), router=LeastOutstanding(), events=[Drain(1, 0.5)])
     assert result.changes == ((0.5, 1, "draining", 0), (0.5, 1, "left", 0))
 
 
 def test_one_that_dies_while_it_drains_loses_nothing_either():
     trace = make_trace([0.0, 2.0], [10, 10], [30, 10])
-    result = run(trace, router=Latest(), events=[Drain(0.05, 1), Fail(0.1, 1)])
+    result = run(trace, router=Latest(), events=[Drain(1, 0.05), Fail(1, 0.1)])
     assert requests(result)["status"].tolist() == [0, 0]
     assert [change.change for change in result.changes] == ["draining", "died"]
 
