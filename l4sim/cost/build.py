@@ -13,7 +13,7 @@ from l4sim.cost.communication import all_reduce_of
 from l4sim.cost.curve import FloatArray
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
 from l4sim.cost.iteration import IterationCost, LayersAttention
-from l4sim.cost.linear import IntArray, layer_linear_s, lm_head_s
+from l4sim.cost.linear import IntArray, layer_linear_table_s, lm_head_s
 from l4sim.cost.model import AttentionModel, CostModel
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.outside import outside_cost
@@ -155,12 +155,12 @@ def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequenc
 
 
 def _layer_s(profile: Profile, model: Model, group: LayerGroup, tensor_parallel: int, tokens: IntArray) -> FloatArray:
-    """Seconds of one of a group's layers by tokens in the batch, attention left out; of their shape."""
+    """Seconds of one of a group's layers by tokens in the batch (1, 2, ...), attention left out; of their shape."""
     measured = _measured_layer(profile, model, group, tensor_parallel)
     if measured is not None:
         return measured.layer.at(tokens)
     layer = group.of_rank(tensor_parallel)
-    seconds = layer_linear_s(model.hidden, layer, profile.gpu, profile.linear, tokens)
+    seconds = layer_linear_table_s(model.hidden, layer, profile.gpu, profile.linear, len(tokens))
     return seconds + layer_elementwise_s(model.hidden, layer, profile.gpu, profile.elementwise, tokens)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,16 @@ def layer_linear_s(
     """
     products = (gemm_s(tokens, n, k, gpu, coefficients) for n, k in layer.products(hidden))
     return np.asarray(np.sum(list(products), axis=0))
+
+
+@lru_cache(maxsize=64)
+def layer_linear_table_s(
+    hidden: int, layer: LayerGroup, gpu: GPU, coefficients: GemmCoefficients, max_tokens: int
+) -> FloatArray:
+    """``layer_linear_s`` of 1 to ``max_tokens`` tokens, read-only: made once for all runs of a process that share it."""
+    seconds = layer_linear_s(hidden, layer, gpu, coefficients, np.arange(1, max_tokens + 1))
+    seconds.flags.writeable = False
+    return seconds
 
 
 def lm_head_s(
