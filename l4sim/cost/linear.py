@@ -31,7 +31,7 @@ def layer_linear_s(
 def layer_linear_table_s(
     hidden: int, layer: LayerGroup, gpu: GPU, coefficients: GemmCoefficients, max_tokens: int
 ) -> FloatArray:
-    """``layer_linear_s`` of 1 to ``max_tokens`` tokens, read-only: made once for all runs of a process that share it."""
+    """``layer_linear_s`` of 1 to ``max_tokens`` tokens, read-only: made once for all runs of a process."""
     seconds = layer_linear_s(hidden, layer, gpu, coefficients, np.arange(1, max_tokens + 1))
     seconds.flags.writeable = False
     return seconds
