@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from l4sim.batch import Batch, Prefill
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.model import load_model
 
@@ -53,3 +56,21 @@ def imported_profile(recorded_folder: Path) -> dict[str, Any]:
     from l4sim.calibration.importers.llmservingsim import import_llmservingsim
 
     return import_llmservingsim(recorded_folder / "profile", GPUS["rtx-pro-6000"], load_model("llama-3.1-8b"))
+
+
+@pytest.fixture(scope="session")
+def measurements(shared: Path) -> Path:
+    """The folder of aiconfigurator tables."""
+    return shared / "measurements"
+
+
+@pytest.fixture(scope="session")
+def batch() -> Callable[..., Batch]:
+    """Make a batch of decode contexts and (chunk, cached) prefills."""
+
+    def make(contexts: list[int] | None = None, prefills: list[tuple[int, int]] | None = None) -> Batch:
+        lengths = np.array(contexts or [], dtype=np.int64)
+        chunks = tuple(Prefill(chunk, cached) for chunk, cached in prefills or [])
+        return Batch(lengths, int(lengths.sum()), chunks)
+
+    return make

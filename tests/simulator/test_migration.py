@@ -144,50 +144,56 @@ def test_a_request_that_ends_first_stays():
     assert result.kv_blocks_held == (0, 0)
 
 
-def test_a_destination_without_room_refuses():
-    # The destination has the same 5 blocks: 50 tokens and one block more take them all, and another request is there.
-    class FirstThenSecond:
-        def route(self, request, instances):
-            return 0 if request.request == 0 else 1
+class FirstThenSecond:
+    """Routes the first request to the first instance, the next to the second."""
 
-    trace = make_trace([0.0, 0.0], [40, 20], [30, 60])
-    link = Link("test", bytes_per_s=1e6, latency_s=0.001)
+    def route(self, request, instances):
+        return 0 if request.request == 0 else 1
+
+
+def run_beside_another(trace, *, bytes_per_s, kv_blocks, rules=None, **engine):
+    """The first request crosses 50 tokens, and asks for the instance that serves the second."""
+    link = Link("test", bytes_per_s=bytes_per_s, latency_s=0.001)
     mover = Mover(50, 1)
     result = simulate(
         trace,
         router=FirstThenSecond(),
         agents=[mover, Mover(None, 0)],
         cluster=Placement(2, intra=link, inter=link),
-        engine=EngineConfig(kv_blocks=5, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64),
-        cost=COST,
-        kv_bytes_per_token=BYTES_PER_TOKEN,
-    )
-    assert [(end.done, end.reason) for end, _ in mover.ends] == [(False, "the destination has no room")]
-    assert (requests(result)["status"] == 0).all()
-
-
-def test_a_copied_request_stays_in_its_batch_where_its_next_token_would_find_no_room():
-    # 50 tokens and one block more are 5 blocks, room for 80. Copying takes 305 ms, to 0.415, when there are just 80
-    # tokens, and the iteration under way makes the 81st: the 6th block is another request's, there from 0.300 to 0.440.
-    class FirstThenSecond:
-        def route(self, request, instances):
-            return 0 if request.request == 0 else 1
-
-    link = Link("test", bytes_per_s=50_000 / 0.304, latency_s=0.001)
-    mover = Mover(50, 1)
-    result = simulate(
-        make_trace([0.0, 0.3], [40, 2], [50, 14]),
-        router=FirstThenSecond(),
-        agents=[mover, Mover(None, 0)],
-        cluster=Placement(2, intra=link, inter=link),
         engine=EngineConfig(
-            kv_blocks=6, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, async_scheduling=False
+            kv_blocks=kv_blocks, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, **engine
         ),
         cost=COST,
         kv_bytes_per_token=BYTES_PER_TOKEN,
-        rules=Rules(migration=MigrationRules(last_stage_blocks=2, slowdown=0.0)),
+        rules=Rules(migration=rules or MigrationRules()),
     )
-    [(end, ended_s)] = mover.ends
+    return result, mover.ends
+
+
+def test_a_destination_without_room_refuses():
+    # The destination has the same 5 blocks: 50 tokens and one block more take them all, and another request is there.
+    result, ends = run_beside_another(make_trace([0.0, 0.0], [40, 20], [30, 60]), bytes_per_s=1e6, kv_blocks=5)
+    assert [(end.done, end.reason) for end, _ in ends] == [(False, "the destination has no room")]
+    assert (requests(result)["status"] == 0).all()
+
+
+def run_slowly_beside_another(arrival_s, output_tokens):
+    """50 tokens and one block more are 5 of 6 blocks, room for 80. Copying takes 305 ms, from 0.110 to 0.415.
+
+    80 tokens are there then, and the iteration under way makes the 81st. Another request comes with 2 tokens.
+    """
+    return run_beside_another(
+        make_trace([0.0, arrival_s], [40, 2], [50, output_tokens]),
+        bytes_per_s=50_000 / 0.304,
+        kv_blocks=6,
+        rules=MigrationRules(last_stage_blocks=2, slowdown=0.0),
+        async_scheduling=False,
+    )
+
+
+def test_a_copied_request_stays_in_its_batch_where_its_next_token_would_find_no_room():
+    # The 6th block is the other request's, there from 0.300 to 0.440.
+    result, [(end, ended_s)] = run_slowly_beside_another(0.3, 14)
     assert (end.done, end.reason) == (False, "the destination has no room")
     assert ended_s == pytest.approx(0.415)
     assert np.isnan(migrations(result)["pause_start_s"][0])
@@ -195,27 +201,10 @@ def test_a_copied_request_stays_in_its_batch_where_its_next_token_would_find_no_
 
 
 def test_a_reservation_holds_the_token_that_the_iteration_under_way_makes():
-    # As above, but what is there from 0.300 comes and goes in time: the 6th block is taken at 0.415, before the request
-    # leaves at 0.420, so that a third one, which asks for it at 0.417, waits until the first has ended.
-    class FirstThenSecond:
-        def route(self, request, instances):
-            return 0 if request.request == 0 else 1
-
-    link = Link("test", bytes_per_s=50_000 / 0.304, latency_s=0.001)
-    mover = Mover(50, 1)
-    result = simulate(
-        make_trace([0.0, 0.417], [40, 2], [50, 2]),
-        router=FirstThenSecond(),
-        agents=[mover, Mover(None, 0)],
-        cluster=Placement(2, intra=link, inter=link),
-        engine=EngineConfig(
-            kv_blocks=6, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64, async_scheduling=False
-        ),
-        cost=COST,
-        kv_bytes_per_token=BYTES_PER_TOKEN,
-        rules=Rules(migration=MigrationRules(last_stage_blocks=2, slowdown=0.0)),
-    )
-    assert [end.done for end, _ in mover.ends] == [True]
+    # The 6th block is taken at 0.415, before the request leaves at 0.420, so that the other, which asks for it at
+    # 0.417, waits until the first has ended.
+    result, ends = run_slowly_beside_another(0.417, 2)
+    assert [end.done for end, _ in ends] == [True]
     assert requests(result)["queue_s"][1] > 0
 
 
