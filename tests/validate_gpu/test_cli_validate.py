@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -19,9 +20,9 @@ ENGINE = [
 ARGUMENTS = ["--model=tiny", "--device=cpu", "--limit=6", "--policies=round-robin,llumnix,l4", *ENGINE]
 
 
-@pytest.fixture
-def trace(tmp_path):
-    path = tmp_path / "trace.jsonl"
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trace") / "trace.jsonl"
     rows = [
         {"timestamp": 50 * row, "input_length": 100 + row, "output_length": 12, "hash_ids": [row]} for row in range(8)
     ]
@@ -29,7 +30,7 @@ def trace(tmp_path):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def validate(trace, law_profile):
     def run(*arguments):
         return CliRunner().invoke(cli, ["validate", str(trace), *ARGUMENTS, f"--profile={law_profile}", *arguments])
@@ -123,14 +124,20 @@ def test_beyond_the_tolerance_the_exit_code_is_1_and_the_report_is_written(valid
     assert "it was not repeated" in result.stdout
 
 
-@pytest.fixture
-def recorded(validate, tmp_path):
+@pytest.fixture(scope="module")
+def recorded_once(validate, tmp_path_factory):
     """A recording that was not compared when it was made."""
-    out = tmp_path / "recorded"
+    out = tmp_path_factory.mktemp("recorded")
     result = validate("--repeats=2", "--no-compare", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert [path.name for path in out.iterdir()] == ["live"]
     return out
+
+
+@pytest.fixture
+def recorded(recorded_once, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(recorded_once, tmp_path / "recorded")
 
 
 def told_of(folder, *arguments):

@@ -182,3 +182,19 @@ def test_a_real_folder_becomes_the_bundled_profile(imported_profile: dict[str, A
     assert imported.operators == bundled.operators
     assert imported.errors["linear"]["mape_pct"] <= 10
     assert imported.kernels["fa2"].errors["prefill"]["mape_pct"] <= 8
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("imported")
+def test_fa2_fits_mixed_and_skewed_batches(imported_profile: dict[str, Any]) -> None:
+    fa2 = imported_profile["kernels"]["fa2"]
+    errors = fa2["errors"]
+    assert {kind: errors[kind]["mape_pct"] < 8 for kind in ("decode", "prefill", "mixed")} == {
+        "decode": True,
+        "prefill": True,
+        "mixed": True,
+    }
+    for kind, most_pct in (("skew", 2.0), ("skew_64", 2.5), ("skew_all", 5.0)):
+        skew = errors[kind]
+        assert skew["tile_pct"] < min(most_pct, skew["mean_pct"], skew["alpha_pct"])
+    build_attention("fa2", fa2["coefficients"], heads=32, kv_heads=8, head_dim=128, sms=188)

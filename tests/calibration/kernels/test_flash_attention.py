@@ -97,19 +97,3 @@ def test_a_fitted_model_is_built_from_what_the_fit_returns(fa3_fit: Fit) -> None
     model = build_attention("fa3", fa3_fit[0], heads=32, kv_heads=8, head_dim=128, sms=132, model="skew")
     # Measured: 80.7 µs on H200, 119.4 on H100.
     assert 70e-6 < model.attention_s(Batch(contexts, 65536)) < 125e-6
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("imported")
-def test_fa2_fits_mixed_and_skewed_batches(imported_profile: dict[str, Any]) -> None:
-    fa2 = imported_profile["kernels"]["fa2"]
-    errors = fa2["errors"]
-    assert {kind: errors[kind]["mape_pct"] < 8 for kind in ("decode", "prefill", "mixed")} == {
-        "decode": True,
-        "prefill": True,
-        "mixed": True,
-    }
-    for kind, most_pct in (("skew", 2.0), ("skew_64", 2.5), ("skew_all", 5.0)):
-        skew = errors[kind]
-        assert skew["tile_pct"] < min(most_pct, skew["mean_pct"], skew["alpha_pct"])
-    build_attention("fa2", fa2["coefficients"], heads=32, kv_heads=8, head_dim=128, sms=188)
