@@ -55,10 +55,17 @@ def test_what_is_no_command_is_a_trace(trace, capsys):
     assert "no device 'tpu'" in refusal(capsys, "--device", "tpu", str(trace))
 
 
-def test_the_report_holds_what_it_is_to_hold(validate, tmp_path):
-    out = tmp_path / "out"
-    result = validate("--repeats=2", "--tolerance=1e9", "--out", str(out))
+@pytest.fixture(scope="module")
+def validated(validate, tmp_path_factory):
+    """A comparison of two runs of each policy: the folder that it leaves, and what it prints."""
+    out = tmp_path_factory.mktemp("validated")
+    result = validate("--repeats=2", "--tolerance=1e9", "--out", str(out), "--json")
     assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+def test_the_report_holds_what_it_is_to_hold(validated):
+    out, _ = validated
     text = (out / "report.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "# 2 live instances of tiny against the simulator",
@@ -82,9 +89,8 @@ def test_the_report_holds_what_it_is_to_hold(validate, tmp_path):
         assert told in text
 
 
-def test_every_decision_is_the_same_when_replayed(validate, tmp_path):
-    out = tmp_path / "out"
-    validate("--repeats=2", "--out", str(out))
+def test_every_decision_is_the_same_when_replayed(validated):
+    out, _ = validated
     decisions = json.loads((out / "validation.json").read_text())["decisions"]
     assert [found["routed"] for found in decisions.values()] == [12, 12, 12]
     assert decisions["llumnix"]["stimuli"] > 0
@@ -99,9 +105,8 @@ def test_every_decision_is_the_same_when_replayed(validate, tmp_path):
                 assert any("running" in call["read"] for call in calls if call["call"] == "Asked")
 
 
-def test_both_sides_tables_and_all_iterations_are_kept(validate, tmp_path):
-    out = tmp_path / "out"
-    told = json.loads(validate("--repeats=2", "--tolerance=1e9", "--out", str(out), "--json").stdout)
+def test_both_sides_tables_and_all_iterations_are_kept(validated):
+    out, told = validated
     assert told["schedules_equal"] == {"round-robin": True, "llumnix": True, "l4": True}
     simulated = pd.read_parquet(out / "simulated" / "requests.parquet")
     assert (simulated.groupby("policy").size() == 6).all()
