@@ -41,6 +41,7 @@ def pyplot():
         pyplot.close("all")
 
 
+@pytest.mark.slow
 def test_eight_names_and_nothing_heavy_is_imported_before_one_is_used():
     script = (
         "import sys, l4sim\n"
@@ -86,6 +87,7 @@ def test_a_result_reads_as_a_table(result):
     assert result.verdict in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picture", ["cdf", "by_length", "instances", "queue", "heterogeneity", "plan"])
 def test_pictures_are_axes_that_pyplot_shows(result, pyplot, picture):
     axes = getattr(result.plot, picture)()
@@ -165,6 +167,7 @@ def test_a_profile_says_what_it_rests_on():
     assert l4sim.load_profile("h200-sxm").basis == "measured"
 
 
+@pytest.mark.slow
 def test_a_cluster_may_be_a_fleet_of_unlike_groups(trace, tmp_path):
     from l4sim.specs.fleet import Fleet, FleetGroup
 

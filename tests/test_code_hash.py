@@ -101,6 +101,7 @@ def test_in_a_notebook_lines_comments_and_what_it_does_not_refer_to_do_not_count
     assert object_hash(typed(NOTEBOOK.replace(*change))) == object_hash(typed(NOTEBOOK))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_another_process(tmp_path):
     import subprocess
 

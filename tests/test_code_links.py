@@ -30,6 +30,7 @@ def defines(tree: ast.AST, name: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_name_is_defined_where_its_link_leads(document: str) -> None:
     links = links_in((DOCS / document).read_text(encoding="utf-8"))

@@ -29,6 +29,7 @@ def gain(trace):
     return explain_gain(trace, OPTIONS, ("random", "vllm"))
 
 
+@pytest.mark.slow
 def test_the_gain_is_over_the_best_rival(trace, gain):
     table = l4sim.compare(trace, ["random", "vllm", "l4"], OPTIONS).table["normalized_latency_mean_s"]
     assert gain.normalized_latency_s == pytest.approx(table.to_dict())
@@ -41,15 +42,18 @@ def test_no_oracle_is_a_rival_unless_it_is_named():
     assert not [name for name in RIVALS if name.startswith(("oracle", "l4"))]
 
 
+@pytest.mark.slow
 def test_the_parts_sum_to_the_gain(gain):
     assert gain.kernel + gain.isolation + gain.memory + gain.balancing == pytest.approx(gain.total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost_model", ["mean", "sum", "affine"])
 def test_on_a_kernel_that_does_not_mind_unequal_lengths_its_share_is_zero(trace, cost_model):
     assert explain_gain(trace, replace(OPTIONS, cost_model=cost_model), ("vllm",)).kernel == 0
 
 
+@pytest.mark.slow
 def test_the_kernel_s_share_is_what_the_gain_loses_on_equal_lengths(trace):
     options = replace(OPTIONS, kernel="flashinfer-tensor")
     blind = explain_gain(trace, replace(options, cost_model="mean"), ("vllm",))
@@ -58,6 +62,7 @@ def test_the_kernel_s_share_is_what_the_gain_loses_on_equal_lengths(trace):
     assert gain.isolation == pytest.approx(blind.isolation)
 
 
+@pytest.mark.slow
 def test_prompts_of_one_token_leave_nothing_to_isolate(trace):
     short = replace(trace, prompt_tokens=np.ones_like(trace.prompt_tokens))
     assert explain_gain(short, OPTIONS, ("random",)).isolation == pytest.approx(0, abs=0.02)
@@ -67,11 +72,13 @@ def test_where_kv_memory_is_ample_its_share_is_zero(gain):
     assert gain.memory == 0
 
 
+@pytest.mark.slow
 def test_where_kv_memory_is_short_it_has_a_share(trace):
     needed = int((trace.prompt_tokens + trace.output_tokens).max()) // 16 + 1
     assert explain_gain(trace, replace(OPTIONS, kv_blocks=needed), ("vllm",)).memory != 0
 
 
+@pytest.mark.slow
 def test_on_flashinfer_s_tensor_core_split_batches_become_alike_and_requests_are_handed_over(trace):
     gain = explain_gain(trace, replace(OPTIONS, kernel="flashinfer-tensor"), ("vllm",))
     assert gain.spread < gain.rival_spread
@@ -90,6 +97,7 @@ def test_the_spread_of_a_batch_is_its_standard_deviation_over_its_mean():
     assert 1000 / 2500 < alone.spread < 1000 / 2000
 
 
+@pytest.mark.slow
 def test_every_default_rival_can_be_compared_with(trace):
     assert set(explain_gain(head(trace, 20), OPTIONS).normalized_latency_s) == {"l4", *RIVALS}
 

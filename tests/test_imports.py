@@ -160,6 +160,7 @@ def test_the_table_itself_points_down() -> None:
         assert not above, f"{room} may import what stands above it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", sorted({room_of(module) for module in modules()} - {"", "validate_gpu."}))
 def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
     may_import = allowed(room) | {imported for importer, imported in ROOM_EXCEPTIONS if importer == room} | {room}

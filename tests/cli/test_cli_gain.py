@@ -20,6 +20,7 @@ def run(capsys, *argv):
     return exit_.value.code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_it_names_the_best_rival_the_causes_and_what_they_add_up_to(capsys):
     code, out, _ = run(capsys, *SMALL)
     assert code == 0
@@ -33,6 +34,7 @@ def test_it_names_the_best_rival_the_causes_and_what_they_add_up_to(capsys):
     assert "handovers" in out
 
 
+@pytest.mark.slow
 def test_json_holds_the_same_and_the_configuration(capsys):
     _, out, _ = run(capsys, *SMALL, "--json")
     told = json.loads(out)
@@ -42,6 +44,7 @@ def test_json_holds_the_same_and_the_configuration(capsys):
     assert told["config"]["options"]["instances"] == 4
 
 
+@pytest.mark.slow
 def test_requests_that_were_rejected_are_told(capsys):
     _, out, _ = run(capsys, *SMALL, "--max-model-len", "20000")
     assert "of 60 requests finished under every policy" in out

@@ -50,12 +50,14 @@ def test_show_of_a_roofline_says_so_beside_the_figures(capsys: pytest.CaptureFix
     assert "seconds of an iteration (roofline, not measured)" in out
 
 
+@pytest.mark.slow
 def test_show_draws_a_picture_on_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, _ = run(capsys, "show", "h200-sxm", "--out", str(tmp_path / "new"))
     assert code == 0
     assert (tmp_path / "new" / "profile.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_penalty_of_unequal_lengths_is_printed_and_drawn(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_import_tells_a_vidur_csv_by_its_columns(capsys: pytest.CaptureFixture[s
     assert "column time_stats.attn_decode.median is missing" in err
 
 
+@pytest.mark.slow
 def test_import_reads_aiconfigurators_tables_under_their_own_names(
     capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +117,7 @@ def test_import_reads_aiconfigurators_tables_under_their_own_names(
     assert json.loads(out)["attention, fa3, decode"]["mape_pct"] <= 10
 
 
+@pytest.mark.slow
 def test_fit_from_points_writes_a_profile_and_prints_its_errors(
     capsys: pytest.CaptureFixture[str], shared: Path, tmp_path: Path
 ) -> None:

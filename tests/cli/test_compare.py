@@ -35,6 +35,7 @@ def test_compare_prints_a_table_and_says_whether_l4_pays(capsys):
     assert "mean normalized latency" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_compare_leaves_what_the_design_lists(capsys, tmp_path):
     code, _, _ = run(capsys, "compare", *SMALL, "--policies", "random,l4", "--timeline", "--out", str(tmp_path))
     assert code == 0
@@ -54,6 +55,7 @@ def test_compare_leaves_what_the_design_lists(capsys, tmp_path):
     assert len(config["trace"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_html_is_one_file_and_a_window_makes_a_timeline_smaller(capsys, tmp_path):
     options = ["--policy", "l4", "--no-plots", "--timeline", "--out", str(tmp_path)]
     run(capsys, "replay", *SMALL, *options)
@@ -65,6 +67,7 @@ def test_html_is_one_file_and_a_window_makes_a_timeline_smaller(capsys, tmp_path
     assert (tmp_path / "timeline.json").stat().st_size < whole / 2
 
 
+@pytest.mark.slow
 def test_deaths_are_told_and_nothing_is_lost(capsys):
     options = [*SMALL, "--policies", "vllm,l4", "--fail", "1@5s", "--fail", "2@9999s"]
     code, out, _ = run(capsys, "compare", *options, "--json")
@@ -93,6 +96,7 @@ def test_what_became_of_instances_is_told(capsys):
     assert "instance 4 never joined: the run was over before 9999 s." in told
 
 
+@pytest.mark.slow
 def test_l4_s_ablations_compare(capsys):
     policies = "l4:plan,l4:handover,l4:refinement,l4:within,l4:across"
     code, out, _ = run(capsys, "compare", *SMALL, "--policies", policies, "--json")
@@ -119,6 +123,7 @@ def fleet(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_fleet_of_one_group_runs_as_the_options_do_that_it_stands_for(capsys, fleet):
     options = ["compare", "--limit", "40", "--policies", "round-robin,l4", "--json"]
     _, given, _ = run(capsys, *options, "--fleet", fleet)
@@ -136,6 +141,7 @@ def test_an_option_beside_a_fleet_that_decides_it_is_refused_even_at_its_default
     assert err == f"l4sim: {option} and --fleet exclude one another: the fleet decides that\n"
 
 
+@pytest.mark.slow
 def test_rules_of_migration_and_messages_are_options(capsys):
     options = [*SMALL, "--policy", "l4", "--json"]
     _, out, _ = run(capsys, "replay", *options)
@@ -175,6 +181,7 @@ def test_json_is_machine_readable_and_alone_on_stdout(capsys):
     assert document["config"]["policies"] == ["l4"]
 
 
+@pytest.mark.slow
 def test_plan_tiles_the_context_and_uses_every_instance(capsys):
     code, out, _ = run(capsys, "plan", "--instances", "16", "--json")
     plan = json.loads(out)

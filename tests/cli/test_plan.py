@@ -40,6 +40,7 @@ def assert_tiles(stages, longest, instances):
     assert [number for stage in stages for number in stage["instances"]] == list(range(instances))
 
 
+@pytest.mark.slow
 def test_json_holds_the_plan_what_is_expected_of_it_and_its_runner_ups(capsys):
     made = plan(capsys, *SMALL)
     assert_tiles(made["stages"], 131072, 4)
@@ -63,6 +64,7 @@ def test_a_plan_can_be_made_for_a_histogram(capsys, histogram):
     assert sum(stage["decode_tokens_per_s"] for stage in made["stages"]) == pytest.approx(8 * 199 + 399)
 
 
+@pytest.mark.slow
 def test_a_replay_can_be_planned_for_a_histogram(capsys, histogram):
     code, out, _ = run(capsys, "replay", *SMALL, "--plan-histogram", histogram, "--json")
     assert code == 0
@@ -93,6 +95,7 @@ def test_an_infeasible_load_is_told_with_its_size(capsys, tmp_path):
     assert f"gets {made['least_load']:.2f} times what its fullest stage carries" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_prints_stages_expectation_and_time(capsys):
     code, out, _ = run(capsys, "plan", *SMALL)
     text = " ".join(out.split())
@@ -102,6 +105,7 @@ def test_prints_stages_expectation_and_time(capsys):
     assert "planned in" in text
 
 
+@pytest.mark.slow
 def test_draws_a_picture(capsys, tmp_path):
     path = tmp_path / "plan.png"
     code, _, err = run(capsys, "plan", *SMALL, "--out", str(path))
@@ -110,6 +114,7 @@ def test_draws_a_picture(capsys, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

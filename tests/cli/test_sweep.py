@@ -58,12 +58,14 @@ def test_it_prints_means_and_leaves_tables_and_pictures(capsys, spec, tmp_path):
     assert len(pd.read_parquet(out / "means.parquet")) == 4
 
 
+@pytest.mark.slow
 def test_the_table_fits_eighty_columns_with_every_figure_whole(capsys, spec, tmp_path):
     _, text, _ = run(capsys, "sweep", str(spec), "--out", str(tmp_path / "out"), "--slo", "ttft=1s", "--price", "2")
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout(capsys, spec, tmp_path):
     code, text, _ = run(capsys, "sweep", str(spec), "--out", str(tmp_path), "--no-plots", "--json")
     document = json.loads(text)
@@ -101,6 +103,7 @@ def test_a_search_draws_the_capacities_and_a_report_holds_them(capsys, spec, tmp
     assert "What is the highest arrival rate" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_failed_points_are_counted_with_their_errors_and_the_rest_is_done(capsys, spec, tmp_path):
     spec.write_text(GRID + "kernel: [null, fa9]\n")
     code, text, _ = run(capsys, "sweep", str(spec), "--out", str(tmp_path / "out"), "--no-plots")
@@ -109,6 +112,7 @@ def test_failed_points_are_counted_with_their_errors_and_the_rest_is_done(capsys
     assert "no kernel 'fa9'" in text
 
 
+@pytest.mark.slow
 def test_too_many_combinations_for_a_picture_are_told(capsys, spec, tmp_path):
     spec.write_text(
         GRID.replace("instances: 2", "instances: [1, 2, 3, 4, 5, 6, 7]").replace("[0, 1]", "0").replace("60", "5")

@@ -23,6 +23,7 @@ IDEAL = GemmCoefficients(
 SIZES = st.integers(1, 40_000)
 
 
+@pytest.mark.slow
 @given(m=SIZES, n=SIZES, k=SIZES)
 def test_no_product_beats_bytes_or_arithmetic(m: int, n: int, k: int) -> None:
     floor_s = max(float(gemm_bytes(m, n, k)) / H200.memory_bytes_per_s, 2 * m * n * k / H200.bf16_flops)

@@ -50,6 +50,7 @@ def test_a_profile_loads_from_any_folder_and_its_hash_tells_its_content(tmp_path
     assert other.content_hash != same.content_hash
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MEASURED))
 def test_the_bundled_figures_are_what_the_fits_make_of_the_points(measurements: Path, name: str) -> None:
     stem = f"aic_{name.replace('-', '_')}_vllm0.24"

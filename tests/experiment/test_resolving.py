@@ -30,6 +30,7 @@ def trace() -> Trace:
     return synthesize_named(lengths="chat", requests=20, parameters={"rate_per_s": 4.0})
 
 
+@pytest.mark.slow
 def test_options_make_a_fleet_of_one_group() -> None:
     setup = resolve(Options(instances=3, tensor_parallel=2, failures="2@9s"))
     [group] = setup.groups

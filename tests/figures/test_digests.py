@@ -17,6 +17,7 @@ def kept() -> Kept:
     return read_kept()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [run for run in RUNS if run.quick], ids=lambda run: run.name)
 def test_a_run_leaves_the_figures_that_were_recorded(run: FigureRun, kept: Kept):
     assert differences(kept.runs[run.name], digests(run, ROOT, None), exact=kept.rounding == rounding()) == []

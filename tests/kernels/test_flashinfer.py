@@ -49,6 +49,7 @@ def test_tensor_cores_stop_splitting_at_33_requests() -> None:
     assert (unsplit.split, unsplit.chunk_tokens) == (False, 99328)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 4000), st.integers(1, 300)), min_size=1, max_size=40),
     st.sampled_from([1, 8, 16, 400]),
@@ -72,6 +73,7 @@ def test_tensor_cores_chunk_is_the_shortest_that_fits(
     assert (plan.chunk_tokens, plan.chunks) == (chunk_pages * page_tokens, chunks(chunk_pages))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 20000), min_size=1, max_size=40),
     st.sampled_from([(8, 4, 128), (1, 8, 128), (3, 80, 256)]),

@@ -47,6 +47,7 @@ def test_a_comparison_in_python(names, triples):
     assert set(rival["first_instance"]) == {-1, 0, 1, 2}
 
 
+@pytest.mark.slow
 def test_a_comparison_on_the_command_line(names, triples, tmp_path):
     command = [
         *("compare", str(triples), "--format", names["format"], "--policies", f"{names['policy']},round-robin"),
@@ -72,6 +73,7 @@ def grid(names, triples):
     }
 
 
+@pytest.mark.slow
 def test_a_sweep_in_two_processes(names, triples, tmp_path):
     result = l4sim.sweep(grid(names, triples), tmp_path / "sweep", jobs=2)
     assert list(result.means["policy"]) == [names["policy"], "round-robin"]
@@ -80,6 +82,7 @@ def test_a_sweep_in_two_processes(names, triples, tmp_path):
     assert result.means["tpot_mean_s"].to_numpy() == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_code_that_has_changed_runs_again(installed, triples, tmp_path):
     runs = []
 
@@ -95,6 +98,7 @@ def test_code_that_has_changed_runs_again(installed, triples, tmp_path):
     assert ended() == 4
 
 
+@pytest.mark.slow
 def test_another_version_of_the_package_runs_again(installed, triples, tmp_path):
     before = l4sim.sweep(grid(NAMES, triples), tmp_path / "sweep")
     [info] = installed.glob("*.dist-info")
@@ -103,6 +107,7 @@ def test_another_version_of_the_package_runs_again(installed, triples, tmp_path)
     assert len(list((tmp_path / "sweep" / "points").iterdir())) == 2 * len(before.points)
 
 
+@pytest.mark.slow
 def test_a_gain_over_a_policy_from_outside(installed, triples):
     trace = l4sim.load_trace(triples, format="triples")
     options = Options(**CLUSTER, engine_rules="short-prompts")
@@ -113,6 +118,7 @@ def test_a_gain_over_a_policy_from_outside(installed, triples):
         explain_gain(trace, Options(**CLUSTER, cost_model="constant"), ["last-instance"], "vllm")
 
 
+@pytest.mark.slow
 def test_a_module_in_the_working_directory_needs_no_installation(installed, triples, tmp_path, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

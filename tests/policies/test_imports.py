@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import l4sim.policies
 
 _LOAD_ALL = """
@@ -20,6 +22,7 @@ print(len(names), *sorted(loaded))
 """
 
 
+@pytest.mark.slow
 def test_no_policy_imports_simpy_torch_or_the_simulator():
     ran = subprocess.run([sys.executable, "-c", _LOAD_ALL], capture_output=True, text=True, check=True)
     modules, *loaded = ran.stdout.split()

@@ -90,6 +90,7 @@ def test_a_wrong_tolerance_is_one_line(record: Record, capsys: pytest.CaptureFix
     assert "'two' is no percentage" in told[0]
 
 
+@pytest.mark.slow
 def test_vllms_run_is_met_with_the_profile_of_its_gpu(shared: Path) -> None:
     folder = shared / "validation" / "vllm0.19_rtxpro6000_llama3.1-8b"
     found = figures(folder, profile="rtx-pro-6000")

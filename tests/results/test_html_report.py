@@ -40,6 +40,7 @@ def report(result, tmp_path_factory):
     return result.to_html(tmp_path_factory.mktemp("report") / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_it_is_well_formed_and_needs_no_other_file(report):
     parser = Balanced()
     parser.feed(report)
@@ -76,6 +77,7 @@ def test_it_says_what_the_profile_is_and_how_well_it_fits(report, result):
     assert f"<td>{errors['mape_pct']:g}</td>" in report
 
 
+@pytest.mark.slow
 def test_a_kernel_that_was_not_measured_is_called_that(tmp_path):
     trace = l4sim.synthesize("chat", rate_per_s=4, requests=5, max_model_len=8192)
     cluster = l4sim.Cluster(instances=1, profile="h200-sxm", kernel="flashinfer-cuda")
@@ -89,15 +91,18 @@ def test_every_section_is_linked_from_the_top(report):
     assert [heading for _, heading in headings][:3] == ["Figures", "Pictures", "Plan"]
 
 
+@pytest.mark.slow
 def test_the_configuration_is_complete(report):
     assert "<td>instances</td><td>3</td>" in report
     assert "<td>engine: max_model_len</td><td>8192</td>" in report
 
 
+@pytest.mark.slow
 def test_the_same_result_gives_the_same_bytes(result, report, tmp_path):
     assert result.to_html(tmp_path / "again.html").read_text() == report
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_told(result, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         result.to_html(tmp_path / "missing" / "report.html")

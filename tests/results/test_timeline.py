@@ -127,6 +127,7 @@ def test_slices_of_one_track_never_overlap(tmp_path, make_run):
         free_us[track] = event["ts"] + event["dur"]
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(tmp_path, make_run):
     paths = [write_timeline(make_run("l4", stages=3), tmp_path / name) for name in ("a.json", "b.json")]
     assert paths[0].read_bytes() == paths[1].read_bytes()

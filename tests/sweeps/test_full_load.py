@@ -29,6 +29,7 @@ def mean_s(run):
     return run.requests["normalized_latency_s"].mean()
 
 
+@pytest.mark.slow
 def test_an_idle_cluster_serves_one_request_at_a_time(trace, found):
     for row in (0, 7, 399):
         alone = take(trace, np.array([row]))
@@ -47,6 +48,7 @@ def test_requests_arrive_for_several_lifetimes_of_the_slowest(found):
     assert found.lifetimes == pytest.approx(399 / found.rate_per_s / slowest_s)
 
 
+@pytest.mark.slow
 def test_a_lower_slowdown_is_reached_at_a_lower_rate(trace, found):
     assert full_load(trace, CLUSTER, slowdown=1.5, tolerance=0.1).rate_per_s < found.rate_per_s
 

@@ -56,6 +56,7 @@ def test_one_alone_needs_no_list(sweep):
     assert list(result.means["policy"]) == ["mine"]
 
 
+@pytest.mark.slow
 def test_other_processes_find_the_same(sweep, tmp_path):
     # A lambda is sent with all that it holds.
     policies = ["round-robin", ("last", build_last), ("first", lambda setting: build_chosen(setting, 0))]
@@ -72,18 +73,21 @@ def test_what_has_run_here_does_not_run_again_elsewhere(sweep):
     assert sweep(["round-robin", ("mine", build_last)], jobs=2)[1] == 0
 
 
+@pytest.mark.slow
 def test_another_builder_of_the_same_name_runs_again(sweep):
     assert sweep(("mine", partial(build_chosen, instance=0)))[1] == 1
     assert sweep(("mine", partial(build_chosen, instance=0)))[1] == 0
     assert sweep(("mine", partial(build_chosen, instance=1)))[1] == 1
 
 
+@pytest.mark.slow
 def test_an_entry_of_another_kind_runs_again(sweep):
     assert sweep(PolicyEntry("mine", build_last))[1] == 1
     assert sweep(("mine", build_last))[1] == 0
     assert sweep([PolicyEntry("mine", build_last, kind="oracle")], jobs=2)[1] == 1
 
 
+@pytest.mark.slow
 def test_a_search_takes_them(sweep, tiny, tmp_path):
     synth = {name: value for name, value in tiny["synth"].items() if name != "rate"}
     grid = {**tiny, "synth": {**synth, "rate": 5}, "policies": ["round-robin", ("mine", build_last)]}
@@ -112,6 +116,7 @@ def test_what_is_no_policy_is_refused(sweep, policies, complaint):
         sweep(policies)
 
 
+@pytest.mark.slow
 def test_a_builder_that_does_not_open_elsewhere_is_a_failed_point(sweep):
     result, _ = sweep(["round-robin", ("mine", Unopenable())], jobs=2)
     assert list(result.failures["policy"]) == ["mine"]
@@ -161,6 +166,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["a script", "typed in, as in a notebook"])
 def test_a_policy_that_a_script_or_notebook_defines_runs_in_two_processes(how, tmp_path):
     (tmp_path / "study.py").write_text(SCRIPT)

@@ -112,6 +112,7 @@ def test_progress_counts_what_ended_what_was_there_and_what_failed(store, make_p
     assert seen[-1] == Progress(points=4, stored=1, ended=3, failures=2)
 
 
+@pytest.mark.slow
 def test_any_executor_gives_the_same_rows(store, make_points, tmp_path):
     points = make_points(seed=SEEDS)
     with ThreadPoolExecutor(3) as executor:

@@ -22,6 +22,7 @@ def swept(tiny, tmp_path_factory):
     return run_sweep(grid, out, slo=SLO, price_usd_per_gpu_hour=2.0), out
 
 
+@pytest.mark.slow
 def test_the_folder_has_every_point_the_tables_and_the_configuration(swept):
     result, out = swept
     assert len(list((out / "points").glob("*.parquet"))) == 8
@@ -32,6 +33,7 @@ def test_the_folder_has_every_point_the_tables_and_the_configuration(swept):
     assert config["slo"] == SLO
 
 
+@pytest.mark.slow
 def test_the_same_sweep_gives_the_same_bytes(swept, tiny, tmp_path):
     _, out = swept
     grid = {**tiny, "policies": ["round-robin", "vllm"], "rate": [2, 8], "seed": [0, 1]}
@@ -42,6 +44,7 @@ def test_the_same_sweep_gives_the_same_bytes(swept, tiny, tmp_path):
         assert (out / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_means_are_over_seeds(swept):
     result, _ = swept
     assert len(result.means) == 4

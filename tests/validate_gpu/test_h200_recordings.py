@@ -25,6 +25,7 @@ def setup(recording):
     return resolve(replace(recording.deployed.options, profile="h200-flashinfer"))
 
 
+@pytest.mark.slow
 def test_every_iteration_was_recorded_with_its_clock(recording):
     for own in recording.runs.values():
         assert all(iteration.clock_mhz > 1000 for one in own for iteration in one.iterations)
@@ -36,6 +37,7 @@ def test_every_copy_arrived_bit_for_bit(recording):
     assert all(copy.equal for copy in copies)
 
 
+@pytest.mark.slow
 def test_the_seconds_of_iterations_are_predicted(recording, setup):
     runs = {
         policy: [LiveRun(one.run, one.iterations, one.copies, ()) for one in own]

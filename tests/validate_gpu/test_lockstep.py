@@ -37,6 +37,7 @@ def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
         assert run.migrations.equals(again.migrations)
 
 
+@pytest.mark.slow
 def test_an_iterations_time_is_the_one_measured():
     [live] = lockstep(TRACE, ["round-robin"], setup(), CPU).runs["round-robin"]
     for instance, own in live.run.iterations.groupby("instance"):
@@ -45,6 +46,7 @@ def test_an_iterations_time_is_the_one_measured():
         assert min(seconds) > 0
 
 
+@pytest.mark.slow
 def test_every_policy_runs_as_often_as_asked_and_is_told_of():
     ended = []
     live = lockstep(make_trace([0], [4], [2]), ["random", "vllm"], setup(), CPU, repeats=2, on_run=ended.append)
@@ -57,6 +59,7 @@ def test_instances_on_one_device_share_its_blocks():
     assert shared_memory(setup(instances=3, kv_blocks=None)).engine.kv_blocks == alone.engine.kv_blocks // 3
 
 
+@pytest.mark.slow
 def test_the_device_is_described():
     device = lockstep(make_trace([0], [4], [2]), ["round-robin"], setup(), CPU).device
     assert device["device"] == "cpu"

@@ -246,6 +246,7 @@ def test_conversations_that_share_an_id_stay_apart(tmp_path: Path) -> None:
     assert trace.request_id == ("s1:0", "s1:1", "s1:0#2", "s1:1#2")
 
 
+@pytest.mark.slow
 def test_every_weka_prompt_of_the_recording_has_an_id_per_full_block(shared_traces: Path) -> None:
     trace = load_trace(shared_traces / "weka_raw_sample.jsonl.gz")
     assert trace.prefix is not None

@@ -197,6 +197,7 @@ def test_options_that_do_not_apply_are_refused(
     assert message in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "rows"),
     [

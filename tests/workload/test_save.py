@@ -50,6 +50,7 @@ def alone(prompt_tokens: list[int], prefix: PrefixBlocks | None = None) -> Trace
     )
 
 
+@pytest.mark.slow
 @given(traces())
 @ANY_FOLDER
 def test_parquet_loses_nothing(tmp_path: Path, trace: Trace) -> None:
@@ -57,6 +58,7 @@ def test_parquet_loses_nothing(tmp_path: Path, trace: Trace) -> None:
     assert_equal(load_trace(tmp_path / "trace.parquet"), trace)
 
 
+@pytest.mark.slow
 @given(traces(block_tokens=512))
 @ANY_FOLDER
 def test_mooncake_keeps_lengths_sessions_links_and_blocks(tmp_path: Path, trace: Trace) -> None:
@@ -102,6 +104,7 @@ def test_finer_blocks_are_joined_to_512_tokens(tmp_path: Path) -> None:
     assert written == [[0, 1], [0, 2, 3], [4, 5]]
 
 
+@pytest.mark.slow
 def test_joined_blocks_share_no_more_than_the_fine_ones(shared_traces: Path, tmp_path: Path) -> None:
     fine = load_trace(shared_traces / "weka_raw_sample.jsonl.gz")
     save_mooncake(fine, tmp_path / "weka.jsonl.gz")

@@ -81,6 +81,7 @@ def test_reuse_counts_leading_blocks_seen_before_and_no_more_tokens_than_the_pro
     assert reused_tokens(np.array([48, 48, 32, 40]), prefix).tolist() == [0, 32, 0, 40]
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine is no failure
 @given(traces())
 def test_reuse_agrees_with_walking_the_blocks_one_by_one(trace: Trace) -> None:
@@ -99,6 +100,7 @@ def test_reuse_agrees_with_walking_the_blocks_one_by_one(trace: Trace) -> None:
     assert describe(trace).prefix_reuse == pytest.approx(sum(found) / trace.prompt_tokens.sum())
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine is no failure
 @given(traces())
 def test_statistics_of_any_trace_are_json(trace: Trace) -> None:
@@ -187,6 +189,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PUBLISHED)
 def test_published_descriptions_are_reproduced(file: str, shared_traces: Path) -> None:
     statistics = describe(load_trace(shared_traces / file))
@@ -215,6 +218,7 @@ def _percent(shares: object) -> list[float]:
     return [100 * share for share in shares.values()]
 
 
+@pytest.mark.slow
 def test_the_agentic_trace_is_named_a_trap(shared_traces: Path) -> None:
     statistics: TraceStatistics = describe(load_trace(shared_traces / "weka_agentic_mooncake512_dev.jsonl.gz"))
     # Published as 0.9573, counted in blocks instead of tokens.

@@ -110,6 +110,7 @@ def test_dejittering_spreads_arrivals_over_one_tick() -> None:
     assert spread.arrival_s.max() < 2.0
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine is no failure
 @given(traces(), st.integers(0, 2**32 - 1), st.floats(0.01, 100.0))
 def test_every_arrangement_keeps_the_trace_valid(trace: Trace, seed: int, amount: float) -> None:
@@ -124,6 +125,7 @@ def test_every_arrangement_keeps_the_trace_valid(trace: Trace, seed: int, amount
         assert_links_valid(arranged)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(traces(), st.integers(0, 2**32 - 1))
 def test_the_same_seed_gives_the_same_arrivals(trace: Trace, seed: int) -> None:

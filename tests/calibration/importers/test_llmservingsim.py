@@ -124,6 +124,7 @@ def write_attention(folder: Path, gpu: GPU, heads: int, kv_heads: int) -> None:
     (folder / "attention.csv").write_text("\n".join(rows))
 
 
+@pytest.mark.slow
 def test_a_folder_without_skewed_batches_of_another_gpu_and_model_is_imported(tmp_path: Path) -> None:
     gpu, model = GPUS["rtx-4090"], load_model("qwen3-32b")
     # An RTX 4090 has less bandwidth, and half of this model's products are larger than Llama's.
@@ -143,6 +144,7 @@ def test_a_folder_without_skewed_batches_of_another_gpu_and_model_is_imported(tm
     assert cost.iteration_s(one) > 64 * 966e-6 + 900e-6 + imported.host.decode_s
 
 
+@pytest.mark.slow
 def test_times_that_the_gpu_cannot_reach_are_refused(tmp_path: Path) -> None:
     # Llama's products on an RTX PRO 6000, taken for those of a model four times as wide.
     write_folder(tmp_path, DENSE)

@@ -57,6 +57,7 @@ def test_the_cpu_law_comes_back_exactly(h200: GPU) -> None:
     assert report.errors["heterogeneous"].worst_pct == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["flashinfer-tensor", "flashinfer-batch"])
 def test_a_flashinfer_law_is_found_from_uneven_batches(kernel: str, h200: GPU) -> None:
     law = replace(assumed(h200), launch_s=4e-6, block_bytes_per_s=4.5e10, dram_bytes_per_s=4.1e12, prefill_flops=5.0e14)
@@ -78,6 +79,7 @@ def test_a_point_that_beats_the_roofline_is_flagged_and_left_out(h200: GPU) -> N
     assert coefficients["request_s"] == pytest.approx(6e-5, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_eager_plans_of_captured_kernels_are_left_to_the_reader(h200: GPU) -> None:
     law = replace(assumed(h200), launch_s=4e-6)
     measured = points("flashinfer-tensor", KERNELS["flashinfer-tensor"].build(SHAPE, law))

@@ -16,6 +16,7 @@ def penalties():
     return measured_penalties(folder("profiles") / "h200-flashinfer", load_profile("h200-flashinfer"))
 
 
+@pytest.mark.slow
 def test_every_kernel_is_measured_with_every_pattern(penalties):
     counts = Counter((penalty.kernel, penalty.pattern) for penalty in penalties)
     assert len(counts) == 9

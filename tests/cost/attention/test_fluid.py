@@ -80,6 +80,7 @@ def test_a_lone_long_block_is_not_held_up_by_memory() -> None:
 BLOCKS = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3)), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @given(BLOCKS, st.integers(1, 12), st.sampled_from([1, 2, 4]))
 def test_every_load_is_served_and_no_schedule_beats_the_bounds(
     blocks: list[tuple[int, int]], slots: int, together: int
@@ -94,6 +95,7 @@ def test_every_load_is_served_and_no_schedule_beats_the_bounds(
     assert sum(steps) <= total / slots + longest * (1 - 1 / slots) + 1e-9
 
 
+@pytest.mark.slow
 @given(BLOCKS, st.data(), st.integers(1, 12))
 def test_a_longer_block_never_shortens_the_schedule(
     blocks: list[tuple[int, int]], data: st.DataObject, slots: int
@@ -105,6 +107,7 @@ def test_a_longer_block_never_shortens_the_schedule(
     assert after >= before - 1e-9
 
 
+@pytest.mark.slow
 @given(BLOCKS, st.integers(1, 12), st.floats(0.01, 100.0))
 def test_one_batch_in_plain_numbers_is_as_many_in_arrays(
     blocks: list[tuple[int, int]], slots: int, memory_s: float

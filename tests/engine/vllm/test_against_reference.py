@@ -79,6 +79,7 @@ EVICTED_WHILE_BLOCKED = (
 )
 
 
+@pytest.mark.slow
 @given(scenarios(), st.sampled_from([1, 5, None]))
 @example(EVICTED_WHILE_BLOCKED, None)
 @settings(max_examples=200, deadline=None)
@@ -110,6 +111,7 @@ def test_the_same_work_in_the_same_iterations_as_vllm(
     assert (instance.pool.free, instance.running, instance.waiting_tokens) == (config.kv_blocks, 0, 0)
 
 
+@pytest.mark.slow
 @given(scenarios(), st.integers(1, 60))
 @settings(max_examples=100, deadline=None)
 def test_skipping_over_iterations_changes_nothing(

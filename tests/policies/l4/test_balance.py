@@ -259,6 +259,7 @@ def test_what_half_of_is_cached_here_stays():
 prompts = st.lists(st.integers(1, 3 * PROMPT_TOKENS), max_size=30)
 
 
+@pytest.mark.slow
 @given(st.lists(prompts, min_size=1, max_size=5), st.integers(0, 30))
 def test_the_gap_between_the_peer_and_who_bids_to_it_never_changes_sign(queues, running):
     """Several bid to one peer at the same moment, and all that they move comes."""

@@ -63,6 +63,7 @@ def test_requests_that_will_be_rejected_do_not_count():
     assert too_large.requests_per_s == 1
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200), st.floats(0.01, 9)), min_size=1, max_size=8),

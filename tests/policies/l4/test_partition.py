@@ -43,6 +43,7 @@ def problems(draw):
     return np.array(values).reshape(pairs, instances), ranges, instances
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(problems(), st.sampled_from([np.add, np.maximum]), st.integers(0, 4))
 def test_equals_exhaustive_search(problem, join, stages):
@@ -58,6 +59,7 @@ def test_equals_exhaustive_search(problem, join, stages):
     assert total(costs, found, join) == pytest.approx(least)
 
 
+@pytest.mark.slow
 def test_equals_a_plain_recurrence_with_hundreds_of_instances():
     ranges, instances = 4, 300
     costs = np.random.default_rng(1).exponential(1, (10, instances)) / np.arange(1, instances + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain, pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ def ranges_of(ranges: Ranges) -> list[tuple[int, int]]:
     return [ranges.range_of(stage) for stage in range(len(ranges))]
 
 
+@pytest.mark.slow
 @given(st.lists(boundaries), st.integers(0, 5000))
 def test_whatever_is_heard_the_ranges_tile_and_every_length_has_the_stage_whose_range_it_is_in(heard, context_tokens):
     ranges = Ranges(FOUR_STAGES)
@@ -34,6 +36,7 @@ def test_whatever_is_heard_the_ranges_tile_and_every_length_has_the_stage_whose_
         assert lo <= context_tokens < hi or context_tokens >= hi == 4000
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_copies_that_have_heard_the_same_agree_in_whatever_order_and_however_often(data):
     heard = data.draw(st.lists(boundaries))
@@ -47,6 +50,7 @@ def test_copies_that_have_heard_the_same_agree_in_whatever_order_and_however_oft
     assert [one.boundary(stage) for stage in range(3)] == [other.boundary(stage) for stage in range(3)]
 
 
+@pytest.mark.slow
 @given(st.lists(boundaries, min_size=1), st.lists(boundaries))
 def test_whoever_has_heard_the_highest_versions_need_not_have_heard_the_rest(heard, lost):
     highest = [
@@ -149,6 +153,7 @@ PLANS = (
 )
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_holders_agree_on_who_is_in_which_stage_whenever_each_of_them_hears_of_a_plan(data):
     joins = iter(range(5, 12))

@@ -185,6 +185,7 @@ def run_period(
                         queue += [(send.to, more) for more in sent(parts[send.to].spread(boundary))]
 
 
+@pytest.mark.slow
 def test_what_an_instance_sends_and_how_many_report_does_not_grow_with_its_stage():
     busiest = {}
     for size in (4, 256):
@@ -206,6 +207,7 @@ def test_what_an_instance_sends_and_how_many_report_does_not_grow_with_its_stage
 # Faulty networks.
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
 @example(293225, 0.75)  # a leader dies whose last boundary nobody but the leader above has heard

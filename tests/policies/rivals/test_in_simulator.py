@@ -85,6 +85,7 @@ def test_llumnix_moves_requests_off_full_instances_one_at_a_time():
         assert all(end <= start for (_, end), (start, _) in pairwise(own))
 
 
+@pytest.mark.slow
 def test_nothing_but_llumnix_migrates():
     trace = busy_trace()
     assert [name for name in NAMES if len(run(name, trace).migrations)] == ["llumnix"]

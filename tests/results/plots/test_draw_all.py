@@ -11,6 +11,7 @@ from l4sim.results.plots import draw_all
 NAMES = ["latency_cdf.png", "latency_by_length.png", "instances.png", "queue.png", "heterogeneity.png", "plan.png"]
 
 
+@pytest.mark.slow
 def test_all_pictures_are_drawn_at_readme_width_with_something_on_them(tmp_path, runs):
     written = draw_all(runs, tmp_path)
     assert [path.name for path in written] == NAMES
@@ -20,6 +21,7 @@ def test_all_pictures_are_drawn_at_readme_width_with_something_on_them(tmp_path,
         assert pixels[..., :3].std() > 0.05
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(tmp_path, make_run):
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
@@ -28,6 +30,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path, make_run):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_picture_with_nothing_to_show_is_not_drawn_and_an_old_one_goes(tmp_path, make_run):
     draw_all([make_run("l4", stages=3)], tmp_path)
     written = draw_all([make_run("round-robin")], tmp_path)

@@ -114,6 +114,7 @@ def test_the_limits_are_told_in_the_picture():
     assert "1: TTFT ≤ 3 s and TPOT ≤ 50 ms" in [entry.get_text() for entry in entries]
 
 
+@pytest.mark.slow
 def test_intervals_stand_beside_one_another_and_marks_where_they_are():
     figure = latency_against_load(means(), SETTINGS)
     ax = figure.axes[0]

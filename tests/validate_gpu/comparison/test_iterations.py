@@ -22,6 +22,7 @@ def table(live):
     return iteration_table(live, COST)
 
 
+@pytest.mark.slow
 def test_an_iteration_is_a_row_with_its_lengths_and_its_clock(live, table):
     own = table[table["repeat"] == 1]
     segments = live.runs["round-robin"][1].run.iterations

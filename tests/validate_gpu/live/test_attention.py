@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from tests.validate_gpu.live.small import page_table
@@ -16,6 +17,7 @@ def one_query(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, gro
     return out
 
 
+@pytest.mark.slow
 def test_decodes_and_a_chunk_attend_causally_to_their_own_pages():
     generator = torch.Generator().manual_seed(0)
     keys, values = (torch.randn(7, 4, 2, 16, generator=generator) for _ in range(2))

@@ -22,6 +22,7 @@ class NotANumber(TorchAttention):
         return super().run(queries, keys, values, out) * torch.nan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_path_passes_whose_kernel_is_right(path, dtype):

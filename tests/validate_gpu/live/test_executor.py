@@ -65,6 +65,7 @@ def test_a_migrated_requests_logits_are_those_of_one_never_moved():
         assert torch.equal(here, there)
 
 
+@pytest.mark.slow
 def test_so_are_they_among_other_requests_and_between_devices():
     config = engine_config()
     # Two copies share the link at a time: the third request needs an answer that is longer than that takes.
@@ -135,6 +136,7 @@ def test_an_aborted_migration_leaves_no_page_behind():
     assert [pool.pages_held for pool in engine.pools] == [0, 0]
 
 
+@pytest.mark.slow
 def test_an_iterations_seconds_are_divided_by_the_devices_slowness():
     config = engine_config(kv_blocks=45)
     measured_s = []
@@ -209,6 +211,7 @@ def test_another_schedule_than_the_recorded_one_is_noticed():
     assert result.requests.words["reason"] == ("", "instance 0 runs more iterations than were recorded")
 
 
+@pytest.mark.slow
 def test_an_engine_serves_the_next_run_afresh():
     config = engine_config()
     engine = device_engine(config, 2)

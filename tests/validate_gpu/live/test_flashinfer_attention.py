@@ -28,6 +28,7 @@ def kernels(path, made=None, graphs=False, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("batch", [MIXED, DECODES, PROMPTS], ids=["mixed", "decodes", "prompts"])
 def test_the_planned_arguments_describe_the_batch(path, batch):
@@ -41,6 +42,7 @@ def test_the_planned_arguments_describe_the_batch(path, batch):
     assert torch.equal(attention.run(queries, *random_kv()), reference.run(queries, *random_kv()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_both_dtypes_are_named(path):
     made = []
@@ -51,6 +53,7 @@ def test_both_dtypes_are_named(path):
     assert {wrapper.dtypes for wrapper in made} == {(torch.bfloat16, torch.bfloat16)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "expected"), [("tensor-cores", True), ("cuda-cores", False)])
 def test_the_path_chooses_the_decode_kernel(path, expected):
     made = []
@@ -58,6 +61,7 @@ def test_the_path_chooses_the_decode_kernel(path, expected):
     assert made[0].use_tensor_cores is expected
 
 
+@pytest.mark.slow
 def test_a_graphs_decode_takes_only_its_own_batch_size():
     by_size = kernels("tensor-cores", graphs=True, capture=lambda run: (run, run())).by_size
     by_size[4].plan(page_table([[0], [1], [2], [3]], [1, 2, 3, 4], [1] * 4, page_tokens=4))

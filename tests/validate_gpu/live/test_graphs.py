@@ -57,6 +57,7 @@ def serve(engine, config, trace):
     return {request: tokens.tolist() for request, tokens in engine.sequences.sampled.items()}
 
 
+@pytest.mark.slow
 def test_replayed_decodes_sample_what_eager_ones_do():
     config, eager, captured, replays = engines()
     trace = make_trace([0, 0, 0, 0.01, 0.02], [5, 9, 3, 7, 4], [12, 3, 20, 8, 1])
@@ -67,6 +68,7 @@ def test_replayed_decodes_sample_what_eager_ones_do():
     assert set(replays.replayed) == {16, 8, 4, 2, 1}
 
 
+@pytest.mark.slow
 def test_every_buffer_is_allocated_before_serving():
     config, _, captured, replays = engines()
     before = len(replays.captured)

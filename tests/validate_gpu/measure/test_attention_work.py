@@ -30,6 +30,7 @@ def work_of(kernels: Kernels, cold_bytes: float = 0.0, dtype: torch.dtype = torc
     return AttentionWork(MODEL, kernels, CPU, dtype, kv_tokens=2048, cold_bytes=cold_bytes, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "planned", "contexts", "chunks", "wrapper", "tensor_cores"),
     [
@@ -62,6 +63,7 @@ def test_every_kernel_is_called_as_it_wants_and_computes_the_reference(
         assert [own.use_tensor_cores for own in planned_wrappers] == [tensor_cores]
 
 
+@pytest.mark.slow
 def test_eager_wrappers_are_made_once_and_captured_ones_per_batch() -> None:
     made: list[Any] = []
     kernels = FlashInferKernels(stub_module(made), MODEL, torch.bfloat16, CPU, pages=128)

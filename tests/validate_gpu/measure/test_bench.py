@@ -80,6 +80,7 @@ def bench(dtype: torch.dtype = torch.bfloat16) -> TorchBench:
     )
 
 
+@pytest.mark.slow
 def test_everything_that_a_gpu_is_asked_for_runs_and_is_kept(tmp_path: Path) -> None:
     kernels, left_out = decode_kernels(MODEL, GPU)
     assert not left_out
@@ -111,6 +112,7 @@ def test_everything_that_a_gpu_is_asked_for_runs_and_is_kept(tmp_path: Path) -> 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "timed"),
     [
@@ -124,6 +126,7 @@ def test_what_the_live_engine_captures_is_timed_captured(point: LayersPoint | Pr
     assert bench().measure(point).timed == timed
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_median_and_the_quartiles(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = torch.tensor([5.0, 1.0, 2.0, 4.0, 3.0]).double().numpy()
     monkeypatch.setattr(Named, "time", lambda self, launches: Timing(seconds, "graph", launches[0]()))
@@ -131,6 +134,7 @@ def test_a_sample_is_the_median_and_the_quartiles(monkeypatch: pytest.MonkeyPatc
     assert (sample.median_s, sample.spread_s, sample.repeats) == (3.0, 2.0, 5)
 
 
+@pytest.mark.slow
 def test_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def doubled(self: Named, launches: Sequence[Launch]) -> Timing:
         result: Tensor = launches[0]()
@@ -175,6 +179,7 @@ def test_a_head_size_without_kernels_is_refused() -> None:
         decode_kernels(with_heads(MODEL, head_dim=96), GPU)
 
 
+@pytest.mark.slow
 def test_a_cpu_measures_the_live_engines_own_attention() -> None:
     tiny, scale = load_model("tiny"), replace(CPU_SCALE, kv_tokens=1024)
     target, _ = target_of(CPU, tiny, scale)

@@ -41,6 +41,7 @@ def law(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("validate_gpu.measure.describe.describe_gpu", lambda device, name: CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("law")
 def test_points_become_a_profile_and_the_profile_a_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "law"
@@ -85,6 +86,7 @@ def test_points_become_a_profile_and_the_profile_a_replay(tmp_path: Path, capsys
     assert ttft_s == pytest.approx(iteration_s(TINY, batch_of((), ((100, 0),))), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("law")
 def test_a_second_command_measures_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("profile", "measure", "--device", "cpu", "--out", str(tmp_path / "law"), "--budget", "10m")
@@ -94,6 +96,7 @@ def test_a_second_command_measures_nothing_twice(tmp_path: Path, capsys: pytest.
     assert "0 points measured" in err
 
 
+@pytest.mark.slow
 def test_a_kernel_that_fails_its_check_is_told_and_the_rest_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, law: None
 ) -> None:
@@ -133,6 +136,7 @@ def test_what_is_missing_is_told_in_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_too_little_time_keeps_the_points_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "profile", "measure", "--device", "cpu", "--out", str(tmp_path), "--budget", "1s")
     assert code == 2
@@ -140,6 +144,7 @@ def test_too_little_time_keeps_the_points_and_says_so(tmp_path: Path, capsys: py
     assert (tmp_path / "measured.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_ground_check_passes_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "profile", "check", "--device", "cpu")
     assert code == 0

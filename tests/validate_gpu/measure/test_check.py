@@ -64,6 +64,7 @@ def test_a_device_that_cannot_be_set_up_is_a_finding() -> None:
     assert last.found == "RuntimeError: CUDA driver version is insufficient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "expected"), CUDA_CORE_BLOCKS_PER_SM.items())
 def test_blocks_per_sm_are_read_off_the_padded_grid(group: int, expected: int) -> None:
     planned: dict[str, Any] = {}

@@ -99,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_law_comes_back_to_within_the_noise(folder: Path) -> None:
     profile = load_profile(str(write_profile(fit_measured(folder), folder).parent))
     served = profile.kernels["flashinfer-tensor"]

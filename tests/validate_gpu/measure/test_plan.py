@@ -63,6 +63,7 @@ def test_cheap_groups_come_first_and_covered_topics_lose_half_of_their_worth() -
     assert chosen == [product(1), product(3), product(2)]
 
 
+@pytest.mark.slow
 def test_no_point_is_planned_twice(points: list[Point]) -> None:
     keys = [(point.table, *point.columns().values()) for point in points]
     assert len(keys) == len(set(keys))
@@ -126,6 +127,7 @@ def test_layers_come_in_pairs(points: list[Point]) -> None:
     assert {point.layers for point in passes} == {0, 4}
 
 
+@pytest.mark.slow
 def test_several_gpus_add_sums_and_peer_copies() -> None:
     two = plan(replace(GPU_TARGET, gpus=2), GPU_GRID, gpu_cost_s)
     assert {point.gpus for point in two if isinstance(point, AllReducePoint)} == {2}

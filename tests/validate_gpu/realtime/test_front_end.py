@@ -3,6 +3,7 @@ from array import array
 from queue import SimpleQueue
 
 import numpy as np
+import pytest
 
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
 from l4sim.policies.policy import Policy
@@ -63,6 +64,7 @@ def test_all_workers_records_are_collected():
     assert result.messages_sent == 6
 
 
+@pytest.mark.slow
 def test_a_sessions_next_turn_follows_its_answer():
     trace = make_trace([0.0, np.nan], [5, 6], [2, 2], after=[-1, 0], delay_s=[np.nan, 0.25])
     table = requests(replay(trace, Policy(RoundRobin()))[0])

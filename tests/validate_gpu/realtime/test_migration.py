@@ -14,6 +14,7 @@ def served(*requests, **options):
     return pair
 
 
+@pytest.mark.slow
 def test_a_migrated_request_says_what_it_would_have_said():
     moved = served((0, 20, 60), boundary=40)
     still = served((0, 20, 60), boundary=None)
@@ -25,6 +26,7 @@ def test_a_migrated_request_says_what_it_would_have_said():
     moved.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 def test_it_is_copied_while_it_decodes_and_pauses_for_the_rest_alone():
     rules = MigrationRules(last_stage_blocks=1, max_stages=5)
     migration = served((0, 20, 60), boundary=40, rules=rules).migrations[0]
@@ -36,6 +38,7 @@ def test_it_is_copied_while_it_decodes_and_pauses_for_the_rest_alone():
     assert 0 < migration.pause_s < 0.1
 
 
+@pytest.mark.slow
 def test_others_decode_on_meanwhile_and_say_the_same():
     requests = [(0, 20, 60), (1, 9, 70), (0, 25, 70), (1, 30, 50)]
     moved, still = served(*requests, boundary=50, kv_blocks=80), served(*requests, boundary=None, kv_blocks=80)

@@ -136,6 +136,7 @@ def test_on_off_arrivals_for_a_duration_have_the_long_run_rate() -> None:
     assert abs(count - duration_s) <= SIGMAS * math.sqrt(variance)
 
 
+@pytest.mark.slow
 def test_on_off_arrivals_start_in_either_state_as_often_as_they_are_in_it() -> None:
     # Periods far longer than what is watched, so whether anything arrives at all is the first state.
     process, trials = OnOff(1.0, on_s=1e6, off_s=3e6), 2000

@@ -91,6 +91,7 @@ def test_only_first_turns_have_an_arrival_and_the_others_a_delay(
     assert (trace.session[trace.after[followers]] == trace.session[followers]).all()
 
 
+@pytest.mark.slow
 @given(conversations())
 def test_prefix_ids_are_shared_exactly_as_far_as_full_blocks_agree(
     case: tuple[Sessions, Trace, list[int], list[int]],
@@ -105,6 +106,7 @@ def test_prefix_ids_are_shared_exactly_as_far_as_full_blocks_agree(
             assert shared_ids(trace, a, b) == common_tokens // block
 
 
+@pytest.mark.slow
 @given(conversations())
 def test_a_prefix_id_always_stands_at_one_place_behind_one_predecessor(
     case: tuple[Sessions, Trace, list[int], list[int]],
