@@ -59,6 +59,7 @@ def test_no_module_hides_a_name_of_the_api():
         _ = l4sim.simulate
 
 
+@pytest.mark.slow
 def test_the_table_agrees_with_the_requests(result):
     finished = result.requests[result.requests["status"] == "finished"].groupby("policy")
     assert list(result.table.index) == ["round-robin", "l4"]
@@ -69,6 +70,7 @@ def test_the_table_agrees_with_the_requests(result):
         assert row["tpot_p99_s"] == pytest.approx(np.nanpercentile(requests["tpot_s"], 99))
 
 
+@pytest.mark.slow
 def test_frames_hold_all_policies(result):
     assert set(result.iterations["policy"]) == {"round-robin", "l4"}
     assert set(result.migrations["policy"]) <= {"l4"}
@@ -156,6 +158,7 @@ def test_an_overloaded_plan_says_so(cluster):
     assert repr(l4sim.plan(heavy, cluster)).startswith("infeasible: the fullest stage gets ")
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_trace_at_hand_agrees_with_replays(trace, cluster, result, tmp_path):
     swept = l4sim.sweep({"policies": ["round-robin", "l4"], "instances": 3}, tmp_path, trace=trace)
     table = swept.points.set_index("policy")

@@ -125,6 +125,7 @@ class Held:
         return self.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [around, lambda value: partial(around, value), Held, lambda value: Held(value).build])
 def test_what_a_closure_a_partial_function_or_an_object_holds_counts(make):
     assert object_hash(make(1)) == object_hash(make(1))

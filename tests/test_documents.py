@@ -175,12 +175,14 @@ def test_every_file_of_the_project_that_is_named_exists(document: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_option_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert set(_OPTION.findall(text)) - options_anywhere(cli) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_command_has_the_options_given_to_it(document: Path) -> None:
     text = document.read_text(encoding="utf-8")

@@ -68,6 +68,7 @@ def test_prompts_of_one_token_leave_nothing_to_isolate(trace):
     assert explain_gain(short, OPTIONS, ("random",)).isolation == pytest.approx(0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_where_kv_memory_is_ample_its_share_is_zero(gain):
     assert gain.memory == 0
 
@@ -85,6 +86,7 @@ def test_on_flashinfer_s_tensor_core_split_batches_become_alike_and_requests_are
     assert gain.handovers > 0
 
 
+@pytest.mark.slow
 def test_the_spread_of_a_batch_is_its_standard_deviation_over_its_mean():
     pair = l4sim.synthesize(
         prompt_lengths="fixed:tokens=100", output_lengths="fixed:tokens=500", rate_per_s=1, requests=2

@@ -172,6 +172,7 @@ def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_cost_needs_nothing_of_what_makes_profiles() -> None:
     makers = [found for found in imports() if found.module.startswith("l4sim.cost")]
     assert makers

@@ -24,12 +24,14 @@ def trace():
     return l4sim.synthesize("chat", requests=30, rate_per_s=5, max_model_len=8192)
 
 
+@pytest.mark.slow
 def test_its_router_decides(trace):
     result = l4sim.replay(trace, ("last", lambda setting: Policy(Last())), CLUSTER)
     assert set(result.requests["first_instance"]) == {2}
     assert list(result.table.index) == ["last"]
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_bundled_policy_does_what_that_one_does(trace):
     result = l4sim.compare(trace, ["round-robin", ("copy", lambda setting: Policy(RoundRobin()))], CLUSTER)
     bundled, copy = (run.requests.drop(columns="policy") for run in result.runs)
@@ -51,6 +53,7 @@ def test_its_builder_is_told_the_setting(trace):
         setting.output_tokens()
 
 
+@pytest.mark.slow
 def test_it_may_say_that_it_is_an_oracle(trace):
     known = []
 

@@ -26,6 +26,7 @@ def run(capsys, *argv):
     return exit_.value.code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_compare_prints_a_table_and_says_whether_l4_pays(capsys):
     code, out, _ = run(capsys, "compare", *SMALL, "--policies", "round-robin,l4")
     assert code == 0
@@ -172,6 +173,7 @@ def test_the_same_call_gives_the_same_bytes(capsys, tmp_path):
         assert path.read_bytes() == (two / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_json_is_machine_readable_and_alone_on_stdout(capsys):
     code, out, _ = run(capsys, "replay", *SMALL, "--policy", "l4", "--json")
     document = json.loads(out)
@@ -195,12 +197,14 @@ def test_plan_tiles_the_context_and_uses_every_instance(capsys):
     assert plan["planning_s"] > 0
 
 
+@pytest.mark.slow
 def test_an_overload_is_called_infeasible(capsys):
     code, out, _ = run(capsys, "plan", "--instances", "2", "--rate", "200")
     assert code == 0
     assert "infeasible" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [

@@ -30,6 +30,7 @@ def run(*arguments: str) -> int:
     return stopped.value.code
 
 
+@pytest.mark.slow
 def test_the_file_holds_what_the_library_makes_from_the_same_parameters(tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
     options = "--preset chat --requests 50 --rate 4 --turns 3 --think 5 --system-tokens 100 --block-size 64 --seed 9"

@@ -32,6 +32,7 @@ def test_one_request_on_h200_takes_little_more_than_its_weights(batch: Callable[
     assert build_cost(H200, LLAMA_8B).iteration_s(batch([1024])) < 1.65 * LLAMA_8B.weight_bytes / 4.8e12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_profiles())
 @pytest.mark.parametrize(("model_name", "ranks"), SHAPES)
 def test_no_iteration_beats_bytes_or_arithmetic(
@@ -122,6 +123,7 @@ def seconds(model: Model, iteration: Batch, **options: Any) -> float:
     return build_cost(H200, model, **options).iteration_s(iteration)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"tensor_parallel": 2}, *({"cost_model": name} for name in MODELS)])
 @pytest.mark.parametrize("prefills", [[], [(512, 1024)]])
 def test_seconds_are_sums_over_groups_of_layers(

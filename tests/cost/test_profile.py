@@ -42,6 +42,7 @@ def test_a_measured_profile_says_which_kernel_was_not() -> None:
     assert load_profile("l40-48gb").kernel_basis("fa2") == "roofline, not measured"
 
 
+@pytest.mark.slow
 def test_a_profile_loads_from_any_folder_and_its_hash_tells_its_content(tmp_path: Path) -> None:
     write_profile(roofline_profile(GPUS["l40-48gb"]), tmp_path / "a")
     write_profile(roofline_profile(GPUS["l40-48gb"]) | {"name": "other"}, tmp_path / "b")
@@ -73,6 +74,7 @@ def change(profile: dict[str, Any], *path: str, value: Any) -> dict[str, Any]:
     return profile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

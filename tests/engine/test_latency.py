@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ def test_nothing_yet_is_zero() -> None:
     assert longest.since(longest.count) == 0.0
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 5)))
 def test_equals_brute_force_after_every_commit(values: list[int]) -> None:
     longest = LongestSince()

@@ -54,6 +54,7 @@ def test_every_rule_is_reached_by_its_option() -> None:
     )
 
 
+@pytest.mark.slow
 def test_unlike_instances_serve_at_their_own_speed(trace: Trace) -> None:
     fleets = [Fleet((replace(group, count=4),)) for group in UNLIKE.groups]
     fast, slow = (compare(trace, ["round-robin"], resolve(Options(fleet=fleet)))[0].requests for fleet in fleets)
@@ -78,6 +79,7 @@ def test_an_instance_that_joins_serves_and_one_that_drains_loses_nothing(trace: 
     assert set(requests[requests["arrival_s"] < 5]["first_instance"]) == {0, 1}
 
 
+@pytest.mark.slow
 def test_l4_serves_on_unlike_instances_while_some_join_and_drain(trace: Trace) -> None:
     [run] = compare(trace, ["l4"], resolve(Options(fleet=UNLIKE, joins="slow:1@5s", drains="0@8s", failures="3@12s")))
     assert (run.requests["status"] == "finished").all()

@@ -66,6 +66,7 @@ def test_tensor_core_decode_splits_as_flashinfer_does(entries: list[dict[str, An
         assert answer == entry["tensor_core"], f"entry {entry['id']}"
 
 
+@pytest.mark.slow
 def test_batch_attention_loads_its_clusters_as_flashinfer_does(entries: list[dict[str, Any]]) -> None:
     for entry in having(entries, "batch_attention"):
         plan = plan_batch_attention(

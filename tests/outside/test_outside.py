@@ -38,6 +38,7 @@ def check(requests):
     assert done["tpot_s"].to_numpy() == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_a_comparison_in_python(names, triples):
     trace = l4sim.load_trace(triples, format=names["format"])
     cluster = l4sim.Cluster(**CLUSTER, cost_model=names["cost_model"], engine_rules=names["engine_rules"])
@@ -137,6 +138,7 @@ def test_a_module_in_the_working_directory_needs_no_installation(installed, trip
     assert "1 points done, 0 failed" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_bundled_name_cannot_be_taken(installed, triples):
     [info] = installed.glob("*.dist-info")
     (info / "entry_points.txt").write_text("[l4sim.policies]\nround-robin = l4sim_outside:last_instance\n")

@@ -24,6 +24,7 @@ def test_the_place_that_is_missing_most_is_taken(sizes, planned, group):
     assert next_group(sizes, planned) == group
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 4))
 def test_a_fleet_that_has_grown_to_a_multiple_is_in_the_planned_proportion(planned, times):
     sizes = list(planned)

@@ -40,6 +40,7 @@ def run(name: str, events: tuple[FleetEvent, ...] = EVENTS) -> SimulationResult:
     return simulate_fleet(trace, policy, [INSTANCE] * 4, placement, events=events, rules=Rules(validate=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_request_is_served_and_who_joined_serves_some(name):
     result = run(name)
@@ -59,5 +60,6 @@ def emptied_s(name: str) -> float:
     return left - 3.0
 
 
+@pytest.mark.slow
 def test_handing_over_empties_an_instance_sooner_than_its_requests_end():
     assert emptied_s("l4:handover") < emptied_s("l4:plan")

@@ -31,6 +31,7 @@ def test_no_policy_imports_simpy_torch_or_the_simulator():
     assert loaded == []
 
 
+@pytest.mark.slow
 def test_what_a_policy_is_built_from_knows_nothing_of_l4():
     load = "import l4sim.policies.policy, sys; print(*(name for name in sys.modules if 'policies.l4' in name))"
     ran = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=True)

@@ -91,6 +91,7 @@ def test_nothing_is_said_of_policies_that_finished_everything(summary):
     assert unfinished([summary("a", 1.0), summary("b", 2.0)]) == []
 
 
+@pytest.mark.slow
 def test_neither_an_oracle_nor_an_ablation_is_a_rival(summary):
     better = [summary("oracle-length", 0.010), summary("l4:within", 0.012)]
     text = verdict([*better, summary("vllm", 0.060), summary("l4", 0.030)])
@@ -103,6 +104,7 @@ def test_l4_pays_against_the_best_other_policy_not_the_first(summary):
     assert verdict(summaries) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_rival", ["oracle-length", "l4:plan", "l4:replan"])
 def test_neither_an_oracle_nor_l4_s_own_kind_is_a_rival(summary, no_rival):
     text = verdict([summary("llumnix", 0.050), summary(no_rival, 0.001), summary("l4", 0.040)])
@@ -124,6 +126,7 @@ def test_l4_does_not_pay_where_the_difference_is_noise(summary):
     assert text.startswith("l4 does not pay here: mean normalized latency is within 2.0%")
 
 
+@pytest.mark.slow
 def test_without_l4_the_best_policy_is_held_against_the_first(summary):
     text = verdict([summary("round-robin", 0.08), summary("bucket", 0.06), summary("llumnix", 0.04, 1.0)])
     assert text == "llumnix lowers mean normalized latency the most: by 50 % against round-robin, P99 E2E -50 %."

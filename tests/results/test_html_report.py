@@ -49,6 +49,7 @@ def test_it_is_well_formed_and_needs_no_other_file(report):
     assert "url(" not in report
 
 
+@pytest.mark.slow
 def test_images_are_inside(report):
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', report)
     assert len(images) == 6
@@ -63,6 +64,7 @@ def test_it_tells_question_answer_and_what_did_not_finish(report, result):
     assert f"{rejected} rejected" in report
 
 
+@pytest.mark.slow
 def test_figures_and_the_plan_are_in_tables(report, result):
     assert f"<td>{result.summaries[0]['requests']['finished']} of 100</td>" in report
     assert "Stages of l4 at the start" in report

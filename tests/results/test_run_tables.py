@@ -52,6 +52,7 @@ def test_a_table_with_other_columns_is_refused(make_tiny):
         dataclasses.replace(run, boundaries=run.boundaries.drop(columns="stage"))
 
 
+@pytest.mark.slow
 def test_instances_are_counted_from_the_tables_and_the_plan_unless_told(make_tiny):
     stages = (Stage(0, 100, (0, 1)), Stage(100, 200, (5,)))
     segments = [{"instance": 3}]

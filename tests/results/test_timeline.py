@@ -118,6 +118,7 @@ def test_a_window_keeps_what_overlaps_it(tmp_path, run):
     assert [(event["tid"], event["ts"]) for event in events(path, "X")] == [(0, 2e6), (1, 1.5e6)]
 
 
+@pytest.mark.slow
 def test_slices_of_one_track_never_overlap(tmp_path, make_run):
     path = write_timeline(make_run("l4", stages=3), tmp_path / "t.json")
     free_us: dict[tuple[int, int], float] = {}

@@ -31,6 +31,7 @@ def test_the_requests_have_the_documented_columns(tmp_path, runs):
     assert pq.read_schema(tmp_path / "requests.parquet").names == list(REQUESTS)
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(tmp_path, make_run):
     for folder in ("one", "two"):
         runs = [make_run("round-robin"), make_run("l4", stages=4, refined=True)]

@@ -128,6 +128,7 @@ def test_timers_fire_after_their_delay_and_do_not_keep_a_finished_run_alive():
     assert result.end_s == pytest.approx(1.010)
 
 
+@pytest.mark.slow
 def test_progress_is_told_now_and_then():
     told = []
     simulate(

@@ -43,6 +43,7 @@ def test_submitit_without_slurm_runs_local_processes(make_points, tmp_path):
     assert list((tmp_path / "submitit").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [

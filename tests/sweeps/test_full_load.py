@@ -37,12 +37,14 @@ def test_an_idle_cluster_serves_one_request_at_a_time(trace, found):
         assert found.idle.requests["e2e_s"].iloc[row] == pytest.approx(expected_s)
 
 
+@pytest.mark.slow
 def test_the_full_rate_is_the_edge_of_three_times_the_idle_latency(trace, found):
     assert mean_s(found.full) <= 3 * mean_s(found.idle)
     beyond = l4sim.replay(pace(trace, rate_per_s=1.03 * found.rate_per_s), "vllm", CLUSTER)
     assert mean_s(beyond.runs[0]) > 3 * mean_s(found.idle)
 
 
+@pytest.mark.slow
 def test_requests_arrive_for_several_lifetimes_of_the_slowest(found):
     slowest_s = found.full.requests["e2e_s"].max()
     assert found.lifetimes == pytest.approx(399 / found.rate_per_s / slowest_s)

@@ -45,12 +45,14 @@ def sweep(tiny, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_one_runs_beside_bundled_ones(sweep):
     result, _ = sweep(["round-robin", ("mine", build_last)])
     assert list(result.means["policy"]) == ["round-robin", "mine"]
     assert result.means["ttft_mean_s"].iloc[1] > 0
 
 
+@pytest.mark.slow
 def test_one_alone_needs_no_list(sweep):
     result, _ = sweep(("mine", build_last))
     assert list(result.means["policy"]) == ["mine"]
@@ -68,6 +70,7 @@ def test_other_processes_find_the_same(sweep, tmp_path):
     assert elsewhere.means.equals(here.means)
 
 
+@pytest.mark.slow
 def test_what_has_run_here_does_not_run_again_elsewhere(sweep):
     sweep(["round-robin", ("mine", build_last)])
     assert sweep(["round-robin", ("mine", build_last)], jobs=2)[1] == 0
@@ -97,6 +100,7 @@ def test_a_search_takes_them(sweep, tiny, tmp_path):
     assert set(result.capacity["instances"]) == {1}
 
 
+@pytest.mark.slow
 def test_the_folder_says_which_there_were(sweep, tmp_path):
     sweep(["round-robin", ("mine", build_last)])
     assert '"mine"' in (tmp_path / "sweep" / "config.json").read_text()
@@ -137,6 +141,7 @@ def fail():
     raise ValueError("opened where it should not be")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sent_is_told_so_before_anything_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     message = r"policy 'mine' cannot be sent to other processes \(.*<lambda> is in no module.*: accepted is .* MODULE"

@@ -57,6 +57,7 @@ def test_a_setting_beside_a_fleet_that_decides_it_makes_a_failed_row(make_points
     assert evaluate(point)["error"] == "--instances and --fleet exclude one another: the fleet decides that"
 
 
+@pytest.mark.slow
 def test_the_row_holds_what_a_replay_of_the_same_says(make_points):
     [point] = make_points()
     row = evaluate(point)

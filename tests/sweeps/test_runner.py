@@ -54,12 +54,14 @@ def evaluated(monkeypatch):
     return seeds
 
 
+@pytest.mark.slow
 def test_rows_come_in_the_points_order_with_their_settings(store, make_points):
     rows = run_points(make_points(seed=SEEDS), store)
     assert [row["seed"] for row in rows] == SEEDS
     assert all(row["status"] == "done" and row["synth.requests"] == 10 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_where_it_stopped(store, make_points, evaluated):
     def stop(progress):
         if progress.ended == 2:
@@ -74,6 +76,7 @@ def test_a_stopped_sweep_goes_on_where_it_stopped(store, make_points, evaluated)
     assert [row["seed"] for row in rows] == SEEDS
 
 
+@pytest.mark.slow
 def test_a_larger_grid_runs_only_what_is_new(store, make_points, evaluated):
     run_points(make_points(seed=[0, 1]), store)
     run_points(make_points(seed=[0, 1, 2]), store)
@@ -86,6 +89,7 @@ def test_a_stored_row_takes_the_settings_names_of_the_sweep_that_asks(store, mak
     assert "prefix_caching" not in row
 
 
+@pytest.mark.slow
 def test_one_failed_point_is_recorded_and_the_rest_goes_on(store, make_points, evaluated):
     points = make_points(seed=[0, 1], kernel=["fa9", None])
     assert [row["status"] for row in run_points(points, store)] == ["failed", "done", "failed", "done"]
@@ -95,6 +99,7 @@ def test_one_failed_point_is_recorded_and_the_rest_goes_on(store, make_points, e
     assert len(evaluated) == 6
 
 
+@pytest.mark.slow
 def test_a_point_whose_file_is_missing_fails_without_being_kept(store, make_points, tmp_path):
     points = make_points(seed=[0, 1])
     missing = Point({"policy": "l4", "trace": str(tmp_path / "none.csv")})
@@ -104,6 +109,7 @@ def test_a_point_whose_file_is_missing_fails_without_being_kept(store, make_poin
     assert len(list((tmp_path / "points").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_progress_counts_what_ended_what_was_there_and_what_failed(store, make_points):
     run_points(make_points(seed=[0]), store)
     seen = []
@@ -119,6 +125,7 @@ def test_any_executor_gives_the_same_rows(store, make_points, tmp_path):
         assert run_points(points, store, workers=executor) == run_points(points, Store(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_trouble_of_an_executor_with_one_point_is_that_points_failure(store, make_points):
     class Lossy(ThreadPoolExecutor):
         def submit(self, fn, /, point):

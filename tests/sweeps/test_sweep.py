@@ -53,6 +53,7 @@ def test_means_are_over_seeds(swept):
     assert row["ttft_mean_s"] == pytest.approx(chosen["ttft_mean_s"].mean())
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_what_varied_and_the_main_figures(swept):
     result, _ = swept
     assert list(result.brief().columns[:3]) == ["policy", "rate_per_s", "seeds"]
@@ -63,6 +64,7 @@ def test_a_notebook_shows_what_varied_and_the_main_figures(swept):
     assert len(repr(result).splitlines()) == 1 + 4
 
 
+@pytest.mark.slow
 def test_pictures_are_axes(swept):
     with mpl.rc_context({"backend": "Agg"}):
         from matplotlib import pyplot
@@ -74,6 +76,7 @@ def test_pictures_are_axes(swept):
         pyplot.close("all")
 
 
+@pytest.mark.slow
 def test_failures_are_a_table_of_their_own(tiny, tmp_path):
     result = run_sweep({**tiny, "kernel": ["fa9", None]}, tmp_path)
     [failure] = result.failures.to_dict("records")

@@ -31,6 +31,7 @@ def test_every_iteration_was_recorded_with_its_clock(recording):
         assert all(iteration.clock_mhz > 1000 for one in own for iteration in one.iterations)
 
 
+@pytest.mark.slow
 def test_every_copy_arrived_bit_for_bit(recording):
     copies = [copy for own in recording.runs.values() for one in own for copy in one.copies]
     assert copies
@@ -51,6 +52,7 @@ def test_the_seconds_of_iterations_are_predicted(recording, setup):
     assert abs(shapes["with prompts"].median_pct) < 10
 
 
+@pytest.mark.slow
 def test_latencies_without_migrations_are_predicted(recording, setup):
     measured = [summarise(one.run) for one in recording.runs["round-robin"]]
     predicted = summarise(run_policy("round-robin", recording.trace, setup))

@@ -12,6 +12,7 @@ from validate_gpu.profile_match import served_kernel
 CPU = LiveOptions(device="cpu")
 
 
+@pytest.mark.slow
 def test_a_cpus_profile_predicts_pytorchs_attention(law_profile):
     assert served_kernel(load_profile(str(law_profile)), CPU) == "torch-cpu"
 
@@ -21,6 +22,7 @@ def test_another_devices_profile_is_refused():
         served_kernel(load_profile("h200-sxm"), CPU)
 
 
+@pytest.mark.slow
 def test_other_threads_are_refused(law_profile):
     with pytest.raises(InputError, match="profile law was measured with 1 threads: accepted is --threads 1, not 2"):
         served_kernel(load_profile(str(law_profile)), dataclasses.replace(CPU, threads=2))

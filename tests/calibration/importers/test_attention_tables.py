@@ -60,6 +60,7 @@ def test_a_wrong_value_is_named_with_its_line(tmp_path: Path) -> None:
         read_mixed_points(path)
 
 
+@pytest.mark.slow
 def test_published_tables_are_read_whole(measurements: Path) -> None:
     decode = read_decode_points(measurements / "aic_h200_sxm_vllm0.24_decode_attention.csv.gz")
     prefill = read_prefill_points(measurements / "aic_h200_sxm_vllm0.24_prefill_attention.csv.gz")

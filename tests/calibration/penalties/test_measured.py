@@ -23,11 +23,13 @@ def test_every_kernel_is_measured_with_every_pattern(penalties):
     assert min(counts.values()) > 100
 
 
+@pytest.mark.slow
 def test_the_split_predicts_what_is_measured(penalties):
     errors = [abs(penalty.predicted / penalty.measured - 1) for penalty in penalties]
     assert sum(errors) / len(errors) < 0.06
 
 
+@pytest.mark.slow
 def test_a_batch_is_compared_with_its_equal(penalties):
     # Lengths hardly matter to two requests, whatever the kernel: they are split over the whole GPU.
     assert all(0.8 < penalty.measured < 1.3 for penalty in within(penalties, 2, 3))

@@ -24,6 +24,7 @@ def test_runs_of_equal_lengths_stand_together_in_order() -> None:
     assert contexts_text([512, 512, 512, 9000, 512]) == "3*512 1*9000 1*512"
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 3), max_size=20), st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=4))
 def test_what_was_written_is_read_back(contexts: list[int], chunks: list[tuple[int, int]]) -> None:
     assert read_contexts(contexts_text(contexts), "here") == contexts

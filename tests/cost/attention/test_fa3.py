@@ -67,6 +67,7 @@ def test_tiles_of_a_causal_chunk_see_what_stands_before_them() -> None:
     assert tiles(3, 500, 8) == Tiles(number=1, most_rows=24, most_kv_blocks=4, kv_blocks=4)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3000), st.integers(0, 3000), st.integers(1, 12))
 def test_the_sum_over_tiles_is_exact(chunk: int, cached: int, group: int) -> None:
     ends = [min(-(-end // group), chunk) for end in range(128, chunk * group + 128, 128)]

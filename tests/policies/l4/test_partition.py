@@ -101,6 +101,7 @@ def test_stages_tile_all_lengths_and_instances():
     assert sum(forecast.prompts_per_s for forecast in made.forecasts) == pytest.approx(4)
 
 
+@pytest.mark.slow
 def test_no_plan_over_the_same_buckets_is_expected_to_be_better():
     demand, instances = mixed_demand(4), 4
     made = partition(demand, COST, CAPACITY, instances)
@@ -112,6 +113,7 @@ def test_no_plan_over_the_same_buckets_is_expected_to_be_better():
     assert made.value == pytest.approx(least)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
 def test_the_number_of_stages_can_be_forced_and_costs(stages):
     demand = mixed_demand(4)
@@ -120,6 +122,7 @@ def test_the_number_of_stages_can_be_forced_and_costs(stages):
     assert made.value >= partition(demand, COST, CAPACITY, 8).value
 
 
+@pytest.mark.slow
 def test_runner_ups_have_other_numbers_of_stages_and_are_no_better():
     demand = mixed_demand(4)
     made = partition(demand, COST, CAPACITY, 8)
@@ -130,6 +133,7 @@ def test_runner_ups_have_other_numbers_of_stages_and_are_no_better():
     assert [made.value, *(other.value for other in others)] == sorted([made.value, *(other.value for other in others)])
 
 
+@pytest.mark.slow
 def test_where_nothing_is_feasible_the_least_overload_says_by_how_much():
     demand = mixed_demand(50)
     made = partition(demand, COST, CAPACITY, 4)
@@ -172,6 +176,7 @@ def test_boundaries_are_only_where_there_is_something_on_both_sides():
     assert all(1000 < edge < 20_100 for edge in edges[1:-1])
 
 
+@pytest.mark.slow
 def test_other_objectives_may_choose_other_plans_and_keep_to_theirs():
     demand = mixed_demand(5)
     e2e = partition(demand, COST, CAPACITY, 8, objective=Objective("e2e"))

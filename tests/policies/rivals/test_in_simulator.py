@@ -57,6 +57,7 @@ def run(name: str, trace: Trace, seed: int = 0) -> SimulationResult:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_requests_finish_once_and_every_instance_serves_some(name: str):
     trace = busy_trace()
@@ -66,6 +67,7 @@ def test_all_requests_finish_once_and_every_instance_serves_some(name: str):
     assert set(ended["last_instance"]) == set(range(INSTANCES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_seeds_give_equal_runs(name: str):
     trace = busy_trace(60)
@@ -74,6 +76,7 @@ def test_equal_seeds_give_equal_runs(name: str):
     assert first.migrations.numbers == second.migrations.numbers
 
 
+@pytest.mark.slow
 def test_llumnix_moves_requests_off_full_instances_one_at_a_time():
     moved = migrations(run("llumnix", busy_trace()))
     done = moved["status"] == 0
@@ -98,6 +101,7 @@ def test_two_pools_keep_long_prompts_apart():
     assert (np.diff(served_by[order] >= served_by[order[-1]].min()) >= 0).all()
 
 
+@pytest.mark.slow
 def test_cache_aware_finds_cached_what_round_robin_has_no_room_for():
     # 12 families with 20 blocks each in common: a cache of 120 blocks holds the 3 that are an instance's own, not all.
     count = 120

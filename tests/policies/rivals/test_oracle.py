@@ -60,6 +60,7 @@ def test_a_short_answer_shuns_the_long_context():
     assert cluster.place(4) == 0, "the long prompt would hold up three short answers"
 
 
+@pytest.mark.slow
 def test_the_choice_is_the_least_sum_worked_out_by_hand():
     rng = np.random.default_rng(3)
     for _ in range(30):

@@ -8,6 +8,7 @@ import pytest
 from l4sim.results.plots.load import heterogeneity, instance_heatmaps, queue_length
 
 
+@pytest.mark.slow
 def test_heatmaps_show_every_instance_with_one_scale_for_all_policies(make_tiny):
     busy = make_tiny(
         "l4", iterations=[{"decode_requests": 3, "prefill_requests": 1, "kv_blocks_used": 50}], instances=4
@@ -24,6 +25,7 @@ def test_heatmaps_show_every_instance_with_one_scale_for_all_policies(make_tiny)
     assert batch.get_clim() == images["llumnix: batch size (requests)"].get_clim() == pytest.approx((0, 8))
 
 
+@pytest.mark.slow
 def test_heatmaps_are_blank_after_a_runs_end(make_tiny):
     short = make_tiny("short", iterations=[{"end_s": 0.5}])
     figure = instance_heatmaps([short, make_tiny("long", iterations=[{"end_s": 1.0}])])
@@ -61,6 +63,7 @@ def test_heterogeneity_is_std_over_mean_weighted_by_decode_time(make_tiny):
     assert figure.legends[0].get_texts()[0].get_text() == f"l4 (mean {(3 * 0.5 + 2.0) / 4:.2f})"
 
 
+@pytest.mark.slow
 def test_every_instance_has_its_own_heterogeneity_on_one_scale(make_tiny):
     mixed = {"decode_requests": 2, "context_tokens": 200, "context_std_tokens": 50.0}
     run = make_tiny("l4", iterations=[mixed, {**mixed, "instance": 1, "end_s": 0.5}], instances=3)

@@ -49,6 +49,7 @@ def marks(ax, colour, face):
     return [rate for line in lines if line.get_marker() == "o" for rate in line.get_xdata().tolist()]
 
 
+@pytest.mark.slow
 def test_latency_in_milliseconds_per_token_against_the_rate():
     ax = latency_against_load(means(), SETTINGS).axes[0]
     line = next(line for line in ax.lines if line.get_color() == KNOWN["l4"])
@@ -56,6 +57,7 @@ def test_latency_in_milliseconds_per_token_against_the_rate():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("arrival rate (requests/s)", "mean E2E / output tokens (ms)")
 
 
+@pytest.mark.slow
 def test_hollow_from_the_rate_on_that_gets_no_more_throughput():
     ax = latency_against_load(means(), SETTINGS).axes[0]
     # At 4/s 3.0/s are served, and twice that rate has 3 % more; at 2/s it has 55 % more.
@@ -63,6 +65,7 @@ def test_hollow_from_the_rate_on_that_gets_no_more_throughput():
     assert marks(ax, KNOWN["l4"], KNOWN["l4"]) == [1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_nothing_is_hollow_while_throughput_follows_the_rate():
     figure = latency_against_load(means(throughput=RATES), SETTINGS)
     assert marks(figure.axes[0], KNOWN["l4"], "white") == []
@@ -82,6 +85,7 @@ def test_attainment_at_three_rates_against_the_scale_of_the_slo():
     np.testing.assert_allclose(axes[0].lines[0].get_xydata(), [[0.5, 20], [1, 60], [2, 90]])
 
 
+@pytest.mark.slow
 def test_other_settings_that_vary_have_panels_of_their_own():
     axes = latency_against_load(means(instances=(4, 8)), SETTINGS).axes
     assert [ax.get_title() for ax in axes] == ["instances 4", "instances 4", "instances 8", "instances 8"]
@@ -106,6 +110,7 @@ def test_nothing_varied_or_no_limit_on_requests_is_no_picture():
     assert attainment_against_scale(bare, SETTINGS, SLO) is None
 
 
+@pytest.mark.slow
 def test_the_limits_are_told_in_the_picture():
     assert (
         goodput_against_load(means(), SETTINGS, SLO).axes[0].get_title() == "requests with TTFT ≤ 3 s and TPOT ≤ 50 ms"
@@ -126,12 +131,14 @@ def test_intervals_stand_beside_one_another_and_marks_where_they_are():
     assert (right - left) / figure.dpi * 72 == pytest.approx(3)
 
 
+@pytest.mark.slow
 def test_an_interval_that_would_flatten_the_lines_leaves_the_picture():
     ax = latency_against_load(means(normalized_latency_mean_s_ci95=5.0), SETTINGS).axes[0]
     # Means from 10 to 80 ms, intervals of 5,000 ms either way.
     assert ax.get_ylim() == pytest.approx((10 / 3, 80 * 3))
 
 
+@pytest.mark.slow
 def test_where_no_request_finished_there_is_no_latency_and_no_goodput():
     none = means(normalized_latency_mean_s=float("nan"), ttft_p99_s=float("nan"), goodput_requests_per_s=0.0)
     assert latency_against_load(none, SETTINGS) is None

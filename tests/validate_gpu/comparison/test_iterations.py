@@ -36,12 +36,14 @@ def test_an_iteration_is_a_row_with_its_lengths_and_its_clock(live, table):
     assert [lengths.tolist() for lengths in own["decode_context_tokens"]][:4] == [[], [21], [22], [23, 301]]
 
 
+@pytest.mark.slow
 def test_prediction_is_the_cost_models_for_the_very_batch(table):
     second = table.iloc[1]
     batch = Batch(np.array([21]), 21, (Prefill(255, 0, samples=False),))
     assert second["predicted_s"] == COST.iteration_s(batch) == pytest.approx(1e-3 + 21e-6)
 
 
+@pytest.mark.slow
 def test_it_is_written_with_lists_as_lists(table, tmp_path):
     found = pq.read_table(write_iterations(table, tmp_path / "iterations.parquet"))
     assert found.column_names == list(table.columns)

@@ -52,6 +52,7 @@ def run(trace, executor, config, *, boundary=None, instances=2, rules=None):
 TRACE = make_trace([0.0, 0.001, 0.002, 0.003], [21, 9, 30, 4], [60, 40, 25, 70])
 
 
+@pytest.mark.slow
 def test_a_migrated_requests_logits_are_those_of_one_never_moved():
     alone = make_trace([0.0], [21], [60])
     config = engine_config()
@@ -82,6 +83,7 @@ def test_so_are_they_among_other_requests_and_between_devices():
     assert 0 in moved[1].remembered
 
 
+@pytest.mark.slow
 def test_a_preempted_request_computes_its_answer_again_and_goes_on_as_before():
     trace = make_trace([0.0, 0.0], [20, 21], [30, 30])
     roomy, tight = (engine_config(kv_blocks=blocks) for blocks in (40, 19))
@@ -94,6 +96,7 @@ def test_a_preempted_request_computes_its_answer_again_and_goes_on_as_before():
     assert engines[0].sequences.sampled == engines[1].sequences.sampled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("async_scheduling", [False, True])
 def test_the_simulator_repeats_a_live_runs_schedule_from_its_recorded_times(async_scheduling):
     config = engine_config(kv_blocks=45, async_scheduling=async_scheduling)
@@ -107,6 +110,7 @@ def test_the_simulator_repeats_a_live_runs_schedule_from_its_recorded_times(asyn
     assert len(measured.migrations)
 
 
+@pytest.mark.slow
 def test_with_imposed_times_a_live_run_equals_a_simulation():
     config = engine_config(kv_blocks=45)
     engine = device_engine(config, 2)
@@ -118,6 +122,7 @@ def test_with_imposed_times_a_live_run_equals_a_simulation():
     assert live.iterations.numbers == simulated.iterations.numbers
 
 
+@pytest.mark.slow
 def test_no_page_is_left_when_a_run_has_ended():
     config = engine_config()
     engine = device_engine(config, 2)
@@ -126,6 +131,7 @@ def test_no_page_is_left_when_a_run_has_ended():
     assert result.kv_blocks_held == (0, 0)
 
 
+@pytest.mark.slow
 def test_an_aborted_migration_leaves_no_page_behind():
     config = engine_config()
     engine = device_engine(config, 2)
@@ -156,6 +162,7 @@ def test_an_iterations_seconds_are_divided_by_the_devices_slowness():
     assert {iteration.slowness for iteration in plain.iterations} == {1.0}
 
 
+@pytest.mark.slow
 def test_every_iteration_is_kept_with_its_batch_and_its_seconds():
     config = engine_config()
     live = LiveExecutor([device_engine(config, 2)])
@@ -173,6 +180,7 @@ def test_every_iteration_is_kept_with_its_batch_and_its_seconds():
         assert own["prefill_tokens"].tolist() == chunks
 
 
+@pytest.mark.slow
 def test_every_copy_is_kept_with_its_size():
     config = engine_config()
     live = ImposedTimes([device_engine(config, 2)])
@@ -188,6 +196,7 @@ def test_every_copy_is_kept_with_its_size():
         assert copy.equal
 
 
+@pytest.mark.slow
 def test_a_device_that_fails_ends_the_run_and_keeps_what_there_is():
     class Failing(DeviceEngine):
         def logits(self, inputs):

@@ -100,6 +100,7 @@ def test_no_piece_is_larger_than_what_is_captured():
     assert max(b / a for a, b in itertools.pairwise(piece_sizes(8192)) if a >= 256) <= 1.125
 
 
+@pytest.mark.slow
 def test_without_decodes_captured_whole_they_run_in_pieces():
     config = engine_config()
     replays = Replays()

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn.functional import linear, silu
 
@@ -49,6 +50,7 @@ def run(model: Transformer, kv: KvMemory, pages: list[int], start: int, end: int
     return model.forward(TOKENS[start:end], positions, slots, torch.tensor([end - start - 1]), kv, attention)[0]
 
 
+@pytest.mark.slow
 def test_a_prompt_in_chunks_then_a_decode_give_the_dense_models_logits():
     model = transformer()
     kv = KvMemory(MODEL, 8, 4, CPU, torch.float32)

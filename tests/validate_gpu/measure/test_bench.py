@@ -145,6 +145,7 @@ def test_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         bench().measure(ProductPoint(3, 8, 8))
 
 
+@pytest.mark.slow
 def test_what_a_kernel_library_raises_costs_its_point(monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_memory(self: Named, launches: Sequence[Launch]) -> Timing:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
@@ -154,6 +155,7 @@ def test_what_a_kernel_library_raises_costs_its_point(monkeypatch: pytest.Monkey
         bench().measure(ElementwisePoint("silu", 1, 8, 32))
 
 
+@pytest.mark.slow
 def test_a_device_that_computes_no_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def illegal(*_: object, **__: object) -> Timing:
         raise RuntimeError("an illegal memory access was encountered")

@@ -28,6 +28,7 @@ def test_bimodal_batches_have_one_long_request_in_eight() -> None:
     assert list(lengths) != sorted(lengths)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(PATTERNS), st.integers(1, 600), st.integers(1, 1 << 20))
 def test_every_pattern_keeps_the_total(pattern: str, requests: int, total: int) -> None:
     lengths = spread(pattern, requests, total, longest=131072)

@@ -69,6 +69,7 @@ def test_no_point_is_planned_twice(points: list[Point]) -> None:
     assert len(keys) == len(set(keys))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_s", [60, 360])
 def test_most_decodes_are_uneven_at_any_budget(points: list[Point], budget_s: float) -> None:
     patterns = Counter(
@@ -78,6 +79,7 @@ def test_most_decodes_are_uneven_at_any_budget(points: list[Point], budget_s: fl
     assert min(patterns.values()) > 0.15 * patterns.total()
 
 
+@pytest.mark.slow
 def test_a_minute_reaches_every_operator(points: list[Point]) -> None:
     first = within(points, 60)
     assert {point.table for point in first} == {

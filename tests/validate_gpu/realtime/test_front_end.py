@@ -48,6 +48,7 @@ def replay(trace, policy, failures=(None, None)):
     return front_end.run(inbox), workers
 
 
+@pytest.mark.slow
 def test_requests_are_routed_as_they_arrive_and_their_ends_recorded():
     result, workers = replay(make_trace([0.0, 0.05, 0.1], [5, 6, 7], [11, 1, 3]), Policy(RoundRobin()))
     table = requests(result)
@@ -77,6 +78,7 @@ def test_what_no_instance_can_serve_is_rejected():
     assert result.requests.words["reason"][1] == "prompt and output exceed max_model_len 256"
 
 
+@pytest.mark.slow
 def test_a_failure_ends_the_run_and_keeps_what_there_is():
     trace = make_trace([0.0, 0.05, 60.0], [5, 6, 7], [2, 2, 2])
     for failure, reason in (
@@ -124,6 +126,7 @@ class ListeningRouter(RoundRobin):
         self.heard = (*self.heard, (sender, message))
 
 
+@pytest.mark.slow
 def test_a_coordinators_timers_and_messages():
     policy = Policy(ListeningRouter(), coordinator=Coordinator())
     _, workers = replay(make_trace([0.0, 0.2], [5, 5], [2, 2]), policy)

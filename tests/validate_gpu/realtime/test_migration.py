@@ -48,6 +48,7 @@ def test_others_decode_on_meanwhile_and_say_the_same():
     moved.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_full_destination_refuses():
     # Instance 1 is filled by a request of 38 of its 40 blocks.
     pair = served((0, 20, 60), (1, 100, 50), boundary=40)
@@ -59,6 +60,7 @@ def test_a_full_destination_refuses():
     pair.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 def test_stages_that_do_not_converge_are_called_off():
     rules = MigrationRules(last_stage_blocks=0, max_stages=1)
     # Nothing may be left after one stage, while each lasts a few iterations.
@@ -67,6 +69,7 @@ def test_stages_that_do_not_converge_are_called_off():
     pair.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_request_that_ends_meanwhile_ends_its_migration():
     pair = served((0, 20, 30), boundary=40, delay_s=0.05)
     assert [(m.status, m.reason) for m in pair.migrations] == [("aborted", "the request ended first")]
@@ -74,6 +77,7 @@ def test_a_request_that_ends_meanwhile_ends_its_migration():
     pair.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_request_that_is_preempted_meanwhile_ends_its_migration():
     # Both requests of instance 0 grow to 20 blocks, of which it has 30: the one that came last is preempted.
     pair = served((0, 20, 60), (0, 20, 60), boundary=50, delay_s=0.02, kv_blocks=30, max_num_batched_tokens=64)
@@ -84,6 +88,7 @@ def test_a_request_that_is_preempted_meanwhile_ends_its_migration():
     pair.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 def test_one_instance_takes_part_in_few_migrations_at_a_time():
     rules = MigrationRules(max_concurrent=1)
     pair = served((0, 20, 60), (0, 20, 60), boundary=40, rules=rules, max_num_batched_tokens=64, kv_blocks=80)

@@ -2,6 +2,7 @@ from multiprocessing import Pipe
 from queue import SimpleQueue
 
 import numpy as np
+import pytest
 
 from l4sim.engine.request import Request
 from validate_gpu.realtime.wire import Kv, Link, Lost, Submit
@@ -20,6 +21,7 @@ def test_messages_keep_their_order_and_name_their_sender():
     assert [inbox.get(timeout=5) for _ in range(3)] == [(3, 0), (3, 1), (3, 2)]
 
 
+@pytest.mark.slow
 def test_both_sides_may_send_more_than_a_socket_holds():
     here, there, (inbox_here, inbox_there) = linked()
     payload = np.arange(2_000_000.0)

@@ -47,6 +47,7 @@ def cv_and_error(gaps_s: np.ndarray) -> tuple[float, float]:
     return cv, cv * math.sqrt(relative / len(gaps_s))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(PROCESSES), st.integers(1, 300), st.integers(0, 2**32))
 def test_a_number_of_requests_is_met_exactly_in_ascending_float64(process: Arrivals, requests: int, seed: int) -> None:
     times_s = process.times(rng(seed), requests=requests)
@@ -56,6 +57,7 @@ def test_a_number_of_requests_is_met_exactly_in_ascending_float64(process: Arriv
     assert (np.diff(times_s) >= 0).all()
 
 
+@pytest.mark.slow
 @given(st.sampled_from(PROCESSES), st.floats(0.001, 300), st.integers(0, 2**32))
 def test_no_arrival_comes_after_the_duration(process: Arrivals, duration_s: float, seed: int) -> None:
     times_s = process.times(rng(seed), duration_s=duration_s)

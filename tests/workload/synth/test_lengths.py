@@ -37,17 +37,20 @@ def at(function: Callable[[np.ndarray], np.ndarray], *values: float) -> list[flo
     return function(np.array(values)).tolist()
 
 
+@pytest.mark.slow
 @given(st.sampled_from(CONTINUOUS), st.floats(1e-6, 1 - 1e-6))
 def test_the_cdf_undoes_the_quantile(lengths: Lengths, u: float) -> None:
     assert at(lengths.cdf, *at(lengths.quantile, u)) == pytest.approx([u], abs=1e-9)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(CONTINUOUS + DISCRETE), st.floats(1e-9, 1 - 1e-9), st.floats(1e-9, 1 - 1e-9))
 def test_quantiles_never_descend(lengths: Lengths, u: float, v: float) -> None:
     low, high = at(lengths.quantile, min(u, v), max(u, v))
     assert low <= high
 
 
+@pytest.mark.slow
 @given(st.sampled_from(DISCRETE), st.floats(1e-6, 1 - 1e-6))
 def test_a_quantile_is_the_least_length_whose_cdf_reaches_u(lengths: Lengths, u: float) -> None:
     (tokens,) = at(lengths.quantile, u)

@@ -44,6 +44,7 @@ def test_sharegpt_like_lengths_have_the_means_of_the_vllm_paper() -> None:
         assert math.exp(marginal.mu + marginal.sigma**2 / 2) == pytest.approx(mean, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_long_context_mix_reaches_from_chat_to_128k_and_never_beyond() -> None:
     prompt, output = preset("long-context-mix").lengths.draw(np.random.default_rng(5), N)
     assert (prompt + output).max() <= 131_072

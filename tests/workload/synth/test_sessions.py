@@ -65,6 +65,7 @@ def test_two_sessions_worked_by_hand() -> None:
     assert shared_ids(trace, 0, 2) == 1
 
 
+@pytest.mark.slow
 @given(conversations())
 def test_a_prompt_is_the_previous_prompt_and_answer_and_new_tokens(
     case: tuple[Sessions, Trace, list[int], list[int]],
@@ -76,6 +77,7 @@ def test_a_prompt_is_the_previous_prompt_and_answer_and_new_tokens(
     assert trace.output_tokens.tolist() == output
 
 
+@pytest.mark.slow
 @given(conversations())
 def test_only_first_turns_have_an_arrival_and_the_others_a_delay(
     case: tuple[Sessions, Trace, list[int], list[int]],
@@ -129,6 +131,7 @@ def test_turns_are_geometric_and_think_times_exponential_around_their_means() ->
     assert abs(think_s.mean() - 30.0) <= 5 * 30.0 / math.sqrt(n)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), st.floats(1.0, 20.0), st.integers(0, 2**32))
 def test_turns_of_requests_add_up_to_the_requests(requests: int, turns_mean: float, seed: int) -> None:
     turns = Sessions(turns_mean, 1.0).turns_of_requests(np.random.default_rng(seed), requests)

@@ -21,6 +21,7 @@ def same(a: Trace, b: Trace) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in columns)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), st.booleans(), st.integers(0, 2**63))
 def test_so_many_requests_come_out_as_asked_for_and_the_seed_decides_them(n: int, in_sessions: bool, seed: int) -> None:
     sessions = Sessions(3.0, 5.0, system_tokens=100, block_tokens=16) if in_sessions else None
