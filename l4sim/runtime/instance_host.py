@@ -130,11 +130,6 @@ class InstanceHost:
 
     # The agent.
 
-    @property
-    def has_agent(self) -> bool:
-        """Whether there is anybody to be stimulated."""
-        return self._agent is not None and self.server.alive
-
     def stimulate(self, stimulus: Stimulus) -> None:
         """Ask the agent now; nobody answers for an instance that is down."""
         if self._agent is None or not self.server.alive:

@@ -164,3 +164,17 @@ def test_a_request_goes_only_where_it_can_be_served():
     result = run(make_trace([0.0, 0.0, 0.0], [50, 10, 2000], [10, 10, 10]), (PLAIN, small), router=Latest())
     assert requests(result)["last_instance"].tolist() == [0, 1, -1]
     assert requests(result)["status"].tolist() == [0, 0, 1]
+
+
+def test_a_request_does_not_migrate_where_it_could_never_be_served():
+    # It needs 4 blocks in the end, and 2 when it wants to go where there are 3.
+    small = InstanceSpec(
+        EngineConfig(kv_blocks=3, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64),
+        PLAIN.cost,
+        kv_bytes_per_token=1,
+        kind=SOLE_KIND._replace(group="small"),
+    )
+    agents = [Evacuating(0, to=1), Hearing(1)]
+    result = run(make_trace([0.0], [10], [50]), (PLAIN, small), agents=agents, events=[Drain(0, 0.055)])
+    assert texts(result.migrations, "reason") == ["the destination could never hold the whole request"]
+    assert requests(result)["last_instance"].tolist() == [0]

@@ -123,7 +123,11 @@ class Departures:
         self._moving[wish.request] = departure
         self._server.transfers += 1
         if self._method.carries_kv:
-            self._transport.send(self._server.number, wish.to, Reserve(wish.request, departure.context_tokens))
+            request = self._server.engine.find_decoding(wish.request)
+            assert request is not None, "`_objection` has found it"
+            most_tokens = request.prompt_tokens + request.output_tokens
+            reserve = Reserve(wish.request, departure.context_tokens, most_tokens)
+            self._transport.send(self._server.number, wish.to, reserve)
         else:
             self._begin(departure)
 

@@ -70,6 +70,8 @@ class Landings:
         objection = ""
         if self.draining:
             objection = reasons.DRAINING
+        elif server.engine.blocks_for(message.most_tokens - 1) > server.engine.kv_blocks_total:
+            objection = reasons.TOO_SMALL
         elif server.transfers >= self._rules.max_concurrent:
             objection = reasons.DESTINATION_BUSY
         elif not server.engine.reserve(blocks, server.iteration_under_way):

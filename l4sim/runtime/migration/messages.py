@@ -17,6 +17,8 @@ class Reserve(NamedTuple):
 
     request: int
     tokens: int
+    most_tokens: int
+    """That its context may come to hold: its prompt and the longest answer that it asks for."""
 
 
 class Reserved(NamedTuple):
