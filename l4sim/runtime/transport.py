@@ -41,7 +41,7 @@ class Transport(Messenger, Protocol):
     def forward(self, request: Request, source: int, destination: int) -> None:
         """Give the destination a request without KV: `Landings.queue` is called there.
 
-        If it has died by then, the source hears `Returned`.
+        If it has died by then, or could never serve it, the source hears `Returned`.
         """
         ...
 

@@ -16,6 +16,7 @@ from l4sim.runtime.coordinator_host import CoordinatorHost
 from l4sim.runtime.executor import Executor
 from l4sim.runtime.front_end import FrontEnd
 from l4sim.runtime.instance_host import InstanceHost
+from l4sim.runtime.migration import reasons
 from l4sim.runtime.migration.messages import Copied, MigrationMessage, Returned
 from l4sim.simulator.transfers import Transfer, Transfers
 from l4sim.specs.options import DEFAULTS
@@ -157,7 +158,10 @@ class SimulatedTransport:
 
     def _on_forwarded(self, moment: Moment) -> None:
         request, source, destination = moment.value
-        if self.is_up(destination):
-            self._hosts[destination].landings.queue(source, request)
+        host = self._hosts[destination]
+        if not self.is_up(destination):
+            self.send(destination, source, Returned(request, reasons.DESTINATION_DIED))
+        elif host.server.engine.refusal(request) is not None:
+            self.send(destination, source, Returned(request, reasons.TOO_SMALL))
         else:
-            self.send(destination, source, Returned(request))
+            host.landings.queue(source, request)

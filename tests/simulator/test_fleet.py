@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
-from l4sim.policies.agent import Draining, InstanceUp, Left, Migrate, Started
+from l4sim.policies.agent import Draining, InstanceUp, Left, Migrate, SetTimer, Started, TimerFired
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import LeastOutstanding
 from l4sim.policies.views import SOLE_KIND
@@ -178,3 +180,25 @@ def test_a_request_does_not_migrate_where_it_could_never_be_served():
     result = run(make_trace([0.0], [10], [50]), (PLAIN, small), agents=agents, events=[Drain(0, 0.055)])
     assert texts(result.migrations, "reason") == ["the destination could never hold the whole request"]
     assert requests(result)["last_instance"].tolist() == [0]
+
+
+def test_nor_does_one_that_waits():
+    small = InstanceSpec(
+        EngineConfig(kv_blocks=3, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64),
+        PLAIN.cost,
+        kv_bytes_per_token=1,
+        kind=SOLE_KIND._replace(group="small"),
+    )
+
+    class Forwarding(Hearing):
+        def handle(self, stimulus, own, now_s):
+            if isinstance(stimulus, TimerFired):
+                return [Migrate(request.request, 1, "rebalance") for request in own.queued()]
+            return (SetTimer(0.055, "look"),) if isinstance(stimulus, Started) else ()
+
+    alone = InstanceSpec(replace(ENGINE, max_num_seqs=1), PLAIN.cost, kv_bytes_per_token=1)
+    trace = make_trace([0.0, 0.01], [10, 10], [50, 50])
+    result = run(trace, (alone, small), agents=[Forwarding(0), Hearing(1)])
+    assert texts(result.migrations, "reason") == ["the destination could never hold the whole request"]
+    assert requests(result)["status"].tolist() == [0, 0]
+    assert requests(result)["last_instance"].tolist() == [0, 0]

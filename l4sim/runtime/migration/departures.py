@@ -68,7 +68,7 @@ class Departures:
         """``kv_bytes_per_token``: over all ranks of the instance.
 
         ``table`` gets a row for each migration that has ended. ``on_orphan`` takes requests that are nowhere any more,
-        as their destination died while they were on their way.
+        as their destination could not take them when they came.
         """
         self._server = server
         self._clock = clock
@@ -159,8 +159,8 @@ class Departures:
                 self._on_arrived(request)
             case Cancelled(request):
                 self._cancelling.discard(request)
-            case Returned(request):
-                self._on_returned(request)
+            case Returned(request, reason):
+                self._on_returned(request, reason)
 
     def _on_reserved(self, departure: _Departure, message: Reserved) -> None:
         if message.objection:
@@ -265,8 +265,8 @@ class Departures:
         self._server.engine.drop(departure.departed)
         self._end(departure, "done", "")
 
-    def _on_returned(self, request: Request) -> None:
-        self._tell(self._forwarded.pop(request.index), "aborted", reasons.DESTINATION_DIED)
+    def _on_returned(self, request: Request, reason: str) -> None:
+        self._tell(self._forwarded.pop(request.index), "aborted", reason)
         self._on_orphan(request)
 
     # The migration comes to nothing.

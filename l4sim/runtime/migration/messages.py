@@ -70,9 +70,10 @@ class Cancelled(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """To the source: a request that went without KV could not be delivered, as its destination has died."""
+    """To the source: a request that went without KV could not be delivered, for this reason."""
 
     request: Request
+    reason: str
 
 
 ToDestination = Reserve | Grow | Cancel
