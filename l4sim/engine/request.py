@@ -17,6 +17,7 @@ class Request:
     __slots__ = (
         "arrival_s",
         "base_tokens",
+        "block_keys",
         "cached_tokens",
         "epoch",
         "finish_at",
@@ -49,6 +50,7 @@ class Request:
         output_tokens: int,
         session: int = -1,
         prefix_ids: tuple[int, ...] = (),
+        block_keys: tuple[range, ...] = (),
     ) -> None:
         self.index = index
         self.arrival_s = arrival_s
@@ -57,6 +59,10 @@ class Request:
         self.session = session
         self.prefix_ids = prefix_ids
         """Prefix hashes of the prompt's *full* hash blocks, in order."""
+        self.block_keys = block_keys
+        """Names of all full KV blocks of its prompt and answer, in order: blocks of two requests have one name where
+        their tokens, and all before them, are the same. Ranges that begin alike are the same run, cut at different
+        lengths; others have no name in common. Empty without prefix caching."""
 
         self.ready_s = arrival_s
         """When it joined the waiting queue that it stands in."""

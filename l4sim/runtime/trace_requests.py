@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from l4sim.engine.request import Request
 from l4sim.errors import InputError
+from l4sim.runtime.block_keys import BlockKeys
 from l4sim.workload.trace import Trace
 
 
@@ -38,6 +39,7 @@ class TraceRequests:
         self._prefix = trace.prefix if prefix_caching else None
         shared = (1, block_tokens) if self._prefix is None else shared_prefix_ids(trace, block_tokens)
         self._id_stride, self._id_tokens = shared
+        self._keys = BlockKeys(trace, block_tokens) if prefix_caching else None
         self._arrival_s: list[float] = trace.arrival_s.tolist()
         self._delay_s = trace.delay_s
         self._prompt_tokens: list[int] = trace.prompt_tokens.tolist()
@@ -79,7 +81,8 @@ class TraceRequests:
         prompt_tokens = self._prompt_tokens[row]
         arrival_s = self._arrival_s[row] if now_s is None else now_s
         ids = self._prefix_ids(row, prompt_tokens)
-        return Request(row, arrival_s, prompt_tokens, self._output_tokens[row], self._session[row], ids)
+        keys = () if self._keys is None else self._keys.of(row)
+        return Request(row, arrival_s, prompt_tokens, self._output_tokens[row], self._session[row], ids, keys)
 
     def _prefix_ids(self, row: int, prompt_tokens: int) -> tuple[int, ...]:
         """The ids of the prompt's blocks that are full, one per KV block or more."""
