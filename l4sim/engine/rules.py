@@ -14,22 +14,24 @@ if TYPE_CHECKING:
     from l4sim.engine.protocol import Engine, EngineFactory
 
 
-def _vllm_0_19(
-    config: EngineConfig,
-    *,
-    hash_block_tokens: int | None = None,
-    max_iterations: int | None = None,
-    pool: BlockPool | None = None,
-) -> Engine:
-    # Imported when one is made: options must know the names alone.
-    from l4sim.engine.vllm.engine import VLLMEngine
+def _vllm(version: str) -> EngineFactory:
+    def make(
+        config: EngineConfig,
+        *,
+        hash_block_tokens: int | None = None,
+        max_iterations: int | None = None,
+        pool: BlockPool | None = None,
+    ) -> Engine:
+        # Imported when one is made: options must know the names alone.
+        from l4sim.engine.vllm.engine import VLLMEngine
+        from l4sim.engine.vllm.versions import VERSIONS
 
-    return VLLMEngine(config, hash_block_tokens=hash_block_tokens, max_iterations=max_iterations, pool=pool)
+        return VLLMEngine(config, rules=VERSIONS[version], max_iterations=max_iterations, pool=pool)
+
+    return make
 
 
-DEFAULT_RULES = "vllm-0.19"
-
-ENGINES: Mapping[str, EngineFactory] = {DEFAULT_RULES: _vllm_0_19}
+ENGINES: Mapping[str, EngineFactory] = {f"vllm-{version}": _vllm(version) for version in ("0.19", "0.32")}
 """Those that are bundled: an engine's name, and the version whose scheduler its rules were taken from."""
 
 GROUP = "l4sim.engines"

@@ -12,6 +12,9 @@ from pathlib import Path
 from l4sim.specs.fleet import Fleet
 from l4sim.specs.option import documented, option
 
+SCHEDULING_POLICIES = ("fcfs", "priority")
+"""vLLM's names of them."""
+
 TRACE = "Trace"
 CLUSTER = "Cluster"
 FLEET = "Fleet"
@@ -109,6 +112,19 @@ class Options:
         True, "Admit a request only when blocks for its whole prompt are free, not just for its first chunk.", ENGINE
     )
     async_scheduling: bool = option(True, "Plan an iteration while the one before it still runs.", ENGINE)
+    scheduling_policy: str = option(
+        "fcfs",
+        "Whom to admit first and to preempt last: by arrival, or by the trace's priority, the lowest first.",
+        ENGINE,
+        choices=SCHEDULING_POLICIES,
+    )
+    long_prefill_token_threshold: int = option(
+        0,
+        "The most prompt tokens that one of several requests computes in an iteration; 0: as many as fit.",
+        ENGINE,
+        unit="tokens",
+        at_least=0,
+    )
 
     plan_sample: float = option(
         0.2, "Share of the trace, from its beginning, that a plan may know.", PLAN, unit="share", above=0, at_most=1

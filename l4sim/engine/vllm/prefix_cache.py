@@ -1,156 +1,149 @@
-"""Automatic prefix caching: blocks outlive their requests until they are evicted, least recently used first.
+"""Automatic prefix caching: full blocks are found again by their content until they are taken for something else.
 
-After vLLM V1's block pool, with three simplifications, all in favour of traces with long prompts: (1) hits are tracked
-in the trace's own hash blocks (512 tokens for Mooncake), not in engine blocks; (2) generated tokens are found again
-only by the request that made them, after a preemption, since a trace does not tell their hashes; (3) a prompt's last
-token is always computed, yet the block that it lies in is not duplicated.
+After vLLM's `v1/core/block_pool.py`, block by block. Free blocks stand in a queue, next to be taken first. A full block
+gets a hash, and with it a name (`Request.block_keys`) by which requests that begin alike find it, held or free. Two
+requests that compute the same prefix at the same time have a copy each.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from itertools import chain, islice
 
-from l4sim.engine.blocks import NO_MATCH, BlockPool, Match, blocks_for
+from l4sim.engine.blocks import BlockPool, Match, blocks_for
 from l4sim.engine.request import Request
 
 
+class _Block:
+    """A block that has a hash."""
+
+    __slots__ = ("holders", "key")
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.holders = 1
+
+
+class _Blank:
+    """Free blocks without a hash, next to one another in the queue."""
+
+
 class PrefixCachingPool(BlockPool):
-    """Blocks with content: a queue of idle entries in order of eviction, and the shared entries by hash.
+    """Blocks with content: the free queue, and the hashed blocks by key."""
 
-    An entry is one of three: a *shared* prefix block (its hash id, >= 0, all its engine blocks evicted together); the
-    *own* blocks of a preempted request (evicted from the tail); *blank* blocks whose content nobody can ask for. Own
-    and blank entries have keys below 0.
-    """
-
-    def __init__(self, total: int, block_tokens: int, hash_block_tokens: int) -> None:
-        """``hash_block_tokens`` is a multiple of ``block_tokens``."""
+    def __init__(self, total: int, block_tokens: int, *, unhashed_first: bool = True) -> None:
+        """``unhashed_first``: freed blocks without a hash go to the front of the queue (else behind all others)."""
         super().__init__(total, block_tokens)
-        self._hash_block_tokens = hash_block_tokens
-        self._blocks_per_id = hash_block_tokens // block_tokens
-        self._holders: dict[int, int] = {}
-        """Shared entries by id: how many requests hold each."""
-        self._blank_keys: set[int] = {-1}
-        self._idle: OrderedDict[int, int] = OrderedDict({-1: total})
-        """Blocks of each idle entry, next to be evicted first; together they are `free`."""
-        self._last_key = -1
-
-    def _new_key(self) -> int:
-        self._last_key -= 1
-        return self._last_key
-
-    def _append_blank(self, blocks: int) -> None:
-        if not blocks:
-            return
-        last = next(reversed(self._idle), 0)
-        if last in self._blank_keys:
-            self._idle[last] += blocks
-            return
-        key = self._new_key()
-        self._blank_keys.add(key)
-        self._idle[key] = blocks
+        self._unhashed_first = unhashed_first
+        self._front = total
+        """Blocks without a hash at the front of the queue."""
+        self._queue: OrderedDict[_Block | _Blank, int] = OrderedDict()
+        """What stands behind them, with the number of blocks of each entry."""
+        self._copies: dict[int, dict[_Block, None]] = {}
+        """Hashed blocks by key, the one hashed first in front."""
+        self._answering: dict[int, tuple[Request, Callable[[Request], int]]] = {}
+        """Who decodes, by the keys of blocks to come."""
 
     def take(self, blocks: int) -> None:
-        """Take free blocks, evicting what was used longest ago."""
+        """Take free blocks from the front of the queue; what they held is not found any more."""
         super().take(blocks)
-        idle = self._idle
+        taken = min(blocks, self._front)
+        self._front -= taken
+        blocks -= taken
         while blocks:
-            key = next(iter(idle))
-            there = idle[key]
-            if key >= 0:
-                del idle[key], self._holders[key]
-                if there > blocks:
-                    # A shared entry is of no use in part: what is left of it is blank, and next in line.
-                    key = self._new_key()
-                    self._blank_keys.add(key)
-                    idle[key] = there - blocks
-                    idle.move_to_end(key, last=False)
+            entry, there = self._queue.popitem(last=False)
+            if isinstance(entry, _Block):
+                self._forget(entry)
             elif there > blocks:
-                idle[key] = there - blocks
-            else:
-                del idle[key]
-                self._blank_keys.discard(key)
+                self._queue[entry] = there - blocks
+                self._queue.move_to_end(entry, last=False)
             blocks -= min(there, blocks)
+
+    def _forget(self, block: _Block) -> None:
+        copies = self._copies[block.key]
+        del copies[block]
+        if not copies:
+            del self._copies[block.key]
 
     def give(self, blocks: int) -> None:
         """Give back blocks whose content is of no further use."""
         super().give(blocks)
-        self._append_blank(blocks)
+        if self._unhashed_first:
+            self._front += blocks
+        elif blocks:
+            self._queue[_Blank()] = blocks
 
     def match(self, request: Request) -> Match:
-        """The leading shared entries of the prompt, and behind them what the request itself left when preempted."""
-        holders = self._holders
-        ids = request.prefix_ids
-        hits = 0
-        idle = 0
-        for key in ids:
-            holding = holders.get(key)
-            if holding is None:
+        """The leading blocks that are here; never the one with the last token, which is computed for something to
+        sample from."""
+        most = (request.total_tokens - 1) // self.block_tokens
+        blocks = idle = 0
+        for key in islice(chain(*request.block_keys), most):
+            self._catch_up(key)
+            copies = self._copies.get(key)
+            if copies is None:
                 break
-            hits += 1
-            idle += holding == 0
-        blocks = hits * self._blocks_per_id
-        idle *= self._blocks_per_id
-        if hits == len(ids) and request.own_blocks_key:
-            own = self._idle.get(request.own_blocks_key, 0)
-            blocks += own
-            idle += own
-        if not blocks:
-            return NO_MATCH
-        # vLLM: at least one token is computed, so that there is something to sample from.
-        most = (request.total_tokens - 1) // self.block_tokens * self.block_tokens
-        return Match(min(blocks * self.block_tokens, most), blocks, idle, ids[:hits])
+            blocks += 1
+            idle += next(iter(copies)).holders == 0
+        return Match(blocks * self.block_tokens, blocks, idle)
 
     def hold(self, request: Request, match: Match) -> None:
         """Let a request hold the blocks it matched."""
-        for key in match.ids:
-            holding = self._holders[key]
-            if not holding:
-                del self._idle[key]
-            self._holders[key] = holding + 1
-        request.held_ids.extend(match.ids)
-        # Own blocks that did not match are gone: they are evicted before the prefix that they follow.
-        if match.blocks > len(match.ids) * self._blocks_per_id:
-            del self._idle[request.own_blocks_key]
-        request.own_blocks_key = 0
+        request.held = [next(iter(self._copies[key])) for key in islice(chain(*request.block_keys), match.blocks)]
+        for block in request.held:
+            if block.holders == 0:
+                del self._queue[block]
+            block.holders += 1
         self.free -= match.idle_blocks
 
     def computed(self, request: Request, tokens: int) -> None:
-        """Share the hash blocks that are now complete, so that other requests hit them from here on."""
-        held = request.held_ids
-        for key in request.prefix_ids[len(held) : tokens // self._hash_block_tokens]:
-            if key in self._holders:
-                # Another request computed the same prefix at the same time: ours and what follows stays private.
-                break
-            self._holders[key] = 1
-            held.append(key)
+        """Hash the blocks that are now full, so that others find them from here on."""
+        if request.held is None:
+            request.held = []
+        held = request.held
+        for key in islice(chain(*request.block_keys), len(held), tokens // self.block_tokens):
+            self._no_more_to_come(key, request)
+            self._catch_up(key)
+            block = _Block(key)
+            self._copies.setdefault(key, {})[block] = None
+            held.append(block)
 
-    def release(self, request: Request, tokens: int, *, resumable: bool) -> None:
-        """Take back all blocks of a request, the tail of its context to be evicted first."""
-        held_blocks = len(request.held_ids) * self._blocks_per_id
-        own = tokens // self.block_tokens - held_blocks
-        private = blocks_for(tokens, self.block_tokens) - held_blocks
-        self.free += private
-        if resumable and own > 0 and len(request.held_ids) == len(request.prefix_ids):
-            self._append_blank(private - own)
-            request.own_blocks_key = self._new_key()
-            self._idle[request.own_blocks_key] = own
-        else:
-            self._append_blank(private)
-        for key in reversed(request.held_ids):
-            holding = self._holders[key] - 1
-            self._holders[key] = holding
-            if not holding:
-                self._idle[key] = self._blocks_per_id
-                self.free += self._blocks_per_id
-        request.held_ids.clear()
+    def _catch_up(self, key: int) -> None:
+        """Hash what a decoding request has by now, if it is about to have a block of this key."""
+        if key in self._answering:
+            request, hashed_tokens = self._answering[key]
+            self.computed(request, hashed_tokens(request))
+
+    def _no_more_to_come(self, key: int, request: Request) -> None:
+        if key in self._answering and self._answering[key][0] is request:
+            del self._answering[key]
+
+    def answers(self, request: Request, hashed_tokens: Callable[[Request], int]) -> None:
+        """Note that a request decodes; the blocks of its answer are hashed when somebody looks for them, or at its end."""
+        for key in islice(chain(*request.block_keys), len(request.held or ()), None):
+            self._answering[key] = request, hashed_tokens
+
+    def release(self, request: Request, tokens: int, hashed_tokens: int) -> None:
+        """Take back all blocks of a request, the last first."""
+        self.computed(request, hashed_tokens)
+        for key in islice(chain(*request.block_keys), len(request.held), None):
+            self._no_more_to_come(key, request)
+        self.give(blocks_for(tokens, self.block_tokens) - len(request.held))
+        for block in reversed(request.held):
+            block.holders -= 1
+            if block.holders == 0:
+                self._queue[block] = 1
+                self.free += 1
+        request.held = None
 
     def violations(self) -> list[str]:
         """What of the pool's invariants does not hold."""
         found = super().violations()
-        idle = sum(self._idle.values())
-        if idle != self.free:
-            found.append(f"E2: {idle} blocks are in line to be evicted, {self.free} are free")
-        shared = {key for key in (*self._holders, *self._idle) if key >= 0}
-        if any((self._holders.get(key, -1) == 0) != (key in self._idle) for key in shared):
-            found.append("E2: a shared block is in line to be evicted while it is held, or nowhere")
+        queued = self._front + sum(self._queue.values())
+        if queued != self.free:
+            found.append(f"E2: {queued} blocks are in line to be taken, {self.free} are free")
+        hashed = [block for copies in self._copies.values() for block in copies]
+        if any((block.holders == 0) != (block in self._queue) for block in hashed):
+            found.append("E2: a hashed block is in line to be taken while it is held, or nowhere")
         return found

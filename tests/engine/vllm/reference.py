@@ -21,7 +21,8 @@ class Job(NamedTuple):
     arrival_s: float
     prompt_tokens: int
     output_tokens: int
-    prefix_ids: tuple[int, ...] = ()
+    block_keys: tuple[range, ...] = ()
+    priority: int = 0
 
 
 class Block:
