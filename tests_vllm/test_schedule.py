@@ -11,10 +11,12 @@ vllm = pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm
 
 from l4sim.engine.rules import engine_named
 from tests.engine.vllm.driving import drive
+from tests.engine.vllm.reference import ReferenceScheduler
 from tests_vllm.cases import SETTINGS, Case, iteration_s, small_cases
 from tests_vllm.real_scheduler import RealEngine
 
-RULES = "vllm-" + ".".join(vllm.__version__.split(".")[:2])
+VERSION = ".".join(vllm.__version__.split(".")[:2])
+RULES = f"vllm-{VERSION}"
 CASES = int(os.environ.get("CASES", "60"))
 """Cases in each setting."""
 SEED = os.environ.get("SEED", "0")
@@ -27,6 +29,7 @@ def check(case: Case) -> int:
     served, iterations, used = RealEngine(case.config, iteration_s).run(case.asks)
     stepped = drive(engine_named(RULES)(case.config, max_iterations=1), case.jobs(), iteration_s)
     skipped = drive(engine_named(RULES)(case.config), case.jobs(), iteration_s)
+    assert ReferenceScheduler(case.config, VERSION, iteration_s).run(case.jobs())[1:] == (iterations, used)
     assert stepped.iterations == iterations
     assert stepped.blocks_used == used
     assert skipped.iterations == iterations
