@@ -1,7 +1,7 @@
 """Names of KV blocks by their content: what vLLM's chained hashes tell of a trace's requests, without the tokens.
 
-A KV block of a request is named by its last token, which stands for all tokens before it. The names of a prefix block of
-the trace, or of a run of them, are consecutive numbers, so that a long prompt's are a few ranges.
+A KV block of a request is named by its last token, which stands for all tokens before it. The names of a prefix block
+of the trace, or of a run of them, are consecutive numbers, so that a long prompt's are a few ranges.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ import numpy as np
 
 from l4sim.workload.prefix_runs import merged, starts_of
 from l4sim.workload.trace import PrefixBlocks, Trace
+
+
+def prefix_id_tokens(trace: Trace, block_tokens: int) -> int:
+    """Tokens by which routers compare prompts: about a prefix block of the trace, in whole KV blocks."""
+    grain = block_tokens if trace.prefix is None else trace.prefix.block_tokens
+    return max(grain // block_tokens, 1) * block_tokens
 
 
 class BlockKeys:
@@ -42,9 +48,8 @@ class BlockKeys:
         self._own: list[int] = own.tolist()
         self._known: list[int] = np.minimum(known, trace.prompt_tokens).tolist()
         self._block_tokens = block_tokens
-        grain = block_tokens if trace.prefix is None else trace.prefix.block_tokens
-        self.id_tokens = max(grain // block_tokens, 1) * block_tokens
-        """Tokens that one of `prefix_ids` stands for: about a prefix block of the trace, in whole KV blocks."""
+        self.id_tokens = prefix_id_tokens(trace, block_tokens)
+        """Tokens that one of `prefix_ids` stands for."""
 
     def of(self, row: int) -> tuple[range, ...]:
         """The names of all full KV blocks of a row's prompt and answer, as `Request.block_keys` has them."""

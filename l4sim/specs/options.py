@@ -41,6 +41,14 @@ class TraceOptions:
         "auto", "Unit of times without one; auto: the format's own.", TRACE, choices=("auto", "ns", "us", "ms", "s")
     )
     tokens: str = option("estimate", "Tokenizer for traces of text alone.", TRACE)
+    trace_block_size: int | None = option(
+        None,
+        "Tokens that an id of a prefix block in the trace stands for, where it does not say.",
+        TRACE,
+        unit="tokens",
+        unset="told by lengths",
+        at_least=1,
+    )
     dejitter_s: float | None = option(
         None, "Spread arrivals within ticks of so many seconds.", TRACE, unit="s", flag="--dejitter", above=0
     )

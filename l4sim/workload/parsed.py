@@ -10,6 +10,7 @@ import numpy as np
 
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
 from l4sim.workload.transform import NEEDS_RATE, chain_arrival_s, take
+from l4sim.workload.turns import join_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def to_trace(parsed: ParsedRequests, name: str) -> Trace:
         warnings=tuple(warnings),
     )
     # A closed-loop row goes where the request that began its chain goes, so that it stays behind it.
-    return take(trace, np.argsort(chain_arrival_s(trace), kind="stable"))
+    return join_turns(take(trace, np.argsort(chain_arrival_s(trace), kind="stable")))
 
 
 def _unique(names: Sequence[str | None]) -> tuple[tuple[str, ...], int]:

@@ -6,6 +6,8 @@ tokens is a few numbers, however fine its ids.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from l4sim.workload.trace import IntArray, PrefixBlocks
@@ -45,7 +47,7 @@ def chained(ids: IntArray, offsets: IntArray) -> IntArray:
     numbered = []
     bounds = offsets.tolist()
     values = dense.tolist()
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         last = -1
         for value in values[start:end]:
             last = known.setdefault((last, value), len(known))
@@ -54,7 +56,7 @@ def chained(ids: IntArray, offsets: IntArray) -> IntArray:
 
 
 def merged(prefix: PrefixBlocks, prompt_tokens: IntArray) -> PrefixBlocks:
-    """The same prefixes in as few blocks as tell them apart: a block joins the only one that it ever follows with."""
+    """The same prefixes in as few blocks as tell them apart: one that nothing else follows joins the one behind it."""
     ids, offsets = prefix.ids, prefix.offsets
     ends = ends_of(prefix, prompt_tokens)
     if not len(ids):
@@ -66,7 +68,9 @@ def merged(prefix: PrefixBlocks, prompt_tokens: IntArray) -> PrefixBlocks:
     parent = np.full(size, -1, dtype=np.int64)
     parent[ids] = before
     children = np.bincount(parent[parent >= 0], minlength=size)
-    begins = (before < 0) | (children[before] > 1)
+    reach = np.zeros(size, dtype=np.int64)
+    np.maximum.at(reach, ids, ends)
+    begins = (before < 0) | (children[before] > 1) | (starts_of(offsets, ends) < reach[before])
     # A merged block has the id of its first and ends where its last does.
     is_last = np.append(begins[1:], True)
     is_last[offsets[1:][counts > 0] - 1] = True
@@ -78,7 +82,8 @@ def merged(prefix: PrefixBlocks, prompt_tokens: IntArray) -> PrefixBlocks:
 def blocks_of(prefix: PrefixBlocks, lengths: IntArray, block_tokens: int) -> PrefixBlocks:
     """The prefixes in blocks of ``block_tokens``, the last perhaps partial; those within ``lengths``, shape ``[n]``.
 
-    Two blocks have the same id where their last tokens, and so all before these, are the same.
+    Two blocks have the same id where all tokens to the shorter one's end are the same. Ids count from 0, in order of
+    appearance.
     """
     merged_ = merged(prefix, lengths)
     ends = merged_.ends
@@ -103,8 +108,18 @@ def blocks_of(prefix: PrefixBlocks, lengths: IntArray, block_tokens: int) -> Pre
         )
         - 1
     )
-    pairs = merged_.ids[run] * stride + last_token
-    _, first, ids = np.unique(pairs, return_index=True, return_inverse=True)
+    most = int(per_row.max(initial=0)) + 1
+    _, first, ids = np.unique(merged_.ids[run] * most + position, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     return PrefixBlocks(rank[ids], offsets, block_tokens)
+
+
+def cut(prefix: PrefixBlocks, prompt_tokens: IntArray, lengths: IntArray) -> PrefixBlocks:
+    """The prefixes of requests that are cut to ``lengths``, of ``prompt_tokens`` before; both of shape ``[n]``."""
+    counts = np.diff(prefix.offsets)
+    ends = ends_of(prefix, prompt_tokens)
+    limits = np.repeat(lengths, counts)
+    kept = starts_of(prefix.offsets, ends) < limits
+    offsets = np.concatenate(([0], np.cumsum(kept)))[prefix.offsets]
+    return PrefixBlocks(prefix.ids[kept], offsets, prefix.block_tokens, np.minimum(ends, limits)[kept])

@@ -138,7 +138,8 @@ def _take_prefix(prefix: PrefixBlocks, rows: IntArray) -> PrefixBlocks:
     offsets = np.concatenate(([0], np.cumsum(counts)))
     # Position of every kept id in the old array: its row's old start plus its place within the row.
     source = np.arange(offsets[-1]) + np.repeat(prefix.offsets[rows] - offsets[:-1], counts)
-    return PrefixBlocks(prefix.ids[source], offsets, prefix.block_tokens)
+    ends = None if prefix.ends is None else prefix.ends[source]
+    return PrefixBlocks(prefix.ids[source], offsets, prefix.block_tokens, ends)
 
 
 def _check_positive(value: float, name: str, unit: str) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
-from l4sim.errors import InputError
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
@@ -72,12 +71,11 @@ def test_kv_blocks_may_be_larger_than_prefix_blocks():
     assert requests(run(trace, instances=1, block_tokens=16))["cached_tokens"].tolist() == [0, 16]
 
 
-def test_block_sizes_that_do_not_fit_are_refused():
-    prefix = PrefixBlocks(np.array([1]), np.array([0, 1]), block_tokens=24)
-    trace = make_trace([0.0], [10], [1], prefix=prefix)
-    with pytest.raises(InputError, match="prefix blocks of 24 tokens and KV blocks of 16"):
-        run(trace)
-    assert requests(run(trace, prefix_caching=False))["status"][0] == 0
+def test_kv_blocks_and_prefix_blocks_need_not_divide_one_another():
+    prefix = PrefixBlocks(np.array([1, 2, 1, 3]), np.array([0, 2, 4]), block_tokens=24)
+    trace = make_trace([0.0, 1.0], [48, 48], [2, 2], prefix=prefix)
+    # 24 tokens agree, of which one block of 16 is whole.
+    assert requests(run(trace, instances=1, block_tokens=16))["cached_tokens"].tolist() == [0, 16]
 
 
 class Recorder:
