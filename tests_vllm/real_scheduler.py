@@ -87,9 +87,7 @@ def scheduler_for(config: EngineConfig) -> Scheduler:
     scheduling.async_scheduling = config.async_scheduling
     # One block more: vLLM keeps its null block.
     cache_config.num_gpu_blocks = config.kv_blocks + 1
-    attention = FullAttentionSpec(
-        block_size=config.block_tokens, num_kv_heads=1, head_size=1, dtype=torch.float32
-    )
+    attention = FullAttentionSpec(block_size=config.block_tokens, num_kv_heads=1, head_size=1, dtype=torch.float32)
     made = AsyncScheduler if config.async_scheduling else Scheduler
     return made(
         vllm_config=everything,

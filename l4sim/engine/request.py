@@ -35,7 +35,6 @@ class Request:
         "order",
         "output_tokens",
         "preemptions",
-        "prefix_ids",
         "priority",
         "prompt_tokens",
         "ready_s",
@@ -52,7 +51,6 @@ class Request:
         prompt_tokens: int,
         output_tokens: int,
         session: int = -1,
-        prefix_ids: tuple[int, ...] = (),
         block_keys: tuple[range, ...] = (),
         priority: int = 0,
     ) -> None:
@@ -61,8 +59,6 @@ class Request:
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.session = session
-        self.prefix_ids = prefix_ids
-        """Prefix hashes of the prompt's *full* hash blocks, in order."""
         self.block_keys = block_keys
         """Names of all full KV blocks of its prompt and answer, in order: blocks of two requests have one name where
         their tokens, and all before them, are the same. Ranges that begin alike are the same run, cut at different

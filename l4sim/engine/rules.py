@@ -18,7 +18,6 @@ def _vllm(version: str) -> EngineFactory:
     def make(
         config: EngineConfig,
         *,
-        hash_block_tokens: int | None = None,
         max_iterations: int | None = None,
         pool: BlockPool | None = None,
     ) -> Engine:

@@ -30,11 +30,6 @@ class TraceRequests:
         return len(self._arrival_s)
 
     @property
-    def hash_block_tokens(self) -> int | None:
-        """Tokens that one of a request's prefix ids stands for; None where requests carry none."""
-        return None if self._keys is None else self._keys.id_tokens
-
-    @property
     def next_open_s(self) -> float | None:
         """When the next request arrives that waits for no other; None after the last."""
         rows = self._open_rows
@@ -52,8 +47,9 @@ class TraceRequests:
     def request(self, row: int, now_s: float | None = None) -> Request:
         """The request of a row, arriving now (default: at its time in the trace)."""
         arrival_s = self._arrival_s[row] if now_s is None else now_s
-        ids = () if self._keys is None else self._keys.prefix_ids(row)
         keys = () if self._keys is None else self._keys.of(row)
-        return Request(
-            row, arrival_s, self._prompt_tokens[row], self._output_tokens[row], self._session[row], ids, keys
-        )
+        return Request(row, arrival_s, self._prompt_tokens[row], self._output_tokens[row], self._session[row], keys)
+
+    def prefix_ids(self, row: int) -> tuple[int, ...]:
+        """What routers see of a row's prompt; empty without prefix caching."""
+        return () if self._keys is None else self._keys.prefix_ids(row)

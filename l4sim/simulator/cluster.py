@@ -205,7 +205,6 @@ class _Simulation:
             number,
             spec.make_engine(
                 spec.engine,
-                hash_block_tokens=self._requests.hash_block_tokens,
                 max_iterations=rules.max_segment_iterations if rules.fast_forward else 1,
                 pool=self._executor.pool(number),
             ),

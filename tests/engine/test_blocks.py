@@ -32,7 +32,7 @@ def test_more_than_there_is_cannot_be_taken() -> None:
 
 def test_nothing_is_found_again() -> None:
     pool = BlockPool(10, 16)
-    request = Request(0, 0.0, 32, 4, prefix_ids=(1, 2))
+    request = Request(0, 0.0, 32, 4, block_keys=(range(2),))
     pool.take(2)
     pool.computed(request, 32)
     pool.release(request, 32, 32)

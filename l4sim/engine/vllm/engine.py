@@ -36,7 +36,6 @@ class VLLMEngine:
         config: EngineConfig,
         *,
         rules: VLLMRules = VLLM_0_32,
-        hash_block_tokens: int | None = None,
         max_iterations: int | None = None,
         pool: BlockPool | None = None,
     ) -> None:
@@ -48,9 +47,7 @@ class VLLMEngine:
         if pool is not None:
             self.pool = pool
         elif config.prefix_caching:
-            self.pool = PrefixCachingPool(
-                config.kv_blocks, config.block_tokens, unhashed_first=rules.unhashed_first
-            )
+            self.pool = PrefixCachingPool(config.kv_blocks, config.block_tokens, unhashed_first=rules.unhashed_first)
         else:
             self.pool = BlockPool(config.kv_blocks, config.block_tokens)
         self.waiting: WaitingQueue = QUEUES[config.scheduling_policy]()

@@ -242,16 +242,26 @@ class AgainstBlockByBlock(RuleBasedStateMachine):
         self.reference = ReferencePool(BLOCKS, BLOCK_TOKENS, unhashed_first=unhashed_first)
         self.running: list[Pair] = []
         self.preempted: list[Pair] = []
+        self.conversations: list[list[range]] = []
         self.arrivals = 0
 
-    @rule(prompt_tokens=st.integers(1, 20), family=st.integers(0, 2), shared=st.integers(0, 6), data=st.data())
-    def arrive(self, prompt_tokens: int, family: int, shared: int, data: st.DataObject) -> None:
+    @rule(prompt_tokens=st.integers(1, 20), cuts=st.lists(st.integers(0, 4), max_size=3), of=st.data())
+    def arrive(self, prompt_tokens: int, cuts: list[int], of: st.DataObject) -> None:
+        """A request goes through common runs of 4 blocks, leaves the last after some, and goes on alone."""
         index = self.arrivals
         self.arrivals += 1
-        full = min(prompt_tokens // BLOCK_TOKENS, shared)
-        runs = (range(100 * family, 100 * family + full), range(1000 * (index + 1), 1000 * (index + 1) + 500 - full))
-        request = Request(index, 0.0, prompt_tokens, 1000 - prompt_tokens, block_keys=runs)
-        self.admit(Pair(request, Holder(tuple(chain(*runs)))), data)
+        runs: list[range] = []
+        for depth, cut in enumerate(cuts):
+            run = 100 * depth + 10 * of.draw(st.integers(0, 1)) if depth else 0
+            runs.append(range(run, run + (4 if depth + 1 < len(cuts) else cut)))
+        if cuts and cuts[-1] == 4 and self.conversations and of.draw(st.booleans()):
+            # The next turn of somebody's, whose answer it goes on from.
+            runs = of.draw(st.sampled_from(self.conversations))
+            runs = [*runs[:-1], runs[-1][: of.draw(st.integers(1, 8))]]
+        runs.append(range(1000 * (index + 1), 1000 * (index + 1) + 500 - sum(map(len, runs))))
+        self.conversations.append(runs)
+        request = Request(index, 0.0, prompt_tokens, 1000 - prompt_tokens, block_keys=tuple(runs))
+        self.admit(Pair(request, Holder(tuple(chain(*runs)))), of)
 
     @precondition(lambda self: self.preempted)
     @rule(data=st.data())
@@ -316,9 +326,19 @@ class AgainstBlockByBlock(RuleBasedStateMachine):
         assert self.pool.violations() == []
 
     def teardown(self) -> None:
+        """When all have ended, what is left of everybody's context goes in the same order."""
         for pair in self.running:
             self.pool.release(pair.request, pair.kv_tokens, pair.kv_tokens)
+            self.reference.cache(pair.holder, pair.kv_tokens)
+            self.reference.release(pair.holder)
         assert self.pool.free == BLOCKS
+        keys = [Holder(tuple(chain(*runs))) for runs in self.conversations]
+        asking = [Request(0, 0.0, 999, 1, block_keys=tuple(runs)) for runs in self.conversations]
+        for _ in range(BLOCKS):
+            found = [len(self.reference.find(holder, 999)) for holder in keys]
+            assert [self.pool.match(request).blocks for request in asking] == found
+            self.pool.take(1)
+            self.reference.allocate(Holder(()), BLOCK_TOKENS)
 
 
 TestAgainstBlockByBlock = AgainstBlockByBlock.TestCase
