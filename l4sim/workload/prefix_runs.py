@@ -31,17 +31,18 @@ def starts_of(offsets: IntArray, ends: IntArray) -> IntArray:
 
 
 def chained(ids: IntArray, offsets: IntArray) -> IntArray:
-    """Ids of block contents as ids that stand for all before them too, numbered from 0; shape ``[total]``.
+    """Ids of block contents as ids that stand for all before them too, >= 0 and not much above their number.
 
-    Ids that always follow the same one are so already, and only renumbered.
+    Ids that always follow the same one are so already. Shape ``[total]``.
     """
-    _, dense = np.unique(ids, return_inverse=True)
-    dense = dense.astype(np.int64)
+    dense = ids
+    if len(ids) and not 0 <= ids.min() <= ids.max() < 2 * len(ids):
+        dense = np.unique(ids, return_inverse=True)[1].astype(np.int64)
     before = np.concatenate(([-1], dense[:-1])) if len(dense) else dense
     before[offsets[:-1][np.diff(offsets) > 0]] = -1
-    order = np.argsort(dense, kind="stable")
-    same = dense[order][1:] == dense[order][:-1]
-    if (before[order][1:] == before[order][:-1])[same].all():
+    follows = np.empty(int(dense.max(initial=-1)) + 1, dtype=np.int64)
+    follows[dense] = before
+    if np.array_equal(follows[dense], before):
         return dense
     known: dict[tuple[int, int], int] = {}
     numbered = []

@@ -19,10 +19,6 @@ from l4sim.workload.trace import PrefixBlocks, Trace
 _LOOKED_BACK = 16
 """Turns of a session among which the one is looked for that a turn goes on from (ours): subagents come between."""
 
-Path = list[tuple[int, int]]
-"""Blocks that a request goes through, each with where it leaves it, in tokens."""
-
-
 class _Tree:
     """Blocks by what they follow; a request is a block that it ends in, and a length."""
 
@@ -44,33 +40,58 @@ class _Tree:
             self.leaf.append(before)
             self.length.append(ends[last - 1] if last > first else 0)
 
-    def path(self, row: int) -> Path:
-        """The blocks of a request from its first token on."""
-        found: Path = []
-        node, end = self.leaf[row], self.length[row]
-        while node >= 0 and end > 0:
-            # A block that was moved behind others may begin behind what a request has of it.
-            if self._start[node] < end:
-                found.append((node, end))
-                end = self._start[node]
+    def at(self, row: int, token: int) -> int:
+        """The block of a request that holds one of its tokens; -1 for none."""
+        if token >= self.length[row]:
+            return -1
+        node = self.leaf[row]
+        # A block that was moved behind others may begin behind what a request has of it.
+        while self._start[node] > token:
             node = self._parent[node]
-        found.reverse()
-        return found
+        return node
+
+    def common(self, row: int, later: int) -> int:
+        """How many tokens two requests begin with alike."""
+        starts, parent = self._start, self._parent
+        end, later_end = self.length[row], self.length[later]
+        node, other = self.at(row, end - 1), self.at(later, later_end - 1)
+        while node != other:
+            if node < 0 or other < 0:
+                return 0
+            if starts[node] >= starts[other]:
+                end, node = starts[node], parent[node]
+                while node >= 0 and starts[node] >= end:
+                    node = parent[node]
+            else:
+                later_end, other = starts[other], parent[other]
+                while other >= 0 and starts[other] >= later_end:
+                    other = parent[other]
+        return min(end, later_end)
 
     def join(self, row: int, later: int, tokens: int, same: int) -> None:
         """Let a row have its first ``tokens`` in common with ``later``, not the first ``same`` alone."""
-        path, later_path = self.path(row), self.path(later)
-        own = next((block for block, end in path if end > same), -1)
-        others = next((block for block, end in later_path if end > same), -1)
+        own, others = self.at(row, same), self.at(later, same)
         if own >= 0 and own != others:
             behind = min(self.length[row], tokens)
             if self._start[own] == same:
                 self._parent[own], self._start[own] = others, behind
             else:
                 self._parent[others], self._start[others] = own, behind
-                later_path = self.path(later)
-        self.leaf[row] = next(block for block, end in later_path if end >= tokens)
+        self.leaf[row] = self.at(later, tokens - 1)
         self.length[row] = tokens
+
+    def path(self, row: int) -> list[tuple[int, int]]:
+        """The blocks that a request goes through, from its first token on, each with where it leaves it."""
+        found = []
+        end = self.length[row]
+        node = self.at(row, end - 1)
+        while node >= 0:
+            if self._start[node] < end:
+                found.append((node, end))
+                end = self._start[node]
+            node = self._parent[node]
+        found.reverse()
+        return found
 
     def prefix(self, block_tokens: int) -> PrefixBlocks:
         """All requests' blocks."""
@@ -93,20 +114,22 @@ def join_turns(trace: Trace) -> Trace:
 
     def repeats(later: int, row: int) -> int:
         """How many tokens ``later`` begins with like ``row``; -1 if it does not go on from there."""
-        same = common(tree.path(row), tree.path(later))
         full = prompts[row] // block * block
-        return same if prompts[row] < prompts[later] and full <= min(same, known[row]) else -1
+        if prompts[row] >= prompts[later] or known[row] < full:
+            return -1
+        same = tree.common(row, later)
+        return same if same >= full else -1
 
     guessed = 0
     for later, before in enumerate(_turns_before(trace)):
-        row = next((row for row in before if repeats(later, row) >= block), -1)
-        if row < 0 and before and repeats(later, before[0]) >= 0:
+        found = ((row, repeats(later, row)) for row in before)
+        row, same = next(((row, same) for row, same in found if same >= block), (-1, -1))
+        if row < 0 and before:
             # Prompts that fill no block: that one comes after the other is all that there is to go by.
-            row = before[0]
-            guessed += 1
-        if row < 0:
+            row, same = before[0], repeats(later, before[0])
+            guessed += same >= 0
+        if same < 0:
             continue
-        same = repeats(later, row)
         tokens = min(totals[row] if totals[row] <= prompts[later] else prompts[row], known[later])
         if same < tree.length[row] > prompts[row] and tokens > (same // block + 1) * block:
             # Another turn, with other blocks, has been taken to hold the answer: this one does not.
@@ -119,18 +142,6 @@ def join_turns(trace: Trace) -> Trace:
     )
     warnings = (*trace.warnings, warning) if guessed else trace.warnings
     return replace(trace, prefix=tree.prefix(block), warnings=warnings)
-
-
-def common(one: Path, other: Path) -> int:
-    """How many tokens two requests begin with alike."""
-    tokens = 0
-    for (block, end), (other_block, other_end) in zip(one, other, strict=False):
-        if block != other_block:
-            break
-        tokens = min(end, other_end)
-        if end != other_end:
-            break
-    return tokens
 
 
 def _turns_before(trace: Trace) -> list[list[int]]:
