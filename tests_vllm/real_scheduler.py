@@ -131,7 +131,7 @@ class _InFlight:
 
 @dataclass
 class RealEngine:
-    """`EngineCore.step`, or with asynchronous scheduling `step_with_batch_queue`, in time that ``iteration_s`` makes."""
+    """`EngineCore.step`, or asynchronously `step_with_batch_queue`, in time that ``iteration_s`` makes."""
 
     config: EngineConfig
     iteration_s: Callable[[Sequence[Work]], float]

@@ -15,8 +15,7 @@ from tests.engine.vllm.reference import ReferenceScheduler
 from tests_vllm.cases import SETTINGS, Case, iteration_s, small_cases
 from tests_vllm.real_scheduler import RealEngine
 
-VERSION = ".".join(vllm.__version__.split(".")[:2])
-RULES = f"vllm-{VERSION}"
+RULES = "vllm-" + ".".join(vllm.__version__.split(".")[:2])
 CASES = int(os.environ.get("CASES", "60"))
 """Cases in each setting."""
 SEED = os.environ.get("SEED", "0")
@@ -29,7 +28,7 @@ def check(case: Case) -> int:
     served, iterations, used = RealEngine(case.config, iteration_s).run(case.asks)
     stepped = drive(engine_named(RULES)(case.config, max_iterations=1), case.jobs(), iteration_s)
     skipped = drive(engine_named(RULES)(case.config), case.jobs(), iteration_s)
-    assert ReferenceScheduler(case.config, VERSION, iteration_s).run(case.jobs())[1:] == (iterations, used)
+    assert ReferenceScheduler(case.config, RULES, iteration_s).run(case.jobs())[1:] == (iterations, used)
     assert stepped.iterations == iterations
     assert stepped.blocks_used == used
     assert skipped.iterations == iterations

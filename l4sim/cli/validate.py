@@ -99,6 +99,8 @@ def _print(found: Validation, tolerance: float) -> None:
         f"(with prompts {setup.profile.host.prompt_s * 1e3:g}); "
         f"{setup.engine.kv_blocks} KV blocks ({found.kv_blocks_from}); {found.preemptions} preemptions"
     )
+    for line in found.assumptions:
+        console.print(line)
     table = Table("figure", "measured, s", "predicted, s", "error, %", f"within {tolerance:g} %")
     for figure in found.figures:
         within = "yes" if abs(figure.error_pct) <= tolerance else "no"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
 from l4sim.plugins import find
+from l4sim.specs.engine_defaults import ENGINE_DEFAULTS
 
 if TYPE_CHECKING:
     from l4sim.engine.blocks import BlockPool
     from l4sim.engine.protocol import Engine, EngineFactory
 
 
-def _vllm(version: str) -> EngineFactory:
+def _vllm(rules: str) -> EngineFactory:
     def make(
         config: EngineConfig,
         *,
@@ -25,12 +26,12 @@ def _vllm(version: str) -> EngineFactory:
         from l4sim.engine.vllm.engine import VLLMEngine
         from l4sim.engine.vllm.versions import VERSIONS
 
-        return VLLMEngine(config, rules=VERSIONS[version], max_iterations=max_iterations, pool=pool)
+        return VLLMEngine(config, rules=VERSIONS[rules], max_iterations=max_iterations, pool=pool)
 
     return make
 
 
-ENGINES: Mapping[str, EngineFactory] = {f"vllm-{version}": _vllm(version) for version in ("0.19", "0.32")}
+ENGINES: Mapping[str, EngineFactory] = {rules: _vllm(rules) for rules in ENGINE_DEFAULTS}
 """Those that are bundled: an engine's name, and the version whose scheduler its rules were taken from."""
 
 GROUP = "l4sim.engines"

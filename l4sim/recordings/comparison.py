@@ -37,6 +37,8 @@ class Validation:
     kv_blocks_from: str
     """Where the number of KV blocks comes from."""
     run: Run
+    assumptions: tuple[str, ...] = ()
+    """What the instance has because the recording does not tell."""
 
     def beyond(self, tolerance_pct: float) -> tuple[Figure, ...]:
         """The figures whose error is larger than so many percent, or no number at all."""
@@ -49,6 +51,7 @@ class Validation:
             "requests": self.requests,
             "preemptions": self.preemptions,
             "kv_blocks_from": self.kv_blocks_from,
+            "assumptions": list(self.assumptions),
             "config": self.setup.describe(),
         }
 

@@ -12,6 +12,7 @@ from l4sim.cost.profile import Profile, load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.recording import EngineOptions, Recording
+from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.gpu import GPU, GPUS, load_gpu
 from l4sim.specs.model import Model, list_models, load_model
 
@@ -29,6 +30,7 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
         model=model.name,
         profile=profile.name,
         tensor_parallel=engine.tensor_parallel,
+        engine_rules=engine.engine_rules,
         gpu_memory_utilization=engine.gpu_memory_utilization,
         max_model_len=engine.max_model_len,
         max_num_seqs=engine.max_num_seqs,
@@ -38,13 +40,30 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
         prefix_caching=engine.prefix_caching,
         reserve_full_prompt=engine.reserve_full_prompt,
         async_scheduling=engine.async_scheduling,
+        scheduling_policy=engine.scheduling_policy,
+        long_prefill_token_threshold=engine.long_prefill_token_threshold,
     )
+    utilization = engine.gpu_memory_utilization or defaults_of(engine.engine_rules).gpu_memory_utilization
     blocks_from = (
-        f"derived: what vLLM leaves of {engine.gpu_memory_utilization:g} of {profile.gpu.name}'s memory"
+        f"derived: what vLLM leaves of {utilization:g} of {profile.gpu.name}'s memory"
         if engine.kv_blocks is None
         else "recorded, less vLLM's null block"
     )
     return resolve(options, model=model, profile=profile), blocks_from
+
+
+def assumptions(engine: EngineOptions, setup: Setup) -> tuple[str, ...]:
+    """What the simulated instance has because the recording does not tell, in a line each."""
+    defaulted = {
+        "max_num_seqs": (engine.max_num_seqs, setup.engine.max_num_seqs),
+        "max_num_batched_tokens": (engine.max_num_batched_tokens, setup.engine.max_num_batched_tokens),
+    }
+    lines = [] if engine.rules_note is None else [engine.rules_note]
+    missing = [f"{name} {used}" for name, (recorded, used) in defaulted.items() if recorded is None]
+    if missing:
+        given_by = f"{engine.engine_rules}'s defaults for serving on {setup.profile.gpu.name}"
+        lines.append(f"not recorded, so {given_by}: {', '.join(missing)}")
+    return tuple(lines)
 
 
 def find_model(recording: Recording, given: str | None) -> Model:

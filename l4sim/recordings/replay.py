@@ -10,7 +10,7 @@ import numpy as np
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_policy
 from l4sim.recordings.comparison import Validation, compare_latencies
-from l4sim.recordings.instance import find_model, find_profile, one_instance
+from l4sim.recordings.instance import assumptions, find_model, find_profile, one_instance
 from l4sim.recordings.llmservingsim import read_recording
 from l4sim.recordings.recording import Recording
 from l4sim.results.run import Run
@@ -40,6 +40,7 @@ def validate_vllm(
         setup,
         blocks_from,
         run,
+        assumptions(recording.engine, setup),
     )
 
 

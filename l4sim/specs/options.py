@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4sim.specs.engine_defaults import ENGINE_DEFAULTS, NEWEST
 from l4sim.specs.fleet import Fleet
 from l4sim.specs.option import documented, option
 
@@ -95,12 +96,19 @@ class Options:
     )
 
     engine_rules: str = option(
-        "vllm-0.19",
-        "Whose scheduling rules instances follow: vllm-0.19, those of another package, or MODULE:ATTRIBUTE.",
+        NEWEST,
+        f"Whose scheduling rules and defaults instances have: {', '.join(ENGINE_DEFAULTS)}, or another package's, or "
+        "MODULE:ATTRIBUTE.",
         ENGINE,
     )
-    gpu_memory_utilization: float = option(
-        0.9, "Share of the GPU's memory that the engine may fill.", ENGINE, unit="share", above=0, at_most=1
+    gpu_memory_utilization: float | None = option(
+        None,
+        "Share of the GPU's memory that the engine may fill.",
+        ENGINE,
+        unit="share",
+        unset=" or ".join(f"{each.gpu_memory_utilization} ({rules})" for rules, each in ENGINE_DEFAULTS.items()),
+        above=0,
+        at_most=1,
     )
     max_model_len: int | None = option(
         None, "Longest context, prompt and output together.", ENGINE, unit="tokens", unset="the model's", at_least=1

@@ -338,12 +338,12 @@ class VLLMEngine:
             budget -= tokens
         self._preempting = needed > pool.free
         if self._preempting:
-            chunks, budget = self._schedule_short(now_s, cap)
+            chunks = self._schedule_short(now_s, cap)
         else:
             pool.take(decoding.blocks_next())
             partials, self._partials = self._partials, []
             chunks = [self._compute(*each) for each in zip(partials, wanted, strict=True) if each[1]]
-            # Only requests that migrated here leave a prompt without tokens: vLLM's own never ask for more than there are.
+            # Those that migrated here may leave a prompt without tokens; vLLM's own never ask for more than there are.
             self._partials += [partial for partial, tokens in zip(partials, wanted, strict=True) if not tokens]
             self.admission_blocked = False
             if self.waiting:
@@ -483,7 +483,7 @@ class VLLMEngine:
 
     # Short of blocks.
 
-    def _schedule_short(self, now_s: float, cap: int) -> tuple[list[Chunk], int]:
+    def _schedule_short(self, now_s: float, cap: int) -> list[Chunk]:
         """The running requests' next iteration where their blocks are short: nobody is admitted, some are preempted.
 
         One after the other takes its blocks, in the order of admission. Whoever finds none preempts until it does, or
@@ -531,7 +531,7 @@ class VLLMEngine:
         for request in [request for request in decoding.requests if request in left]:
             self._leave(request)
             self._sitting_out.append(request)
-        return [chunks[request] for request in running if request in chunks], budget
+        return [chunks[request] for request in running if request in chunks]
 
     def _victim(self, running: Sequence[Request]) -> Request:
         """Whom to preempt: the latest, or of the least urgent the latest to have arrived."""

@@ -21,7 +21,7 @@ class VLLMRules:
 VLLM_0_32 = VLLMRules(unhashed_first=True, lone_prompt_uncapped=True, victims_keep_turns=True)
 
 VERSIONS = {
-    "0.19": VLLMRules(unhashed_first=False, lone_prompt_uncapped=False, victims_keep_turns=False),
-    "0.32": VLLM_0_32,
+    "vllm-0.19": VLLMRules(unhashed_first=False, lone_prompt_uncapped=False, victims_keep_turns=False),
+    "vllm-0.32": VLLM_0_32,
 }
 """Rules by version, from the oldest to the newest; each is proven against that version's own scheduler."""

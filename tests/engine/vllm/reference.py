@@ -171,7 +171,7 @@ class ReferenceScheduler:
     def run(self, jobs: Sequence[Job]) -> tuple[list[Sequenced], list[Iteration], list[int]]:
         """Serve all jobs, given in order of arrival; returns them, the iterations, and the blocks used in each."""
         config = self.config
-        self.pool = ReferencePool(config.kv_blocks, config.block_tokens, unhashed_first=self.version != "0.19")
+        self.pool = ReferencePool(config.kv_blocks, config.block_tokens, unhashed_first=self.version != "vllm-0.19")
         requests = [Sequenced(tuple(chain(*job.block_keys)), index=at, job=job) for at, job in enumerate(jobs)]
         self.waiting: list[Sequenced] = []
         self.running: list[Sequenced] = []
@@ -211,7 +211,7 @@ class ReferenceScheduler:
         self._budget = self.config.max_num_batched_tokens
         self._shares: dict[Sequenced, int] = {}
         threshold = self.config.long_prefill_token_threshold
-        if self.version != "0.19" and len(self.running) + len(self.waiting) <= 1:
+        if self.version != "vllm-0.19" and len(self.running) + len(self.waiting) <= 1:
             threshold = 0
         self._cap = threshold or self._budget
         self._schedule_running()
@@ -282,7 +282,7 @@ class ReferenceScheduler:
         victim.preemptions += 1
         self.waiting.insert(0, victim)
         self.preempted = True
-        return had > 0 if self.version == "0.19" else before
+        return had > 0 if self.version == "vllm-0.19" else before
 
     def _update(self, step: list[Share], now_s: float) -> None:
         for request, _, samples, life in step:

@@ -68,7 +68,7 @@ def run(
     scenario: tuple[EngineConfig, list[Job]],
     max_iterations: int | None,
     boundary_tokens: int | None = None,
-    version: str = "0.32",
+    version: str = "vllm-0.32",
 ) -> tuple[VLLMEngine, Record]:
     config, jobs = scenario
     instance = VLLMEngine(config, rules=VERSIONS[version], max_iterations=max_iterations)
@@ -93,7 +93,7 @@ EVICTED_WHILE_BLOCKED = (
 
 @pytest.mark.slow
 @given(scenarios(), st.sampled_from([1, 5, None]), st.sampled_from(sorted(VERSIONS)))
-@example(EVICTED_WHILE_BLOCKED, None, "0.32")
+@example(EVICTED_WHILE_BLOCKED, None, "vllm-0.32")
 @settings(max_examples=200, deadline=None)
 def test_the_same_work_in_the_same_iterations_as_vllm(
     scenario: tuple[EngineConfig, list[Job]], max_iterations: int | None, version: str
