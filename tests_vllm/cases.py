@@ -86,6 +86,25 @@ def small_cases(setting: Sequence[str], seed: object, count: int, **options: Any
         yield Case(config, _asks(random, config))
 
 
+def realistic_case(seed: object, **options: Any) -> Case:
+    """Chats behind a few system prompts, on an instance of usual size; ``kv_blocks`` of 1,500 are short of them."""
+    random = Random(repr(seed))
+    config = EngineConfig(max_model_len=32768, max_num_seqs=128, max_num_batched_tokens=2048, block_tokens=16, **options)
+    turns: list[tuple[int, int]] = []
+    for chat in range(20):
+        second = 4 * chat
+        for _ in range(4):
+            turns.append((second, chat))
+            second += random.randint(15, 60)
+    asks: list[Ask] = []
+    said = {chat: list(range(SHARED + SPAN * (chat % 4), SHARED + SPAN * (chat % 4) + 250)) for chat in range(20)}
+    for index, (second, chat) in enumerate(sorted(turns)):
+        said[chat] += _own(index, random.randint(8, 500))
+        asks.append(Ask(second + (2 * index + 1) / 4096, list(said[chat]), random.randint(20, 300)))
+        said[chat] += answer(index, asks[-1].output_tokens)
+    return Case(config, asks)
+
+
 def _asks(random: Random, config: EngineConfig) -> list[Ask]:
     room = config.kv_blocks * config.block_tokens
     cap = min(room * 2 // 3, 120)

@@ -12,15 +12,15 @@ vllm = pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm
 from l4sim.engine.rules import engine_named
 from tests.engine.vllm.driving import drive
 from tests.engine.vllm.reference import ReferenceScheduler
-from tests_vllm.cases import SETTINGS, Case, iteration_s, small_cases
+from tests_vllm.cases import SETTINGS, Case, iteration_s, realistic_case, small_cases
 from tests_vllm.real_scheduler import RealEngine
 
 RULES = "vllm-" + ".".join(vllm.__version__.split(".")[:2])
-CASES = int(os.environ.get("CASES", "60"))
+CASES = int(os.environ.get("CASES", "40"))
 """Cases in each setting."""
 SEED = os.environ.get("SEED", "0")
 
-pytestmark = pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
+each_setting = pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
 
 
 def check(case: Case) -> int:
@@ -45,16 +45,19 @@ def check(case: Case) -> int:
     return sum(real.preemptions for real in served)
 
 
+@each_setting
 def test_first_come_first_served(setting: tuple[str, ...]) -> None:
     preemptions = [check(case) for case in small_cases(setting, SEED, CASES)]
     assert sum(map(bool, preemptions)) > (CASES / 5 if "short" in setting else -1)
 
 
+@each_setting
 def test_by_priority(setting: tuple[str, ...]) -> None:
     for case in small_cases(setting, SEED, CASES // 3, scheduling_policy="priority"):
         check(case)
 
 
+@each_setting
 def test_long_prompts_in_pieces(setting: tuple[str, ...]) -> None:
     options = {
         "long_prefill_token_threshold": lambda random: random.randint(1, 16),
@@ -62,3 +65,10 @@ def test_long_prompts_in_pieces(setting: tuple[str, ...]) -> None:
     }
     for case in small_cases(setting, SEED, CASES // 3, **options):
         check(case)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("blocks", [1500, 20_000], ids=["short", "ample"])
+def test_at_usual_size(blocks: int, asynchronous: bool) -> None:
+    case = realistic_case(SEED, kv_blocks=blocks, async_scheduling=asynchronous)
+    assert bool(check(case)) == (blocks == 1500)
