@@ -89,7 +89,9 @@ def small_cases(setting: Sequence[str], seed: object, count: int, **options: Any
 def realistic_case(seed: object, **options: Any) -> Case:
     """Chats behind a few system prompts, on an instance of usual size; ``kv_blocks`` of 1,500 are short of them."""
     random = Random(repr(seed))
-    config = EngineConfig(max_model_len=32768, max_num_seqs=128, max_num_batched_tokens=2048, block_tokens=16, **options)
+    config = EngineConfig(
+        max_model_len=32768, max_num_seqs=128, max_num_batched_tokens=2048, block_tokens=16, **options
+    )
     turns: list[tuple[int, int]] = []
     for chat in range(20):
         second = 4 * chat
