@@ -16,7 +16,7 @@ from tests_vllm.cases import SETTINGS, Case, iteration_s, realistic_case, small_
 from tests_vllm.real_scheduler import RealEngine
 
 RULES = "vllm-" + ".".join(vllm.__version__.split(".")[:2])
-CASES = int(os.environ.get("CASES", "40"))
+CASES = int(os.environ.get("CASES", "25"))
 """Cases in each setting."""
 SEED = os.environ.get("SEED", "0")
 

@@ -18,6 +18,7 @@ class TraceRequests:
         self._prompt_tokens: list[int] = trace.prompt_tokens.tolist()
         self._output_tokens: list[int] = trace.output_tokens.tolist()
         self._session: list[int] = trace.session.tolist()
+        self._priority = trace.priority
         after = trace.after.tolist()
         self._open_rows = [row for row, before in enumerate(after) if before < 0]
         self._next_open = 0
@@ -48,7 +49,15 @@ class TraceRequests:
         """The request of a row, arriving now (default: at its time in the trace)."""
         arrival_s = self._arrival_s[row] if now_s is None else now_s
         keys = () if self._keys is None else self._keys.of(row)
-        return Request(row, arrival_s, self._prompt_tokens[row], self._output_tokens[row], self._session[row], keys)
+        return Request(
+            row,
+            arrival_s,
+            self._prompt_tokens[row],
+            self._output_tokens[row],
+            self._session[row],
+            keys,
+            0 if self._priority is None else int(self._priority[row]),
+        )
 
     def prefix_ids(self, row: int) -> tuple[int, ...]:
         """What routers see of a row's prompt; empty without prefix caching."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -13,10 +14,13 @@ from l4sim.workload.files import container, read_records, read_table, table_reco
 from l4sim.workload.formats import named, recognise, texts, unused_fields
 from l4sim.workload.formats.base import Options
 from l4sim.workload.parsed import to_trace
-from l4sim.workload.raw_records import UNITS_PER_S, RawRecords
+from l4sim.workload.raw_records import UNITS_PER_S, RawRecords, integers
 from l4sim.workload.tokens import token_counter
 from l4sim.workload.trace import Trace
 from l4sim.workload.transform import dejitter, head
+
+_PRIORITY = "priority"
+"""A field that a record of any format may have, where each is one request: vLLM's priority, a whole number."""
 
 
 def load_trace(
@@ -88,6 +92,12 @@ def _parse(records: RawRecords, name: str, format_name: str, reading: _Reading) 
         has = "no ids of prefix blocks" if parsed.prefix is None else "prefix blocks of its own size"
         raise InputError(f"{records.path}: {kind.name} has {has}, a block size ({block_tokens}) is not accepted")
     unused = unused_fields(records, kind)
+    if _PRIORITY in unused and len(records) == len(parsed.prompt_tokens):
+        # Other files' priorities are words: those are named as what is not used.
+        with suppress(InputError):
+            priority = integers(records, _PRIORITY, -(2**31), 2**31 - 1, _PRIORITY, missing=0)
+            parsed = replace(parsed, priority=priority)
+            unused.remove(_PRIORITY)
     if unused:
         listed = ", ".join(unused)
         parsed = replace(parsed, warnings=(*parsed.warnings, f"fields that {kind.name} does not use: {listed}"))

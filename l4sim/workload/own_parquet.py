@@ -34,6 +34,8 @@ def to_table(trace: Trace) -> pa.Table:
         if trace.prefix.ends is not None:
             columns["prefix_ends"] = pa.LargeListArray.from_arrays(offsets, pa.array(trace.prefix.ends))
         about["block_tokens"] = trace.prefix.block_tokens
+    if trace.priority is not None:
+        columns["priority"] = pa.array(trace.priority)
     return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about).encode()})
 
 
@@ -62,6 +64,7 @@ def from_table(table: pa.Table, path: Path) -> Trace:
         name=about["name"],
         request_id=tuple(table.column("request_id").to_pylist()),
         prefix=prefix,
+        priority=table.column("priority").to_numpy() if "priority" in table.column_names else None,
         warnings=tuple(about["warnings"]),
         **columns,
     )

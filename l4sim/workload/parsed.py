@@ -28,6 +28,7 @@ class ParsedRequests:
     """Row that a closed-loop row follows, always an earlier one; -1 for open-loop rows."""
     delay_s: FloatArray | None = None
     prefix: PrefixBlocks | None = None
+    priority: IntArray | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -66,6 +67,7 @@ def to_trace(parsed: ParsedRequests, name: str) -> Trace:
         after=after,
         delay_s=np.full(rows, np.nan) if parsed.delay_s is None else parsed.delay_s,
         prefix=parsed.prefix,
+        priority=parsed.priority,
         warnings=tuple(warnings),
     )
     # A closed-loop row goes where the request that began its chain goes, so that it stays behind it.

@@ -98,6 +98,8 @@ def save_mooncake(
         record["input_length"] = int(trace.prompt_tokens[row])
         record["output_length"] = int(trace.output_tokens[row])
         record["hash_ids"] = ids
+        if trace.priority is not None:
+            record["priority"] = int(trace.priority[row])
         lines.append(json.dumps(record, separators=(",", ":")) + "\n")
     _write(target, "".join(lines).encode())
     return () if trace.prefix is None else _lost(trace, trace.prefix, block_tokens)

@@ -58,6 +58,8 @@ class Trace:
     delay_s: FloatArray
     """Seconds between the previous answer's end and this arrival; NaN for open-loop rows."""
     prefix: PrefixBlocks | None = None
+    priority: IntArray | None = None
+    """Whom priority scheduling prefers, the lowest first; None: all alike."""
     warnings: tuple[str, ...] = field(default=())
     """What the loader changed or found doubtful, one line each (rows clamped, estimates used)."""
 
@@ -71,6 +73,7 @@ class Trace:
         if self.prefix is not None:
             columns += [self.prefix.ids, self.prefix.offsets, np.array(self.prefix.block_tokens)]
             columns += [] if self.prefix.ends is None else [self.prefix.ends]
+        columns += [] if self.priority is None else [self.priority]
         digest = hashlib.sha256()
         for column in columns:
             digest.update(column.tobytes())

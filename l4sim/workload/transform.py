@@ -130,6 +130,7 @@ def take(trace: Trace, rows: IntArray) -> Trace:
         after=place[trace.after[rows]],
         delay_s=trace.delay_s[rows],
         prefix=None if trace.prefix is None else _take_prefix(trace.prefix, rows),
+        priority=None if trace.priority is None else trace.priority[rows],
     )
 
 

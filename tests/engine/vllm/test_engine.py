@@ -301,7 +301,7 @@ def test_by_priority_the_least_urgent_is_preempted_wherever_it_stands() -> None:
 
 
 def test_by_priority_who_stands_behind_one_that_preempts_itself_sits_an_iteration_out() -> None:
-    # Two blocks each, all that there are. The second's 9th token finds none, and nobody is less urgent; the third, whose
+    # Two blocks each are all. The second's 9th token finds none, and nobody is less urgent; the third, whose
     # turn would be next, gets its token an iteration later.
     driver = Driver(instance_with(kv_blocks=6, scheduling_policy="priority"))
     driver.add(5, 9)
