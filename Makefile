@@ -50,10 +50,10 @@ types: $(VENV)/test
 	$(BIN)/mypy
 
 unit: $(VENV)/test
-	$(BIN)/pytest -n auto --dist loadgroup --benchmark-disable
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --benchmark-disable
 
 quick: $(VENV)/test
-	$(BIN)/pytest -n auto --dist loadgroup --benchmark-disable -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --benchmark-disable -m "not slow"
 
 mutants: $(VENV)/mutants
 	$(BIN)/python -m benchmarks.mutants
