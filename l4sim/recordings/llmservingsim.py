@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from l4sim.calibration.points.tables import find_file
+from l4sim.calibration.points.tables import find_file, has_file
 from l4sim.errors import InputError
 from l4sim.json_files import Count, NonNegative, Positive, Text, decode_json, read_json
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
@@ -24,14 +24,17 @@ _MAX_NUM_SEQS = 128
 _MAX_NUM_BATCHED_TOKENS = 2048
 
 
+def recognises(folder: Path) -> bool:
+    """Whether a folder holds a run in this form."""
+    return has_file(folder, "requests.jsonl")
+
+
 def read_recording(folder: Path) -> Recording:
     """Read a folder that LLMServingSim's benchmark of vLLM wrote.
 
     Raises:
-        InputError: no such folder, or what `read_engine_options` and `read_requests` refuse.
+        InputError: what `read_engine_options` and `read_requests` refuse.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
     return Recording(folder, read_engine_options(folder), read_requests(folder))
 
 
@@ -40,6 +43,7 @@ class _EngineFields:
     """Options of an engine, which stand in several places of ``meta.json``; None where one is not given there."""
 
     model: Text | None = None
+    vllm_version: Text | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     max_model_len: Count | None = None
@@ -127,6 +131,7 @@ def read_engine_options(folder: Path) -> EngineOptions:
         prefix_caching=_first("enable_prefix_caching", cache, resolved_cache, given, default=True),
         reserve_full_prompt=_first("scheduler_reserve_full_isl", scheduler, default=True),
         async_scheduling=_first("async_scheduling", scheduler, given, default=True),
+        version=meta.vllm_version,
     )
 
 

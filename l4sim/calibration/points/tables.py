@@ -101,10 +101,19 @@ def find_file(folder: Path, name: str) -> Path:
     Raises:
         InputError: neither is there.
     """
-    for path in (folder / name, folder / f"{name}.gz"):
+    for path in _spellings(folder, name):
         if path.is_file():
             return path
     raise InputError(f"{folder}: neither {name} nor {name}.gz")
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a folder has a file, plain or gzipped."""
+    return any(path.is_file() for path in _spellings(folder, name))
+
+
+def _spellings(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / name, folder / f"{name}.gz"
 
 
 def _need(path: Path, columns: Sequence[str], found: Sequence[str] | None) -> None:
