@@ -10,6 +10,8 @@ import click
 import numpy as np
 
 from l4sim.batch import Batch, Prefill
+from l4sim.cost.basis import basis_of
+from l4sim.cost.communication import AllReduce
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile
 from l4sim.specs.model import Model
@@ -46,7 +48,7 @@ def typical_iterations(cost: CostModel, model: Model) -> list[dict[str, float]]:
 
 
 def describe_profile(
-    shown: Profile, model: Model, tensor_parallel: int, kernel: str, cost_model: str
+    shown: Profile, model: Model, tensor_parallel: int, kernel: str, cost_model: str, all_reduce: AllReduce | None
 ) -> dict[str, Any]:
     """Where the figures come from, and how far they are right."""
     return {
@@ -64,7 +66,7 @@ def describe_profile(
         "model": model.name,
         "tensor_parallel": tensor_parallel,
         "kernel": kernel,
-        "kernel_basis": shown.kernel_basis(kernel),
+        "kernel_basis": basis_of(shown, model, kernel, tensor_parallel, all_reduce),
         "cost_model": cost_model,
     }
 

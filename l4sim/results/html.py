@@ -123,9 +123,11 @@ def picture(figure: Figure, caption: str) -> str:
     )
 
 
-def profile_parts(profile: Profile, kernel: str) -> Iterator[str]:
-    """What a profile's seconds come from, its errors on held-out points, and what of it was not measured."""
-    basis = profile.kernel_basis(kernel)
+def profile_parts(profile: Profile, kernel: str, basis: str) -> Iterator[str]:
+    """What a profile's seconds come from, its errors on held-out points, and what of it was not measured.
+
+    ``basis`` tells which of the parts that the runs used were measured (`l4sim.cost.basis`).
+    """
     style = "" if basis == "measured" else ' class="warning"'
     yield (
         f"<p>Seconds come from the profile <b>{escape(profile.name)}</b>, attention kernel {escape(kernel)}: "

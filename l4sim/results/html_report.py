@@ -86,7 +86,7 @@ def write_report(
         Section("Plan", tuple(_plans(runs))),
         Section(
             "How far the figures can be trusted",
-            tuple(part for group in setup.groups for part in profile_parts(group.profile, group.kernel)),
+            tuple(part for group in setup.groups for part in profile_parts(group.profile, group.kernel, group.basis)),
         ),
         Section(
             "Configuration",

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 
+HALVES = ("bfloat16", "float16", "bf16", "fp16", "half")
+"""What tables call numbers of two bytes."""
+
 
 def read_points(
     path: Path,
