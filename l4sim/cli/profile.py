@@ -134,7 +134,7 @@ def show_command(
     else:
         print_report(report, iterations)
     if out is not None:
-        click.echo(draw_profile(shown, model, cost, out), err=True)
+        click.echo(draw_profile(shown, model, cost, report["kernel_basis"], out), err=True)
 
 
 @profile.command("fit")

@@ -67,6 +67,7 @@ def describe_profile(
         "tensor_parallel": tensor_parallel,
         "kernel": kernel,
         "kernel_basis": basis_of(shown, model, kernel, tensor_parallel, all_reduce),
+        "all_reduce": None if all_reduce is None else {"measured": all_reduce.measured, "source": all_reduce.source},
         "cost_model": cost_model,
     }
 
@@ -136,8 +137,8 @@ def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def draw_profile(shown: Profile, model: Model, cost: CostModel, out: Path) -> Path:
-    """Milliseconds of a decode iteration over its requests, one line per context length."""
+def draw_profile(shown: Profile, model: Model, cost: CostModel, basis: str, out: Path) -> Path:
+    """Milliseconds of a decode iteration over its requests, one line per context length; what they rest on above."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -155,7 +156,7 @@ def draw_profile(shown: Profile, model: Model, cost: CostModel, out: Path) -> Pa
         log_scale(axes, "x")
         log_scale(axes, "y")
         axes.set(xlabel="decoding requests", ylabel="iteration, ms")
-        axes.set_title(f"{model.name} on {shown.name} ({shown.basis})")
+        axes.set_title(f"{model.name} on {shown.name}\n{basis}", fontsize="medium")
         axes.legend(title="context tokens each")
         return save(figure, out / "profile.png")
 
