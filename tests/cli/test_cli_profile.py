@@ -228,7 +228,7 @@ def test_tables_of_all_reduces_are_thinned_to_a_file(
 def test_show_tells_what_the_tensor_parallel_part_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "show", "h200-flashinfer", "--model", "llama-3.1-70b", "--tensor-parallel", "4", "--json")
     report = json.loads(out)
-    assert report["kernel_basis"] == "measured; all-reduce among 4 measured in vLLM 0.24.0"
+    assert report["kernel_basis"] == "measured; all-reduce among 4 measured in vLLM 0.31.0"
     assert report["errors"]["all-reduce, 4 GPUs, captured, vLLM 0.24.0"]["points"] == 21
     # 17 GB of weights take 3.7 ms a rank; 161 all-reduces of 5 us or so are 6 % of the whole.
     assert 0.0115 < report["iterations"][0]["seconds"] < 0.0130

@@ -31,5 +31,5 @@ def test_the_tensor_parallel_part_is_told_with_its_source() -> None:
     ]
     assert told == [
         "roofline, not measured; all-reduce among 4 estimated as NVIDIA L40S in vLLM 0.14.0",
-        "measured; all-reduce among 4 measured in vLLM 0.24.0",
+        "measured; all-reduce among 4 measured in vLLM 0.31.0",
     ]
