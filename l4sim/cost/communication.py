@@ -74,7 +74,7 @@ def all_reduce_among(
         raise InputError(f"no all-reduce among {gpus} GPUs: accepted are 2 or more")
     if link is not None and link.bytes_per_s != gpu.link_bytes_per_s:
         return over_link(gpus, link)
-    found = _nearest([table for table in tables if table.gpus == gpus], engine)
+    found = nearest_tables([table for table in tables if table.gpus == gpus], engine)
     if not found:
         return over_link(gpus, node_link(gpu))
     # Where one regime was measured, it has to do for the other.
@@ -125,8 +125,11 @@ def node_link(gpu: GPU) -> Link:
     return Link("nvlink", nvlink.bytes_per_s * share, nvlink.latency_s, f"{share:.0%} of {nvlink.name}'s bandwidth")
 
 
-def _nearest(tables: Iterable[AllReduceTable], engine: str) -> dict[Regime, AllReduceTable]:
-    """By regime the tables of the version nearest to an engine's; of two as near, the newer."""
+def nearest_tables(tables: Iterable[AllReduceTable], engine: str) -> dict[Regime, AllReduceTable]:
+    """By regime the tables of the version nearest to an engine's (``vllm-0.19``); of two as near, the newer.
+
+    All are of one number of GPUs. An engine that is not vLLM's, or names no version, takes the newest.
+    """
     wanted = _version(engine) if engine.startswith("vllm-") else None
 
     def distance(table: AllReduceTable) -> tuple[int, tuple[int, int]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from l4sim.calibration.importers.llmservingsim import import_llmservingsim, read_meta
 from l4sim.calibration.profile_json import write_profile
+from l4sim.cost.communication import nearest_tables
 from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
@@ -44,7 +46,15 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
         if engine.kv_blocks is None
         else "recorded, less vLLM's null block"
     )
-    return resolve(options, model=model, profile=profile), blocks_from
+    return resolve(options, model=model, profile=_of_version(profile, engine)), blocks_from
+
+
+def _of_version(profile: Profile, engine: EngineOptions) -> Profile:
+    """A profile with the all-reduces of the version that ran, where it is recorded: rules may be of another."""
+    if engine.version is None:
+        return profile
+    tables = [table for table in profile.all_reduce if table.gpus == engine.tensor_parallel]
+    return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{engine.version}").values()))
 
 
 def find_model(recording: Recording, given: str | None) -> Model:
