@@ -52,10 +52,10 @@ types: $(VENV)/test
 	$(BIN)/mypy
 
 unit: $(VENV)/test
-	$(BIN)/pytest -n auto --dist loadgroup --benchmark-disable
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --benchmark-disable
 
 quick: $(VENV)/test
-	$(BIN)/pytest -n auto --dist loadgroup --benchmark-disable -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --benchmark-disable -m "not slow"
 
 # vLLM has environments of its own, a folder for each version. It comes without its dependencies, some of which its
 # scheduler and server do not need; tests_vllm/requirements-*.txt has the others.

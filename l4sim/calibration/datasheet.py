@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from l4sim.calibration.all_reduces import all_reduces_of
 from l4sim.calibration.kernels import CALIBRATIONS, assumed_kernel
-from l4sim.calibration.profile_json import all_reduce_json, kernel_json, provenance_json
-from l4sim.cost.curve import OverBytes
+from l4sim.calibration.profile_json import kernel_json, provenance_json
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.profile import load_profile
@@ -32,12 +32,6 @@ ELEMENTWISE_SOURCE = (
 
 HOST_OVERHEAD_S = 0.3e-3
 HOST_OVERHEAD_SOURCE = "ours: sampling and launches that vLLM's asynchronous scheduling does not hide; not measured"
-
-# The all-reduce of NCCL between two RTX PRO 6000 on PCIe 5.0 (casys-kaist/LLMServingSim, hardware.yaml: 12.7 us for
-# 4 KiB, 36 GB/s for 20 MiB).
-_LATENCY_S = 12.7e-6
-_LINK_FRACTION = 0.56
-_RING_SIZES = (2, 4, 8)
 
 # A kernel of vLLM's that was not measured on a GPU (on Hopper not its first choice), and the measured GPU whose figures
 # for it are the nearest.
@@ -66,7 +60,7 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
         "linear": {"coefficients": asdict(_ROOFLINE_GEMM), "errors": {}, "source": _ASSUMED},
         "elementwise": {"coefficients": asdict(ELEMENTWISE), "source": ELEMENTWISE_SOURCE},
         "operators": {"models": [], "source": "none"},
-        "all_reduce": roofline_all_reduces(gpu),
+        "all_reduce": all_reduces_of(gpu),
         "host_overhead": {"seconds": HOST_OVERHEAD_S, "source": HOST_OVERHEAD_SOURCE},
     }
 
@@ -92,16 +86,3 @@ def scaled_kernels(gpu: GPU) -> dict[str, Any]:
     measured = load_profile(nearest)
     coefficients = scale(measured.kernels[kernel].coefficients, measured.gpu, gpu)
     return {kernel: kernel_json(coefficients, {}, f"scaled from {nearest} by SM speed and bandwidth; not measured")}
-
-
-def roofline_all_reduces(gpu: GPU) -> dict[str, Any]:
-    """All-reduces among the usual numbers of GPUs, over the datasheet's link."""
-    rings = {gpus: roofline_all_reduce(gpu.link_bytes_per_s, gpus) for gpus in _RING_SIZES}
-    return all_reduce_json(rings, {}, "a ring over the datasheet's link; not measured")
-
-
-def roofline_all_reduce(link_bytes_per_s: float, gpus: int) -> OverBytes:
-    """A ring all-reduce among ``gpus``: each sends 2 (gpus - 1) / gpus of the message over its link. Not measured."""
-    size_bytes = float(1 << 30)
-    transfer_s = 2 * (gpus - 1) / gpus * size_bytes / (link_bytes_per_s * _LINK_FRACTION)
-    return OverBytes((0.0, size_bytes), (_LATENCY_S, _LATENCY_S + transfer_s))

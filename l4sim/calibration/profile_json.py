@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
 
-from l4sim.cost.curve import OverBytes
+from l4sim.cost.communication import AllReduceTable
 from l4sim.cost.profile import PROFILE
 
 
@@ -19,10 +19,9 @@ def kernel_json(coefficients: Mapping[str, Any], errors: Mapping[str, Any], sour
     return {"coefficients": dict(coefficients), "errors": dict(errors), "source": source}
 
 
-def all_reduce_json(curves: Mapping[int, OverBytes], errors: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """All-reduces by number of GPUs."""
-    gpus = {str(count): curve for count, curve in curves.items()}
-    return {"gpus": to_builtins(gpus), "errors": dict(errors), "source": source}
+def all_reduce_json(tables: Iterable[AllReduceTable], source: str) -> dict[str, Any]:
+    """All-reduces by number of GPUs, regime and engine; none mean that nothing was measured."""
+    return {"tables": to_builtins(list(tables)), "source": source}
 
 
 def provenance_json(source: str, licence: str, kernels: str | None) -> dict[str, str | None]:
@@ -33,13 +32,18 @@ def provenance_json(source: str, licence: str, kernels: str | None) -> dict[str,
 
 def write_profile(profile: dict[str, Any], out: Path) -> Path:
     """Write ``profile.json`` into a folder, made if need be; returns its path."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out / PROFILE
-    text = json.dumps(_rounded(profile), indent=2)
+    write_json(profile, path)
+    return path
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write figures as people read them, into a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_rounded(content), indent=2)
     # Lists of numbers on one line each: a table's row reads as one.
     text = re.sub(r"\[[^\[\]{}\"]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
     path.write_text(text + "\n", encoding="utf-8")
-    return path
 
 
 def _rounded(value: Any) -> Any:

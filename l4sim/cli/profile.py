@@ -9,15 +9,18 @@ from typing import Any
 
 import click
 
+from l4sim.calibration.all_reduces import write_all_reduces
 from l4sim.calibration.datasheet import roofline_profile
 from l4sim.calibration.importers import import_profile
 from l4sim.calibration.importers.aiconfigurator import import_aiconfigurator
 from l4sim.calibration.importers.importer import Given
 from l4sim.calibration.importers.llmservingsim import HOST_OVERHEAD_S
+from l4sim.calibration.links import held_links
 from l4sim.calibration.measured.fit import fit_measured
 from l4sim.calibration.measured.folder import is_measured
 from l4sim.calibration.penalties.measured import measured_penalties
 from l4sim.calibration.penalties.predicted import penalties
+from l4sim.calibration.points.all_reduces import read_all_reduces
 from l4sim.calibration.profile_json import write_profile
 from l4sim.cli import ExtensibleGroup
 from l4sim.cli.profile_penalty import draw_measured, draw_penalty, print_measured, print_penalty
@@ -32,9 +35,11 @@ from l4sim.cli.profile_report import (
     typical_iterations,
 )
 from l4sim.cost.build import COST_MODELS, build_cost
+from l4sim.cost.communication import all_reduce_among
 from l4sim.cost.profile import list_profiles, load_profile, profile_folder
 from l4sim.errors import InputError
 from l4sim.specs.gpu import load_gpu
+from l4sim.specs.link import LINKS
 from l4sim.specs.model import load_model
 
 _MAX_BATCHED_TOKENS = 8192
@@ -112,6 +117,7 @@ def show_command(
         if measured and out is not None:
             click.echo(draw_measured(measured, shown, out), err=True)
         return
+    all_reduce = all_reduce_among(tensor_parallel, shown.gpu, shown.all_reduce) if tensor_parallel > 1 else None
     cost = build_cost(
         shown,
         model,
@@ -119,15 +125,16 @@ def show_command(
         kernel=kernel,
         cost_model=cost_model,
         max_num_batched_tokens=_MAX_BATCHED_TOKENS + max(decodes for decodes, _, _ in TYPICAL),
+        all_reduce=all_reduce,
     )
     iterations = typical_iterations(cost, model)
-    report = describe_profile(shown, model, tensor_parallel, kernel or shown.default_kernel, cost_model)
+    report = describe_profile(shown, model, tensor_parallel, kernel or shown.default_kernel, cost_model, all_reduce)
     if as_json:
         click.echo(json.dumps(report | {"iterations": iterations}, indent=2))
     else:
         print_report(report, iterations)
     if out is not None:
-        click.echo(draw_profile(shown, model, cost, out), err=True)
+        click.echo(draw_profile(shown, model, cost, report["kernel_basis"], out), err=True)
 
 
 @profile.command("fit")
@@ -188,6 +195,56 @@ def import_command(
         None if host_overhead_ms is None else host_overhead_ms * 1e-3,
     )
     report_fit(import_profile(path, load_gpu(gpu_name), given), out, as_json)
+
+
+@profile.command("all-reduce")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--gpu", "gpu_name", required=True, help="The bundled GPU that was measured, or whose link it has.")
+@click.option("--source", required=True, help="Where the tables come from.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The JSON file to write.")
+def all_reduce_command(paths: tuple[Path, ...], gpu_name: str, source: str, out: Path) -> None:
+    """Thin tables custom_allreduce_perf (aiconfigurator, AISimulate) to curves, as they are bundled by GPU."""
+    gpu = load_gpu(gpu_name)
+    tables = [table for path in paths for table in read_all_reduces(path, gpu)]
+    write_all_reduces(tables, source, out)
+    print_errors({table.name: table.errors for table in tables})
+    click.echo(out, err=True)
+
+
+@profile.command("links")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def links_command(as_json: bool) -> None:
+    """List links by name, and how far all-reduces from their latency and bandwidth are from measured ones."""
+    held = held_links()
+    if as_json:
+        errors = [
+            {"link": one.link, "device": one.table.device, "all_reduce": one.table.name, "fitted": one.fitted}
+            | one.errors.to_json()
+            for one in held
+        ]
+        click.echo(json.dumps({"links": [asdict(link) for link in LINKS.values()], "errors": errors}, indent=2))
+        return
+    print_table(
+        ("link", "GB/s", "us", "source"),
+        [
+            (link.name, f"{link.bytes_per_s / 1e9:g}", f"{link.latency_s * 1e6:.3g}", link.source)
+            for link in LINKS.values()
+        ],
+    )
+    click.echo("\nErrors of all-reduces from a link's latency and bandwidth, %")
+    print_table(
+        ("link", "mape", "worst", "fitted", "against"),
+        [
+            (
+                one.link,
+                f"{one.errors.mape_pct:.3g}",
+                f"{one.errors.worst_pct:.3g}",
+                "yes" if one.fitted else "no",
+                f"{one.table.device}, {one.table.name}",
+            )
+            for one in held
+        ],
+    )
 
 
 def report_fit(fitted: dict[str, Any], out: Path, as_json: bool) -> None:

@@ -10,6 +10,8 @@ import click
 import numpy as np
 
 from l4sim.batch import Batch, Prefill
+from l4sim.cost.basis import basis_of
+from l4sim.cost.communication import AllReduce
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile
 from l4sim.specs.model import Model
@@ -46,7 +48,7 @@ def typical_iterations(cost: CostModel, model: Model) -> list[dict[str, float]]:
 
 
 def describe_profile(
-    shown: Profile, model: Model, tensor_parallel: int, kernel: str, cost_model: str
+    shown: Profile, model: Model, tensor_parallel: int, kernel: str, cost_model: str, all_reduce: AllReduce | None
 ) -> dict[str, Any]:
     """Where the figures come from, and how far they are right."""
     return {
@@ -64,7 +66,8 @@ def describe_profile(
         "model": model.name,
         "tensor_parallel": tensor_parallel,
         "kernel": kernel,
-        "kernel_basis": shown.kernel_basis(kernel),
+        "kernel_basis": basis_of(shown, model, kernel, tensor_parallel, all_reduce),
+        "all_reduce": None if all_reduce is None else {"measured": all_reduce.measured, "source": all_reduce.source},
         "cost_model": cost_model,
     }
 
@@ -134,8 +137,8 @@ def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def draw_profile(shown: Profile, model: Model, cost: CostModel, out: Path) -> Path:
-    """Milliseconds of a decode iteration over its requests, one line per context length."""
+def draw_profile(shown: Profile, model: Model, cost: CostModel, basis: str, out: Path) -> Path:
+    """Milliseconds of a decode iteration over its requests, one line per context length; what they rest on above."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -153,7 +156,7 @@ def draw_profile(shown: Profile, model: Model, cost: CostModel, out: Path) -> Pa
         log_scale(axes, "x")
         log_scale(axes, "y")
         axes.set(xlabel="decoding requests", ylabel="iteration, ms")
-        axes.set_title(f"{model.name} on {shown.name} ({shown.basis})")
+        axes.set_title(f"{model.name} on {shown.name}\n{basis}", fontsize="medium")
         axes.legend(title="context tokens each")
         return save(figure, out / "profile.png")
 

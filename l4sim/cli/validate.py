@@ -95,7 +95,7 @@ def _print(found: Validation, tolerance: float) -> None:
     setup, console = found.setup, Console(highlight=False)
     console.print(
         f"{found.requests} requests on {setup.model.name}, tensor parallel {setup.options.tensor_parallel}; profile "
-        f"{setup.profile.name} ({setup.profile.basis}), host overhead {setup.profile.host.decode_s * 1e3:g} ms "
+        f"{setup.profile.name} ({setup.groups[0].basis}), host overhead {setup.profile.host.decode_s * 1e3:g} ms "
         f"(with prompts {setup.profile.host.prompt_s * 1e3:g}); "
         f"{setup.engine.kv_blocks} KV blocks ({found.kv_blocks_from}); {found.preemptions} preemptions"
     )

@@ -8,8 +8,8 @@ import numpy as np
 
 from l4sim.cost.affine import fit_affine
 from l4sim.cost.attention import MODELS, build_attention
-from l4sim.cost.captured import Captured
-from l4sim.cost.communication import all_reduce_of
+from l4sim.cost.captured import Captured, largest_captured
+from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.curve import FloatArray
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
 from l4sim.cost.iteration import IterationCost, LayersAttention
@@ -37,13 +37,14 @@ def build_cost(
     cost_model: str = DEFAULTS.cost_model,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 1024,
+    all_reduce: AllReduce | None = None,
 ) -> CostModel:
     """Build the cost model of one instance.
 
     ``kernel`` is one of the profile's, its default if None. ``cost_model`` is how attention sees a batch: ``tile``
     (the kernel's own split), ``mean``, ``sum`` or ``skew``; or ``affine``, a least-squares fit to ``tile`` of the
     whole iteration; or another package's (see `l4sim.cost.outside`). Batches may have up to ``max_num_batched_tokens``
-    tokens and ``max_num_seqs`` sequences.
+    tokens and ``max_num_seqs`` sequences. ``all_reduce`` is the profile's newest for so many GPUs if None.
 
     Raises:
         InputError: an unknown kernel or cost model, or a tensor-parallel size that model or profile do not have.
@@ -68,6 +69,11 @@ def build_cost(
         profile, model, tensor_parallel, _most(max_num_batched_tokens, max_num_seqs, captured=captured)
     )
     sampled_s = _sampled_s(profile, model, tensor_parallel, _most(max_num_seqs, captured=captured))
+    if tensor_parallel > 1:
+        all_reduce = all_reduce or all_reduce_among(tensor_parallel, profile.gpu, profile.all_reduce)
+        in_graphs = largest_captured(captured, max_num_seqs, max_num_batched_tokens)
+        tokens_s[1:] += _all_reduces_s(all_reduce, model, np.arange(1, len(tokens_s)), in_graphs)
+        sampled_s[1:] += _gather_s(all_reduce, model, np.arange(1, len(sampled_s)))
     # The rows that pad a captured decode batch are computed and sampled as the others are.
     decodes = np.arange(max_num_seqs + 1)
     rows = captured.decoding_rows(decodes)
@@ -131,12 +137,7 @@ def _tokens_s(profile: Profile, model: Model, tensor_parallel: int, max_tokens: 
     measured = _measured(profile, model, tensor_parallel)
     layers_s = [group.count * _layer_s(profile, model, group, tensor_parallel, tokens) for group in model.groups]
     once_s = measured.once.at(tokens) if measured else embedding_s(model, profile.gpu, profile.elementwise, tokens)
-    seconds = np.sum(layers_s, axis=0) + once_s
-    if tensor_parallel > 1:
-        all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
-        # After attention and after the MLP of each layer, and once for the embedding, whose rows are split too.
-        seconds += (2 * model.layers + 1) * all_reduce.at(tokens * size_bytes(model.hidden, model.dtype))
-    return np.concatenate([[0.0], seconds])
+    return np.concatenate([[0.0], np.sum(layers_s, axis=0) + once_s])
 
 
 def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequences: int) -> FloatArray:
@@ -147,16 +148,31 @@ def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequenc
         seconds = measured.sampled.at(sequences)
     else:
         seconds = lm_head_s(model, tensor_parallel, profile.gpu, profile.linear, sequences)
-    if tensor_parallel > 1:
-        all_reduce = all_reduce_of(profile.all_reduce, tensor_parallel, profile.name)
-        # Gathering the logits moves half of what an all-reduce of their size does.
-        seconds += all_reduce.at(sequences * (size_bytes(model.vocab, model.dtype) / 2))
     return np.concatenate([[0.0], seconds])
+
+
+def _all_reduces_s(all_reduce: AllReduce, model: Model, tokens: IntArray, in_graphs: int) -> FloatArray:
+    """Seconds of a step's all-reduces by its tokens, of their shape; steps of up to ``in_graphs`` tokens are captured.
+
+    There is one after attention and one after the MLP of each layer, and one for the embedding, whose rows are split
+    too. Captured steps with prompts run in pieces around attention, and the pieces hold the all-reduces.
+    """
+    message_bytes = tokens * size_bytes(model.hidden, model.dtype)
+    once_s = np.where(tokens <= in_graphs, all_reduce.captured.at(message_bytes), all_reduce.eager.at(message_bytes))
+    return (2 * model.layers + 1) * once_s
+
+
+def _gather_s(all_reduce: AllReduce, model: Model, sequences: IntArray) -> FloatArray:
+    """Seconds of gathering the logits by sampled sequences, of their shape: half of what an all-reduce moves.
+
+    No graph holds it, but its launch is hidden behind the step's kernels, so that it takes what a captured one does.
+    """
+    return all_reduce.captured.at(sequences * (size_bytes(model.vocab, model.dtype) / 2))
 
 
 def _layer_s(profile: Profile, model: Model, group: LayerGroup, tensor_parallel: int, tokens: IntArray) -> FloatArray:
     """Seconds of one of a group's layers by tokens in the batch (1, 2, ...), attention left out; of their shape."""
-    measured = _measured_layer(profile, model, group, tensor_parallel)
+    measured = measured_layer(profile, model, group, tensor_parallel)
     if measured is not None:
         return measured.layer.at(tokens)
     layer = group.of_rank(tensor_parallel)
@@ -166,12 +182,10 @@ def _layer_s(profile: Profile, model: Model, group: LayerGroup, tensor_parallel:
 
 def _measured(profile: Profile, model: Model, tensor_parallel: int) -> MeasuredOperators | None:
     """Measured operators of a model's ends: embedding and head are the same, whichever layers stand between."""
-    found = (_measured_layer(profile, model, group, tensor_parallel) for group in model.groups)
+    found = (measured_layer(profile, model, group, tensor_parallel) for group in model.groups)
     return next((entry for entry in found if entry is not None), None)
 
 
-def _measured_layer(
-    profile: Profile, model: Model, group: LayerGroup, tensor_parallel: int
-) -> MeasuredOperators | None:
+def measured_layer(profile: Profile, model: Model, group: LayerGroup, tensor_parallel: int) -> MeasuredOperators | None:
     """Measured operators of one of a group's layers."""
     return next((entry for entry in profile.operators if entry.fits(model, group, tensor_parallel)), None)

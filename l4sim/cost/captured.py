@@ -44,6 +44,18 @@ class Captured:
 
 NONE_CAPTURED = Captured()
 
+_VLLM_LARGEST = 512
+
+
+def largest_captured(captured: Captured, max_requests: int, max_tokens: int) -> int:
+    """Tokens of the largest step that runs as a CUDA graph, whole or in pieces around attention.
+
+    Where a profile tells no sizes, they are vLLM's (`VllmConfig._set_cudagraph_sizes`, 0.19 and 0.32): twice the
+    requests, at most 512, and no more than a step may have.
+    """
+    sizes = (*captured.decodes, *captured.steps)
+    return max(sizes) if sizes else min(2 * max_requests, _VLLM_LARGEST, max_tokens)
+
 
 def _up_to(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:
     if not sizes or sizes[-1] <= most:

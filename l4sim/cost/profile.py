@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from l4sim.bundled import folder
 from l4sim.cost.captured import NONE_CAPTURED, Captured
+from l4sim.cost.communication import AllReduceTable
 from l4sim.cost.curve import OverBytes
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
@@ -62,15 +64,16 @@ class Profile:
     kernels: Mapping[str, ProfiledKernel]
     linear: GemmCoefficients
     elementwise: ElementwiseCoefficients
-    all_reduce: Mapping[int, OverBytes]
-    """Seconds over bytes, by number of GPUs."""
+    all_reduce: tuple[AllReduceTable, ...]
+    """By number of GPUs, regime and engine; none where nothing was measured."""
     operators: tuple[MeasuredOperators, ...]
     """Models whose operators were measured themselves; ``linear`` and ``elementwise`` serve all others."""
     captured: Captured
     """What the engine runs as CUDA graphs, and so pads."""
     host: HostOverhead
     errors: Mapping[str, Mapping[str, Any]]
-    """Held-out errors of ``linear``, ``all_reduce``, ``operators`` and ``iteration``; empty if nothing was measured."""
+    """Held-out errors of ``linear``, ``elementwise``, ``operators``, ``iteration`` and each table of all-reduces; empty
+    if nothing was measured."""
     sources: Mapping[str, str]
     """Where each operator's figures come from, by section."""
     reference_s: float | None
@@ -81,17 +84,11 @@ class Profile:
 
     @property
     def basis(self) -> str:
-        """``measured``, ``roofline, not measured``, or what of it was measured."""
+        """``measured``, ``roofline, not measured``, or what of it was: of the profile, `basis_of` tells it of a run."""
         if self.measured:
             return "measured"
         attention = any(kernel.errors for kernel in self.kernels.values())
         return "attention measured, the rest roofline" if attention else "roofline, not measured"
-
-    def kernel_basis(self, kernel: str) -> str:
-        """The basis of figures with one of the kernels: a measured profile may hold some that were not."""
-        if self.kernels[kernel].errors:
-            return self.basis
-        return f"measured, but for {kernel}: not measured" if self.measured else "roofline, not measured"
 
 
 def list_profiles() -> tuple[str, ...]:
@@ -133,6 +130,7 @@ class _Linear:
 class _Elementwise:
     coefficients: ElementwiseCoefficients
     source: Text
+    errors: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +142,11 @@ class _Operators:
 
 @dataclass(frozen=True, slots=True)
 class _AllReduce:
-    gpus: Mapping[str, Any]
-    errors: Mapping[str, Any]
     source: Text
+    tables: tuple[AllReduceTable, ...] = ()
+    gpus: Mapping[str, Any] = field(default_factory=dict)
+    """Curves by number of GPUs, with one set of ``errors`` for all: how profiles were written that had one regime."""
+    errors: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +182,7 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
     kernels = checked_items(file.kernels, ProfiledKernel, f"{where}: kernels")
     if file.default_kernel not in kernels:
         raise InputError(f"{where}: default_kernel is {file.default_kernel!r}, accepted are {', '.join(kernels)}")
-    for gpus in file.all_reduce.gpus:
-        if not gpus.isdecimal():
-            raise InputError(f"{where}: all_reduce: gpus: {gpus} is not a number of GPUs")
-    all_reduce = checked_items(file.all_reduce.gpus, OverBytes, f"{where}: all_reduce: gpus")
+    all_reduce = _all_reduce(file, f"{where}: all_reduce")
     host = file.host_overhead
     return Profile(
         name=file.name,
@@ -196,13 +193,14 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         kernels=kernels,
         linear=file.linear.coefficients,
         elementwise=file.elementwise.coefficients,
-        all_reduce={int(gpus): curve for gpus, curve in all_reduce.items()},
+        all_reduce=all_reduce,
         operators=file.operators.models,
         captured=file.captured,
         host=HostOverhead(host.seconds, host.seconds if host.prompt_s is None else host.prompt_s, host.sequence_s),
         errors={
             "linear": file.linear.errors,
-            "all_reduce": file.all_reduce.errors,
+            "elementwise": file.elementwise.errors,
+            **{table.name: table.errors for table in all_reduce},
             "operators": file.operators.errors,
             "iteration": host.errors,
         },
@@ -216,3 +214,24 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         reference_s=file.reference_s,
         content_hash=content_hash,
     )
+
+
+def _all_reduce(file: _File, where: str) -> tuple[AllReduceTable, ...]:
+    section = file.all_reduce
+    for gpus in section.gpus:
+        if not gpus.isdecimal():
+            raise InputError(f"{where}: gpus: {gpus} is not a number of GPUs")
+    curves = checked_items(section.gpus, OverBytes, f"{where}: gpus")
+    tables = (
+        *section.tables,
+        *(
+            AllReduceTable(int(gpus), "captured", "no stated engine", file.gpu.name, True, curve, section.errors)
+            for gpus, curve in curves.items()
+            # Without errors they are a ring over the datasheet's link, of which more is known now.
+            if section.errors
+        ),
+    )
+    for name, count in Counter(table.name for table in tables).items():
+        if count > 1:
+            raise InputError(f"{where}: {count} tables of {name}, accepted is one")
+    return tables

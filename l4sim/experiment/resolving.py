@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from l4sim.batch import Batch
-from l4sim.cost.build import build_cost
+from l4sim.cost.basis import basis_of
+from l4sim.cost.build import COST_MODELS, build_cost
+from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.profile import Profile, load_profile
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.rules import engine_named
@@ -133,6 +135,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         scheduling_policy=options.scheduling_policy,
         long_prefill_token_threshold=options.long_prefill_token_threshold,
     )
+    all_reduce = all_reduce_for(options, profile)
     cost = build_cost(
         profile,
         model,
@@ -141,16 +144,36 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         cost_model=options.cost_model,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
+        all_reduce=all_reduce,
     )
+    kernel = options.kernel or profile.default_kernel
     return GroupSetup(
         spec,
         InstanceKind(spec.name, profile.gpu.name, spec.role, options.tensor_parallel, relative_speed=1.0),
         profile,
-        options.kernel or profile.default_kernel,
+        kernel,
         engine,
         cost,
         _intra_link(options, profile.gpu),
         model.kv_bytes_per_token,
+        basis_of(profile, model, kernel, options.tensor_parallel, all_reduce)
+        if options.cost_model in COST_MODELS
+        else f"seconds by cost model {options.cost_model}",
+        all_reduce,
+    )
+
+
+def all_reduce_for(options: Options, profile: Profile) -> AllReduce | None:
+    """The all-reduce of an instance with such options on a profile's GPU; None for one GPU.
+
+    Raises:
+        InputError: no such link.
+    """
+    if options.tensor_parallel == 1:
+        return None
+    link = None if options.intra_link is None else load_link(options.intra_link)
+    return all_reduce_among(
+        options.tensor_parallel, profile.gpu, profile.all_reduce, engine=options.engine_rules, link=link
     )
 
 
@@ -179,4 +202,4 @@ def _max_model_len(options: Options, model: Model) -> int:
 def _intra_link(options: Options, gpu: GPU) -> Link:
     if options.intra_link is not None:
         return load_link(options.intra_link)
-    return Link(f"{gpu.name} node link", gpu.link_bytes_per_s, load_link("nvlink").latency_s)
+    return Link(f"{gpu.name} node link", gpu.link_bytes_per_s, load_link("nvlink").latency_s, gpu.source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from l4sim import __version__
+from l4sim.cost.communication import AllReduce
 from l4sim.cost.model import CostModel
 from l4sim.cost.profile import Profile
 from l4sim.engine.config import EngineConfig
@@ -36,16 +37,23 @@ class GroupSetup:
     """Between GPUs of a node."""
     kv_bytes_per_token: int
     """Over all GPUs of an instance."""
+    basis: str
+    """What the iterations' seconds rest on: what of it was measured."""
+    all_reduce: AllReduce | None = None
+    """Among an instance's GPUs; None where there is one."""
 
     def describe(self) -> dict[str, Any]:
         """What was resolved, enough to repeat the run."""
         return {
             "profile": {
                 "name": self.profile.name,
-                "basis": self.profile.basis,
+                "basis": self.basis,
                 "sha256": self.profile.content_hash,
                 "kernel": self.kernel,
                 "host_overhead": self.profile.host,
+                "all_reduce": None
+                if self.all_reduce is None
+                else {"measured": self.all_reduce.measured, "source": self.all_reduce.source},
             },
             "engine": self.engine,
         }

@@ -57,12 +57,17 @@ class Validation:
 
 
 def compare_latencies(recorded: RecordedRequests, run: Run) -> tuple[Figure, ...]:
-    """Mean and P99 of TTFT, TPOT and E2E, seconds, in this order; a metric that nothing was measured of is left out."""
+    """Mean and P99 of TTFT, TPOT and E2E, seconds, in this order; a metric that nothing was measured of is left out.
+
+    A request counts on both sides or on neither: one without a measured value is left out.
+    """
     figures = []
+    predicted_by_id = run.requests.set_index("request_id").loc[list(recorded.request_id)]
     for metric in _METRICS:
-        measured, predicted = getattr(recorded, metric), run.requests[metric].to_numpy()
+        known = np.isfinite(getattr(recorded, metric))
+        measured, predicted = getattr(recorded, metric)[known], predicted_by_id[metric].to_numpy()[known]
         for statistic, compute in (("mean", np.nanmean), ("p99", _p99)):
-            if np.isfinite(measured).any():
+            if known.any():
                 figures.append(_figure(f"{metric}_{statistic}", float(compute(measured)), float(compute(predicted))))
     return tuple(figures)
 

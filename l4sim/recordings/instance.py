@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from l4sim.calibration.importers.llmservingsim import import_llmservingsim, read_meta
 from l4sim.calibration.profile_json import write_profile
-from l4sim.cost.profile import Profile, load_profile
+from l4sim.cost.communication import nearest_tables
+from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.recording import EngineOptions, Recording
@@ -49,7 +51,15 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
         if engine.kv_blocks is None
         else "recorded, less vLLM's null block"
     )
-    return resolve(options, model=model, profile=profile), blocks_from
+    return resolve(options, model=model, profile=_of_version(profile, engine)), blocks_from
+
+
+def _of_version(profile: Profile, engine: EngineOptions) -> Profile:
+    """A profile with the all-reduces of the version that ran, where it is recorded: rules may be of another."""
+    if engine.version is None:
+        return profile
+    tables = [table for table in profile.all_reduce if table.gpus == engine.tensor_parallel]
+    return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{engine.version}").values()))
 
 
 def assumptions(engine: EngineOptions, setup: Setup) -> tuple[str, ...]:
@@ -70,7 +80,7 @@ def find_model(recording: Recording, given: str | None) -> Model:
     """The model that the engine ran.
 
     In this order: the one ``given`` (a bundled name or a ``config.json``), a ``config.json`` in the recording's
-    folder, the bundled model of the recorded name.
+    folder, the shape that the recording tells, the bundled model of the recorded name.
 
     Raises:
         InputError: none of these.
@@ -80,6 +90,8 @@ def find_model(recording: Recording, given: str | None) -> Model:
     for path in (recording.folder / "config.json", recording.folder / _PROFILE / "config.json"):
         if path.is_file():
             return load_model(str(path))
+    if recording.model is not None:
+        return recording.model
     recorded = recording.engine.model
     name = Path(recorded).name.lower().removesuffix("-instruct")
     if name not in list_models():
@@ -94,8 +106,8 @@ def find_profile(recording: Recording, model: Model, given: str | None, gpu: str
     """The profile of the GPU that the engine ran on.
 
     In this order: the one ``given`` (a bundled name or a folder), ``profile/profile.json`` in the recording's folder,
-    one fitted to the measurements of kernels in ``profile/``. ``gpu`` names the GPU of those measurements; None takes
-    the one that was recorded.
+    one fitted to the measurements of kernels in ``profile/``, and where there is no such folder the bundled one that
+    is called like the recorded GPU. ``gpu`` names the GPU in place of the recorded one.
 
     Raises:
         InputError: none of these, or a GPU that is not bundled.
@@ -106,7 +118,10 @@ def find_profile(recording: Recording, model: Model, given: str | None, gpu: str
     if (source / "profile.json").is_file():
         return load_profile(str(source))
     if not source.is_dir():
-        raise InputError(f"{recording.folder}: no {_PROFILE}/ to import; name a profile by --profile")
+        own = load_gpu(gpu) if gpu is not None else find_gpu(recording.engine.device or "")
+        if own is None or own.name not in list_profiles():
+            raise InputError(f"{recording.folder}: no {_PROFILE}/ to import; name a profile by --profile")
+        return load_profile(own.name)
     tensor_parallel = recording.engine.tensor_parallel
     imported = import_llmservingsim(source, _gpu(source, recording.engine, gpu), model, tensor_parallel=tensor_parallel)
     with tempfile.TemporaryDirectory() as made:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from l4sim.calibration.points.tables import find_file
+from l4sim.calibration.points.tables import find_file, has_file
 from l4sim.errors import InputError
 from l4sim.json_files import Count, NonNegative, Positive, Text, decode_json, read_json
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
@@ -22,14 +22,17 @@ from l4sim.specs.engine_defaults import nearest_rules
 from l4sim.specs.options import DEFAULTS
 
 
+def recognises(folder: Path) -> bool:
+    """Whether a folder holds a run in this form."""
+    return has_file(folder, "requests.jsonl")
+
+
 def read_recording(folder: Path) -> Recording:
     """Read a folder that LLMServingSim's benchmark of vLLM wrote.
 
     Raises:
-        InputError: no such folder, or what `read_engine_options` and `read_requests` refuse.
+        InputError: what `read_engine_options` and `read_requests` refuse.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
     return Recording(folder, read_engine_options(folder), read_requests(folder))
 
 
@@ -38,6 +41,7 @@ class _EngineFields:
     """Options of an engine, which stand in several places of ``meta.json``; None where one is not given there."""
 
     model: Text | None = None
+    vllm_version: Text | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     max_model_len: Count | None = None
@@ -132,6 +136,7 @@ def read_engine_options(folder: Path) -> EngineOptions:
         async_scheduling=_first("async_scheduling", scheduler, given, default=True),
         scheduling_policy=_first("policy", scheduler) or _first("scheduling_policy", given, default="fcfs"),
         long_prefill_token_threshold=_first("long_prefill_token_threshold", scheduler, given, default=0),
+        version=meta.vllm_version,
     )
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.specs.model import Model
+from l4sim.workload.trace import PrefixBlocks
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,7 @@ class EngineOptions:
     model: str
     """As the engine was given it: a Hugging Face name or a path."""
     device: str | None
-    """The GPU as CUDA names it; None if it is not recorded beside the run."""
+    """The GPU as CUDA or a profile names it; None if it is not recorded beside the run."""
     engine_rules: str
     """Of the engine's version, or of the nearest that has any here."""
     rules_note: str | None
@@ -40,6 +45,8 @@ class EngineOptions:
     async_scheduling: bool
     scheduling_policy: str
     long_prefill_token_threshold: int
+    version: str | None = None
+    """vLLM's, such as 0.19.0; None if it is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +55,18 @@ class RecordedRequests:
 
     request_id: tuple[str, ...]
     arrival_s: FloatArray
-    """When the engine queued the request, counted from the first request's arrival."""
+    """When the engine queued the request, or its client sent it, counted from the first request's arrival."""
     prompt_tokens: IntArray
     output_tokens: IntArray
     ttft_s: FloatArray
     tpot_s: FloatArray
     """NaN for answers of one token."""
     e2e_s: FloatArray
+    prefix: PrefixBlocks | None = None
+    """What prompts have in common; None if nothing of it is recorded.
+
+    Latencies of a request that was not served to its end are NaN: it is replayed, and not compared.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +76,7 @@ class Recording:
     folder: Path
     engine: EngineOptions
     requests: RecordedRequests
+    measured_at: Literal["engine", "client"] = "engine"
+    """Whose clock latencies are by: a client's include the way through the API server, and there and back."""
+    model: Model | None = None
+    """The model, where the recording tells its shape."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_policy
 from l4sim.recordings.comparison import Validation, compare_latencies
+from l4sim.recordings.formats import read_recording
 from l4sim.recordings.instance import assumptions, find_model, find_profile, one_instance
-from l4sim.recordings.llmservingsim import read_recording
 from l4sim.recordings.recording import Recording
 from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
@@ -71,8 +70,5 @@ def _trace(recording: Recording) -> Trace:
         session=nobody,
         after=nobody,
         delay_s=np.full(count, np.nan),
+        prefix=recorded.prefix,
     )
-
-
-def _no_plan() -> Any:
-    raise AssertionError("one instance needs no plan")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from l4sim.experiment import Setup
+    from l4sim.experiment.setup import GroupSetup
     from l4sim.workload.trace import Trace
 
 Summary = Mapping[str, Any]
@@ -50,11 +51,20 @@ _COLUMNS = (
 def heading(trace: Trace, setup: Setup) -> str:
     """What was simulated, in one line."""
     gpus = [
-        (group.spec.count, f"{group.profile.gpu.name} (profile {group.profile.name}: {group.profile.basis})")
+        (
+            group.spec.count,
+            f"{group.profile.gpu.name} (profile {group.profile.name}: {group.basis}){_link(setup, group)}",
+        )
         for group in setup.groups
     ]
     where = gpus[0][1] if len(gpus) == 1 else ", ".join(f"{count} on {gpu}" for count, gpu in gpus)
     return f"{len(trace):,} requests of {trace.name} on {setup.instances} instances of {setup.model.name}, {where}"
+
+
+def _link(setup: Setup, group: GroupSetup) -> str:
+    """A node's link, where it is not the GPU's own."""
+    given = group.spec.intra_link or setup.options.intra_link
+    return "" if given is None else f", node link {group.intra}"
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:

@@ -15,6 +15,7 @@ from l4sim.results.write import unwritable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from l4sim.cost.communication import AllReduce
     from l4sim.cost.profile import Profile
 
 Cell = str | tuple[str, str]
@@ -123,18 +124,23 @@ def picture(figure: Figure, caption: str) -> str:
     )
 
 
-def profile_parts(profile: Profile, kernel: str) -> Iterator[str]:
-    """What a profile's seconds come from, its errors on held-out points, and what of it was not measured."""
-    basis = profile.kernel_basis(kernel)
+def profile_parts(profile: Profile, kernel: str, basis: str, all_reduces: Sequence[AllReduce]) -> Iterator[str]:
+    """What a profile's seconds come from, its errors on held-out points, and what of it was not measured.
+
+    ``basis`` tells which of the parts that the runs used were measured (`l4sim.cost.basis`); of its tables of
+    all-reduces those are shown that the runs took.
+    """
     style = "" if basis == "measured" else ' class="warning"'
     yield (
         f"<p>Seconds come from the profile <b>{escape(profile.name)}</b>, attention kernel {escape(kernel)}: "
         f"<span{style}>{escape(basis)}</span>. Its errors below are on points that the fit did not see; the errors "
         "of simulated latencies are not the same thing.</p>"
     )
+    used = {curve for one in all_reduces for curve in (one.captured, one.eager)}
+    unused = {table.name for table in profile.all_reduce if table.curve not in used}
     errors = {
         **{f"attention, {kind}": found for kind, found in profile.kernels[kernel].errors.items()},
-        **profile.errors,
+        **{name: found for name, found in profile.errors.items() if name not in unused},
     }
     measured = {name: found for name, found in errors.items() if found}
     for columns in dict.fromkeys(tuple(found) for found in measured.values()):

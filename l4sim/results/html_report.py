@@ -26,6 +26,7 @@ from l4sim.results.plots import figures
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
+    from l4sim.experiment.setup import GroupSetup
     from l4sim.policies.plan import Stage
     from l4sim.results.run import Run
     from l4sim.workload.trace import Trace
@@ -86,7 +87,7 @@ def write_report(
         Section("Plan", tuple(_plans(runs))),
         Section(
             "How far the figures can be trusted",
-            tuple(part for group in setup.groups for part in profile_parts(group.profile, group.kernel)),
+            tuple(part for group in setup.groups for part in _trust(group)),
         ),
         Section(
             "Configuration",
@@ -97,6 +98,11 @@ def write_report(
         ),
     ]
     return write_page(path, heading(trace, setup), lead, sections)
+
+
+def _trust(group: GroupSetup) -> Iterator[str]:
+    all_reduces = () if group.all_reduce is None else (group.all_reduce,)
+    return profile_parts(group.profile, group.kernel, group.basis, all_reduces)
 
 
 def _comparison(summaries: Sequence[Mapping[str, Any]]) -> str:

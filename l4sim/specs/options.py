@@ -75,7 +75,13 @@ class Options:
     instances: int = option(16, "Instances of the model.", CLUSTER, unit="N", at_least=1)
     tensor_parallel: int = option(1, "GPUs per instance.", CLUSTER, unit="GPUs", at_least=1)
     gpus_per_node: int = option(8, "GPUs that share a node.", CLUSTER, unit="GPUs", at_least=1)
-    intra_link: str | None = option(None, "Link between GPUs of one node.", CLUSTER, unit="link", unset="the GPU's own")
+    intra_link: str | None = option(
+        None,
+        "Link between GPUs of one node, for KV and all-reduces: a name, or as 28GB/s,10us.",
+        CLUSTER,
+        unit="link",
+        unset="the GPU's own",
+    )
     inter_link: str = option("network-400g", "Link between GPUs of different nodes.", CLUSTER, unit="link")
 
     fleet: Fleet | Path | str | None = option(

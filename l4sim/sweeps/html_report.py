@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from l4sim.cost.profile import load_profile
+from l4sim.cost.basis import basis_of
+from l4sim.cost.communication import AllReduce
+from l4sim.cost.profile import Profile, load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options
-from l4sim.experiment.resolving import profiles_of
+from l4sim.experiment.resolving import all_reduce_for, profiles_of
 from l4sim.results.html import (
     Cell,
     Section,
@@ -24,6 +27,7 @@ from l4sim.results.html import (
     table,
     write_page,
 )
+from l4sim.specs.model import load_model
 from l4sim.sweeps.caveats import failures, short_runs, unfinished
 from l4sim.sweeps.columns import COLUMNS, figure_text, setting_text
 from l4sim.sweeps.pictures import SweepPlots
@@ -142,11 +146,24 @@ def _trust(tables: SweepTables) -> Iterator[str]:
             continue
         chosen = str(kernel or profile.default_kernel)
         if chosen in profile.kernels:
-            yield from profile_parts(profile, chosen)
+            used = dict(_bases(tables, profile, chosen))
+            yield from profile_parts(profile, chosen, "; or ".join(used), [one for one in used.values() if one])
     yield remark(
         "A trace ends: figures at rates beyond what a cluster can sustain depend on how long it is, and so does a "
         "capacity if queues have no time to grow."
     )
+
+
+def _bases(tables: SweepTables, profile: Profile, kernel: str) -> Iterator[tuple[str, AllReduce | None]]:
+    """What the seconds of every model and number of GPUs per instance rest on, and the all-reduces among them."""
+    default = Options()
+    axes = ("model", "tensor_parallel", "engine_rules", "intra_link")
+    for name, gpus, rules, link in product(*(tables.axes.get(axis, [getattr(default, axis)]) for axis in axes)):
+        options = replace(default, tensor_parallel=int(gpus), engine_rules=str(rules), intra_link=link)
+        # What does not exist has made its points fail here too.
+        with suppress(InputError):
+            all_reduce = all_reduce_for(options, profile)
+            yield basis_of(profile, load_model(str(name)), kernel, int(gpus), all_reduce), all_reduce
 
 
 def _profiles(tables: SweepTables) -> Iterator[str]:

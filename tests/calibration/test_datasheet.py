@@ -1,18 +1,15 @@
 """What is assumed of a GPU that was not measured."""
 
-import pytest
-
-from l4sim.calibration.datasheet import roofline_all_reduce
-
-
-def test_a_ring_sends_each_part_twice() -> None:
-    """Among 4 GPUs 3/2 of a GiB passes each link, among 2 GPUs once: of 450 GB/s a fraction is reached."""
-    four, two = (float(roofline_all_reduce(450e9, gpus).at(2**30)) for gpus in (4, 2))
-    assert four > 1.5 * 2**30 / 450e9
-    assert four / two == pytest.approx(1.5, rel=0.01)
+from l4sim.calibration.datasheet import roofline_profile
+from l4sim.specs.gpu import GPUS
 
 
-def test_the_assumed_ring_is_near_the_measured_one_on_pcie() -> None:
-    """NCCL between two RTX PRO 6000 (LLMServingSim's hardware.yaml): 41.0 us for 1 MiB, 587 us for 20 MiB."""
-    ring = roofline_all_reduce(64e9, 2)
-    assert ring.at([2**20, 20 * 2**20]).tolist() == pytest.approx([41.0e-6, 587e-6], rel=0.04)
+def test_a_gpu_takes_the_measured_all_reduces_of_its_kind_and_else_none() -> None:
+    """An A100's own, an L40 those of an L40S, which has the same link; nobody measured an RTX 4090's."""
+    tables = {name: roofline_profile(GPUS[name])["all_reduce"]["tables"] for name in ("a100-80gb-sxm", "l40-48gb")}
+    assert {table["measured"] for table in tables["a100-80gb-sxm"]} == {True}
+    assert {(table["measured"], table["device"]) for table in tables["l40-48gb"]} == {(False, "NVIDIA L40S")}
+    assert roofline_profile(GPUS["rtx-4090"])["all_reduce"] == {
+        "tables": [],
+        "source": "none: from the link, not measured",
+    }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from l4sim.cost.captured import NONE_CAPTURED, Captured, padded
+from l4sim.cost.captured import NONE_CAPTURED, Captured, largest_captured, padded
 
 CAPTURED = Captured(decodes=(1, 2, 4), steps=(3, 8, 12))
 
@@ -28,3 +28,19 @@ def test_limits_of_batches_are_the_largest_sizes() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_where_nothing_is_captured_nothing_is_padded(count: int) -> None:
     assert NONE_CAPTURED.decoding_rows(count) == NONE_CAPTURED.step_tokens(count) == count
+
+
+@pytest.mark.parametrize(
+    ("captured", "limits", "largest"),
+    [
+        (NONE_CAPTURED, (1024, 8192), 512),
+        (NONE_CAPTURED, (128, 8192), 256),
+        (NONE_CAPTURED, (1024, 300), 300),
+        (Captured(decodes=(1, 8, 64), steps=(16, 2048)), (1024, 8192), 2048),
+    ],
+)
+def test_an_engine_whose_graphs_nobody_told_captures_as_vllm_does(
+    captured: Captured, limits: tuple[int, int], largest: int
+) -> None:
+    """Up to twice the requests, 512 tokens at most, and no more than a step may have."""
+    assert largest_captured(captured, *limits) == largest

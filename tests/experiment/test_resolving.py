@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from l4sim.batch import Batch
 from l4sim.errors import InputError
 from l4sim.experiment import instances_of, joining_of, resolve
+from l4sim.results.comparison_text import heading
 from l4sim.specs.events import Drain, Fail, Join
 from l4sim.specs.fleet import Fleet, FleetGroup
 from l4sim.specs.options import Options
@@ -146,3 +148,62 @@ def test_a_run_describes_a_fleet_of_several_groups_as_a_list() -> None:
     assert [group["profile"]["name"] for group in several["groups"]] == ["h200-flashinfer", "h100-sxm"]
     assert several["groups"][1]["kind"]["tensor_parallel"] == 2
     assert several["events"] == [{"event": "fail", "instance": 1, "time_s": 5.0}]
+
+
+CARDS = Options(instances=1, profile="rtx-pro-6000", model="qwen3-32b", tensor_parallel=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (replace(CARDS, engine_rules="vllm-0.19"), "all-reduce among 2 measured in vLLM 0.19.0"),
+        (replace(CARDS, intra_link="28GB/s,10us"), "all-reduce among 2 estimated from link 28GB/s,10us"),
+        (replace(CARDS, intra_link="pcie"), "all-reduce among 2 estimated from link pcie (14.4 GB/s, 5.88 us)"),
+    ],
+)
+def test_a_run_says_where_its_all_reduces_come_from(trace: Trace, options: Options, told: str) -> None:
+    setup = resolve(options)
+    [group] = setup.groups
+    assert group.basis.endswith(f"; {told}")
+    assert group.all_reduce is not None
+    assert setup.describe()["profile"]["all_reduce"] == {
+        "measured": "measured" in told,
+        "source": group.all_reduce.source,
+    }
+    link = options.intra_link
+    said = f"{told})" if link is None else f"{told}), node link {group.intra}"
+    assert heading(trace, setup).endswith(said)
+
+
+def test_one_gpu_needs_no_all_reduce(trace: Trace) -> None:
+    setup = resolve(Options(instances=1))
+    assert setup.groups[0].all_reduce is None
+    assert setup.describe()["profile"]["all_reduce"] is None
+    assert heading(trace, setup).endswith("h200-sxm (profile h200-flashinfer: measured)")
+
+
+def test_a_given_link_carries_all_reduces_and_kv_alike() -> None:
+    batch = Batch(np.full(64, 500), 64 * 500)
+    slow, fast = (resolve(replace(CARDS, intra_link=link)) for link in ("5GB/s,10us", "50GB/s,10us"))
+    # 64 tokens of 5,120 values, twice a layer of 64 and once for the embedding; 64 rows of half 151,936 logits once.
+    sent_bytes = 129 * 64 * 5120 * 2 + 64 * 151_936
+    slower_s = slow.cost.iteration_s(batch) - fast.cost.iteration_s(batch)
+    assert slower_s == pytest.approx(sent_bytes * (1 / 5e9 - 1 / 50e9))
+    assert slow.groups[0].intra.bytes_per_s == 5e9
+
+
+def test_seconds_of_another_packages_cost_model_are_called_its_own() -> None:
+    setup = resolve(Options(instances=1, cost_model="tests.experiment.test_resolving:_Second"))
+    assert setup.groups[0].basis == "seconds by cost model tests.experiment.test_resolving:_Second"
+
+
+class _Second:
+    """A cost model to which every iteration is a second."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def iteration_s(self, batch: Batch) -> float:
+        return 1.0
+
+    def decode_segment_s(self, batch: Batch, iterations: int) -> tuple[float, float]:
+        return 1.0, 1.0

@@ -56,8 +56,16 @@ def test_tensor_parallel_runs_use_the_profiles_all_reduce(record: Record) -> Non
     meta = META | {"model": "Qwen/Qwen3-32B", "engine_kwargs": META["engine_kwargs"] | {"tensor_parallel_size": 2}}
     found = validate_vllm(record(meta=meta))
     assert (found.setup.model.name, found.setup.cluster.tensor_parallel) == ("qwen3-32b", 2)
+    assert found.setup.groups[0].basis.endswith("all-reduce among 2 measured in vLLM 0.19.0")
     # Half of 61 GB of weights for every token.
     assert found.figures[2].predicted > 30e9 / 1.597e12
+
+
+def test_all_reduces_are_of_the_version_that_ran_whatever_the_rules(record: Record) -> None:
+    engine = META["engine_kwargs"] | {"tensor_parallel_size": 2}
+    meta = META | {"model": "Qwen/Qwen3-32B", "engine_kwargs": engine, "vllm_version": "0.24.1"}
+    found = validate_vllm(record(meta=meta), profile="rtx-pro-6000")
+    assert found.setup.groups[0].basis.endswith("all-reduce among 2 measured in vLLM 0.24.0")
 
 
 def test_a_request_that_does_not_fit_is_named(record: Record) -> None:

@@ -177,14 +177,15 @@ def test_a_destination_without_room_refuses():
     assert (requests(result)["status"] == 0).all()
 
 
-def run_slowly_beside_another(arrival_s, output_tokens):
+def run_slowly_beside_another(arrival_s, output_tokens, copied_s=0.415):
     """50 tokens and one block more are 5 of 6 blocks, room for 80. Copying takes 305 ms, from 0.110 to 0.415.
 
     80 tokens are there then, and the iteration under way makes the 81st. Another request comes with 2 tokens.
     """
+    bytes_per_s = 50_000 / (copied_s - 0.111)
     return run_beside_another(
         make_trace([0.0, arrival_s], [40, 2], [50, output_tokens]),
-        bytes_per_s=50_000 / 0.304,
+        bytes_per_s=bytes_per_s,
         kv_blocks=6,
         rules=MigrationRules(last_stage_blocks=2, slowdown=0.0),
         async_scheduling=False,
@@ -198,6 +199,13 @@ def test_a_copied_request_stays_in_its_batch_where_its_next_token_would_find_no_
     assert ended_s == pytest.approx(0.415)
     assert np.isnan(migrations(result)["pause_start_s"][0])
     assert requests(result)["e2e_s"] == pytest.approx([50 * ITERATION_S, 14 * ITERATION_S])
+
+
+def test_a_copied_request_whose_next_token_still_has_room_asks_for_no_more():
+    # At 0.405 there are 79 tokens, and the iteration under way makes the 80th, the last that fits.
+    result, ends = run_slowly_beside_another(0.3, 14, copied_s=0.405)
+    assert [end.done for end, _ in ends] == [True]
+    assert migrations(result)["pause_start_s"] == pytest.approx([0.410])
 
 
 def test_a_reservation_holds_the_token_that_the_iteration_under_way_makes():

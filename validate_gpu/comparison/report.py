@@ -69,7 +69,7 @@ def summary(comparison: Comparison, tolerance_pct: float) -> Iterator[str]:
         f"{len(comparison.trace):,} requests of {comparison.trace.name}, {comparison.driver} on "
         f"{comparison.live.device['name']} ({comparison.live.device['device']}), {repeats} "
         f"{'run' if repeats == 1 else 'runs'} of each policy; predicted from profile {setup.profile.name} "
-        f"({setup.profile.basis}). Errors are (predicted - measured) / measured."
+        f"({setup.groups[0].basis}). Errors are (predicted - measured) / measured."
     )
     yield ""
     beyond = comparison.beyond(tolerance_pct)

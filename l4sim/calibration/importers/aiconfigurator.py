@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from l4sim.calibration.all_reduces import all_reduces_of
 from l4sim.calibration.datasheet import (
     ELEMENTWISE,
     ELEMENTWISE_SOURCE,
@@ -17,15 +18,14 @@ from l4sim.calibration.datasheet import (
     assumed_kernels,
     scaled_kernels,
 )
-from l4sim.calibration.fits.all_reduce import Messages, fit_all_reduce
 from l4sim.calibration.fits.gemm import GemmPoints, fit_gemm
 from l4sim.calibration.importers.importer import Importer
 from l4sim.calibration.kernels import fit_kernel
+from l4sim.calibration.points.all_reduces import read_all_reduces
 from l4sim.calibration.points.attention import UniformPoints, UniformTables
-from l4sim.calibration.points.tables import distinct, read_points
-from l4sim.calibration.profile_json import all_reduce_json, kernel_json, provenance_json
+from l4sim.calibration.points.tables import HALVES, distinct, read_points
+from l4sim.calibration.profile_json import kernel_json, provenance_json
 from l4sim.errors import InputError
-from l4sim.specs.dtypes import BF16_BYTES
 from l4sim.specs.gpu import GPU
 
 _SOURCE = "ai-dynamo/aiconfigurator @ 095f58a5, vLLM 0.24"
@@ -39,12 +39,10 @@ _UPSTREAM = {
 }
 _ENDINGS = (".parquet", ".txt", ".csv", ".csv.gz")
 
-_HALVES = ("bfloat16", "float16", "bf16", "fp16", "half")
 _BF16: Mapping[str, Sequence[str]] = {
-    "gemm_dtype": _HALVES,
-    "attn_dtype": _HALVES,
-    "kv_cache_dtype": (*_HALVES, "auto"),
-    "allreduce_dtype": _HALVES,
+    "gemm_dtype": HALVES,
+    "attn_dtype": HALVES,
+    "kv_cache_dtype": (*HALVES, "auto"),
     "window_size": ("0",),
 }
 """Rows to keep where a table has such columns: two bytes per element, full attention."""
@@ -120,24 +118,6 @@ def _uniform(path: Path, length: str, new_tokens: int) -> UniformPoints:
     return UniformPoints(batch, heads, kv_heads, tokens + new_tokens, columns["latency"] * 1e-3)
 
 
-def read_all_reduce_points(path: Path) -> Messages:
-    """Read a table of ``num_gpus``, ``message_size`` and ``latency`` in ms: rows under CUDA graphs, as vLLM decodes.
-
-    Raises:
-        InputError: as ``read_points``.
-    """
-    table = read_points(
-        path, ("num_gpus", "message_size", "latency"), only={"kernel_source": "vLLM_custom_graph"}, among=_BF16
-    )
-    order = np.argsort(table["message_size"])
-    # The table counts elements of bf16, not bytes: read as bytes, 2 GPUs would drop out of vLLM's custom all-reduce
-    # (limit 8 MiB) at 4 MiB, and large messages would reach 178 GB/s per GPU on NVLink instead of NCCL's usual 356.
-    rows = {int(count): order[table["num_gpus"][order] == count] for count in np.unique(table["num_gpus"])}
-    return {
-        count: (table["message_size"][own] * BF16_BYTES, table["latency"][own] * 1e-3) for count, own in rows.items()
-    }
-
-
 def import_aiconfigurator(folder: Path, gpu: GPU, source: str = _SOURCE) -> dict[str, Any]:
     """Fit a GPU's profile to a folder of tables (see ``find_table``); its attention is taken to be FA3, on Hopper.
 
@@ -147,7 +127,7 @@ def import_aiconfigurator(folder: Path, gpu: GPU, source: str = _SOURCE) -> dict
         InputError: a table that is missing or cannot be read.
     """
     gemm, gemm_errors = fit_gemm(read_gemm_points(find_table(gpu, folder, "gemm_bf16")), gpu)
-    all_reduce, all_reduce_errors = fit_all_reduce(read_all_reduce_points(find_table(gpu, folder, "allreduce")))
+    own = read_all_reduces(find_table(gpu, folder, "allreduce"), gpu)
     points = UniformTables(
         read_decode_points(find_table(gpu, folder, "decode_attention")),
         read_prefill_points(find_table(gpu, folder, "prefill_attention")),
@@ -175,11 +155,7 @@ def import_aiconfigurator(folder: Path, gpu: GPU, source: str = _SOURCE) -> dict
         },
         "elementwise": {"coefficients": asdict(ELEMENTWISE), "source": ELEMENTWISE_SOURCE},
         "operators": {"models": [], "source": "none"},
-        "all_reduce": all_reduce_json(
-            all_reduce,
-            all_reduce_errors.to_json(),
-            f"{source}: custom all-reduce under CUDA graphs, NCCL above its limit",
-        ),
+        "all_reduce": all_reduces_of(gpu, own, source),
         "host_overhead": {"seconds": HOST_OVERHEAD_S, "source": HOST_OVERHEAD_SOURCE},
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +12,8 @@ import numpy as np
 from msgspec import to_builtins
 from numpy.typing import NDArray
 
-from l4sim.calibration.datasheet import assumed_kernels, roofline_all_reduces
+from l4sim.calibration.all_reduces import all_reduces_of
+from l4sim.calibration.datasheet import assumed_kernels
 from l4sim.calibration.fits.curves import thinned_curve
 from l4sim.calibration.fits.gemm import GemmPoints, fit_gemm
 from l4sim.calibration.importers.importer import Given, Importer
@@ -22,6 +25,7 @@ from l4sim.cost.curve import Curve, OverSequences, OverTokens
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.operators import MeasuredOperators, OperatorSizes
 from l4sim.errors import InputError
+from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model, uniform_layers
@@ -43,6 +47,9 @@ _SAMPLED_OPTIONAL = {"sampler": 1}
 _SKEW_LAUNCHES = 3
 _TOLERANCE = 0.01
 _BANDWIDTH_FRACTION = 0.8
+# Heads that were measured reach nine tenths of the bandwidth and more.
+_LEAST_HEAD_BANDWIDTH = 0.6
+_CACHES = 3
 
 HOST_OVERHEAD_S = 0.6e-3
 _HOST_SOURCE = (
@@ -62,9 +69,12 @@ def import_llmservingsim(
     default overhead per iteration is what vLLM 0.19 on an RTX PRO 6000 shows beside such times.
 
     Raises:
-        InputError: a missing file, an operator that is missing or unknown, or a value that is not a number above 0.
+        InputError: a missing file, an operator that is missing or unknown, a value that is not a number above 0, or
+            times of another tensor-parallel size.
     """
     check_tensor_parallel(model, tensor_parallel)
+    meta = read_meta(folder)
+    _refuse_other_ranks(folder, meta, tensor_parallel)
     dense, per_sequence = find_file(folder, "dense.csv"), find_file(folder, "per_sequence.csv")
     operators = read_operators(dense, per_sequence, model, tensor_parallel)
     profiled = ProfiledBatches(
@@ -73,9 +83,9 @@ def import_llmservingsim(
         **asdict(uniform_layers(model).attention.of_rank(tensor_parallel)),
     )
     attention, attention_report = fit_kernel("fa2", profiled, gpu)
-    meta = read_meta(folder)
     points = _product_points(dense, per_sequence, model, tensor_parallel)
     linear, linear_errors = fit_gemm(points, gpu, corrected=False)
+    _refuse_slow_head(per_sequence, gpu, model, tensor_parallel)
     smallest_s = float(np.mean([_read(dense, "tokens", name)[1][0] for name in ("layernorm", "rotary_emb", "act_fn")]))
     return {
         "name": gpu.name,
@@ -110,12 +120,36 @@ def import_llmservingsim(
             "source": f"{_SOURCE}: the smallest norms, rotary embeddings and activations; bandwidth not measured",
         },
         "operators": {"models": [to_builtins(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
-        "all_reduce": roofline_all_reduces(gpu),
+        "all_reduce": all_reduces_of(gpu),
         "host_overhead": {
             "seconds": host_overhead_s,
             "source": _HOST_SOURCE if host_overhead_s == HOST_OVERHEAD_S else "as given when it was imported",
         },
     }
+
+
+def _refuse_other_ranks(folder: Path, meta: Mapping[str, str], tensor_parallel: int) -> None:
+    """Refuse a folder that was profiled for other tensor-parallel sizes, as far as its ``meta.yaml`` tells."""
+    profiled = meta.get("tp_degrees")
+    if profiled is not None and tensor_parallel not in map(int, re.findall(r"\d+", profiled)):
+        raise InputError(
+            f"{folder / 'meta.yaml'}: tp_degrees are {profiled}, tables of tensor parallel {tensor_parallel} are needed"
+        )
+
+
+def _refuse_slow_head(per_sequence: Path, gpu: GPU, model: Model, tensor_parallel: int) -> None:
+    """Refuse tables of fewer ranks than they are taken for: a head of half the weights would read at half the rate.
+
+    Those of more ranks beat the roofline, which ``fit_gemm`` refuses. A head that caches may hold tells nothing.
+    """
+    weight_bytes = size_bytes(model.vocab * model.hidden, model.dtype) / tensor_parallel
+    seconds = float(_read(per_sequence, "sequences", "lm_head")[1].min())
+    reached = weight_bytes / seconds / gpu.memory_bytes_per_s
+    if reached < _LEAST_HEAD_BANDWIDTH and weight_bytes > _CACHES * gpu.l2_bytes:
+        raise InputError(
+            f"{per_sequence}: lm_head takes {seconds * 1e6:.0f} us, {reached:.0%} of {gpu.name}'s bandwidth for the "
+            f"weights of one of {tensor_parallel} ranks: these are times of another tensor-parallel size"
+        )
 
 
 def read_operators(dense: Path, per_sequence: Path, model: Model, tensor_parallel: int) -> MeasuredOperators:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from msgspec import to_builtins
 
-from l4sim.calibration.datasheet import assumed_kernels, roofline_all_reduces
-from l4sim.calibration.fits.all_reduce import thinned_all_reduce
+from l4sim.calibration.all_reduces import all_reduces_of
+from l4sim.calibration.datasheet import assumed_kernels
+from l4sim.calibration.fits.all_reduce import fit_all_reduce
 from l4sim.calibration.fits.errors import FloatArray
 from l4sim.calibration.fits.gemm import GemmPoints, fit_few_gemm
 from l4sim.calibration.kernels import CALIBRATIONS, fit_kernel
@@ -28,12 +29,12 @@ from l4sim.calibration.measured.operators import (
     fit_elementwise,
     fit_host_overhead,
     fit_operators,
-    left_out_errors,
 )
 from l4sim.calibration.points.batches import PREFILL_KERNEL, BatchPoint, MeasuredBatches
 from l4sim.calibration.profile_json import all_reduce_json, kernel_json
 from l4sim.cost.attention import build_attention
 from l4sim.cost.attention.shape import Shape
+from l4sim.cost.communication import AllReduceTable
 from l4sim.cost.elementwise import ElementwiseCoefficients, layer_elementwise_s
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.host import HostOverhead
@@ -62,7 +63,7 @@ def fit_measured(folder: Path) -> dict[str, Any]:
     gpu = measured.gpu
     kernels = _kernels(measured, read_attention(folder, gpu))
     linear, linear_errors = _linear(folder, gpu)
-    elementwise = fit_elementwise(folder, gpu)
+    elementwise, elementwise_errors = fit_elementwise(folder, gpu)
     # Where nothing is captured, steps have any number of tokens, and a curve's own points are the best guess between.
     stairs = partial(_layer_s, gpu, linear, elementwise) if measured.captured.steps else None
     operators = fit_operators(folder, stairs, measured.captured)
@@ -82,6 +83,7 @@ def fit_measured(folder: Path) -> dict[str, Any]:
         },
         "elementwise": {
             "coefficients": asdict(elementwise),
+            "errors": elementwise_errors.to_json() if elementwise_errors else {},
             "source": "ours: PyTorch's additions, norms, activations and copies",
         },
         "operators": {
@@ -183,12 +185,14 @@ def _host(
 
 
 def _all_reduce(folder: Path, gpu: GPU) -> dict[str, Any]:
-    """Curves between the measured sizes; a ring over the datasheet's link where one GPU was measured alone."""
+    """Curves between the measured sizes, beside what is known of the GPU where one was measured alone."""
     if not (folder / "all_reduce.csv").is_file():
-        return roofline_all_reduces(gpu)
+        return all_reduces_of(gpu)
     table = read_columns(folder, "all_reduce", ("gpus", "size_bytes"))
     order = np.argsort(table["size_bytes"])
-    rows = {int(count): order[table["gpus"][order] == count] for count in np.unique(table["gpus"])}
-    points = {count: (table["size_bytes"][own], table["median_s"][own]) for count, own in rows.items()}
-    report = left_out_errors(list(points.values()))
-    return all_reduce_json(thinned_all_reduce(points), report.to_json(), "ours: NCCL from one process")
+    tables = []
+    for count in np.unique(table["gpus"]).astype(int):
+        own = order[table["gpus"][order] == count]
+        curve, report = fit_all_reduce(table["size_bytes"][own], table["median_s"][own])
+        tables.append(AllReduceTable(int(count), "eager", "NCCL", gpu.name, True, curve, report.to_json()))
+    return all_reduce_json(tables, "ours: NCCL from one process")

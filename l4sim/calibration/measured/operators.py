@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l4sim.calibration.fits.curves import thinned_curve
-from l4sim.calibration.fits.errors import BoolArray, Errors, FloatArray, errors
+from l4sim.calibration.fits.errors import BoolArray, Errors, FloatArray, errors, held_out
 from l4sim.calibration.measured.folder import IterationPoint, ModelKey, read_by_model, read_columns
 from l4sim.cost.attention.shape import Shape
 from l4sim.cost.captured import NONE_CAPTURED, Captured
@@ -32,16 +32,29 @@ _LEAST_BATCHES = 3
 Scale = Callable[[FloatArray], FloatArray]
 
 
-def fit_elementwise(folder: Path, gpu: GPU) -> ElementwiseCoefficients:
-    """Seconds of one small kernel and the reached bandwidth, by least squares of relative errors.
+def fit_elementwise(folder: Path, gpu: GPU) -> tuple[ElementwiseCoefficients, Errors | None]:
+    """Seconds of one small kernel and the reached bandwidth, and errors on a fifth of the points, held out.
+
+    None stands for errors of fewer than five points.
 
     Raises:
         InputError: as ``read_columns``.
     """
-    from scipy.optimize import nnls
-
     table = read_columns(folder, "elementwise", ("size_bytes",))
     size_bytes, seconds = table["size_bytes"], table["median_s"]
+    fitted = _elementwise(size_bytes, seconds, gpu)
+    unseen = held_out(len(seconds))
+    if not unseen.any():
+        return fitted, None
+    of_seen = _elementwise(size_bytes[~unseen], seconds[~unseen], gpu)
+    predicted_s = of_seen.kernel_s + size_bytes / (of_seen.bandwidth_fraction * gpu.memory_bytes_per_s)
+    return fitted, errors(predicted_s[unseen], seconds[unseen], flagged=0)
+
+
+def _elementwise(size_bytes: FloatArray, seconds: FloatArray, gpu: GPU) -> ElementwiseCoefficients:
+    """By least squares of relative errors; both of shape ``[points]``."""
+    from scipy.optimize import nnls
+
     scale = size_bytes.max()
     terms = np.stack([np.ones_like(seconds), size_bytes / scale], axis=1)
     (kernel_s, scaled_s), _ = nnls(terms / seconds[:, None], np.ones(len(seconds)))

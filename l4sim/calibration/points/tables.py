@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from l4sim.errors import InputError
 
+HALVES = ("bfloat16", "float16", "bf16", "fp16", "half")
+"""What tables call numbers of two bytes."""
+
 
 def read_points(
     path: Path,
@@ -101,10 +104,19 @@ def find_file(folder: Path, name: str) -> Path:
     Raises:
         InputError: neither is there.
     """
-    for path in (folder / name, folder / f"{name}.gz"):
+    for path in _spellings(folder, name):
         if path.is_file():
             return path
     raise InputError(f"{folder}: neither {name} nor {name}.gz")
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a folder has a file, plain or gzipped."""
+    return any(path.is_file() for path in _spellings(folder, name))
+
+
+def _spellings(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / name, folder / f"{name}.gz"
 
 
 def _need(path: Path, columns: Sequence[str], found: Sequence[str] | None) -> None:

@@ -1,25 +1,38 @@
-"""All-reduces are fitted to few knots, in bytes rather than elements."""
+"""All-reduces are fitted to few knots, and links to what an all-reduce over them takes."""
 
-from pathlib import Path
+import numpy as np
+import pytest
 
-from l4sim.calibration.fits.all_reduce import fit_all_reduce
-from l4sim.calibration.importers.aiconfigurator import read_all_reduce_points
+from l4sim.calibration.fits.all_reduce import fit_all_reduce, fit_link, link_errors
+from l4sim.cost.communication import AllReduceTable, over_link
+from l4sim.cost.curve import OverBytes
+from l4sim.specs.link import Link
 
-
-def test_few_knots_hold_the_measured_table(measurements: Path) -> None:
-    tables, errors = fit_all_reduce(read_all_reduce_points(measurements / "aic_h200_sxm_vllm0.24_allreduce.csv.gz"))
-    assert set(tables) == {2, 4, 8}
-    assert errors.worst_pct <= 3
-    assert all(len(table.sizes) <= 12 for table in tables.values())
+SIZES = 2.0 ** np.arange(8, 31)
 
 
-def test_message_sizes_are_bf16_elements(measurements: Path) -> None:
-    """The custom all-reduce ends below 8 MiB, where time doubles: at 4 Mi elements, not at 8 Mi.
+def test_a_curve_keeps_few_messages_and_is_near_all() -> None:
+    seconds = 5e-6 + SIZES / 300e9
+    curve, errors = fit_all_reduce(SIZES, seconds)
+    assert len(curve.sizes) < len(SIZES) / 2
+    assert np.abs(curve.at(SIZES) / seconds - 1).max() <= 0.03
+    assert errors.points == len(SIZES) - 2
 
-    And NVLink's 450 GB/s bound the ring: 1 GiB among 2 GPUs cannot take less than 2.4 ms.
-    """
-    tables, _ = fit_all_reduce(read_all_reduce_points(measurements / "aic_h200_sxm_vllm0.24_allreduce.csv.gz"))
-    below, at = tables[2].at([4 * 2**20, 8 * 2**20])
-    assert at > 1.9 * below
-    rate = 2**30 / float(tables[2].at(2**30))
-    assert 300e9 < rate < 450e9
+
+def test_errors_are_of_messages_that_the_curve_has_not_seen() -> None:
+    """One that takes twice as long as all others misleads its neighbours, although the curve passes through it."""
+    seconds = np.full(len(SIZES), 1e-5)
+    seconds[10] = 2e-5
+    curve, errors = fit_all_reduce(SIZES, seconds, flagged=3)
+    assert curve.at(SIZES[10]) == pytest.approx(2e-5)
+    assert (errors.worst_pct, errors.flagged) == (pytest.approx(200 / 3), 3)
+
+
+@pytest.mark.parametrize("gpus", [2, 4])
+def test_a_link_is_found_again_from_the_all_reduces_over_it(gpus: int) -> None:
+    link = Link("slow", 10e9, 4e-6)
+    seconds = over_link(gpus, link).captured.at(SIZES)
+    table = AllReduceTable(gpus, "captured", "vLLM 0.24.0", "a card", True, OverBytes(tuple(SIZES), tuple(seconds)), {})
+    found = fit_link("slow", table)
+    assert (found.bytes_per_s, found.latency_s) == pytest.approx((link.bytes_per_s, link.latency_s), rel=1e-6)
+    assert link_errors(link, table).worst_pct == pytest.approx(0, abs=1e-6)

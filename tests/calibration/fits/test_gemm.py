@@ -64,15 +64,6 @@ def test_a_row_that_beats_the_roofline_is_flagged_and_left_out() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("gpu", "flagged"), [("h200-sxm", 3), ("h100-sxm", 49)])
-def test_measured_products_are_predicted_within_six_percent(measurements: Path, gpu: str, flagged: int) -> None:
-    path = measurements / f"aic_{gpu.replace('-', '_')}_vllm0.24_gemm_bf16.csv.gz"
-    _, errors = fit_gemm(read_gemm_points(path), GPUS[gpu])
-    assert errors.mape_pct <= 6
-    assert errors.flagged == flagged
-
-
-@pytest.mark.slow
 def test_the_bundled_profile_predicts_decode_sized_products_of_model_width(measurements: Path) -> None:
     points = read_gemm_points(measurements / "aic_h200_sxm_vllm0.24_gemm_bf16.csv.gz")
     decode = (points.m <= 512) & (points.n >= 1024) & (points.k >= 1024)

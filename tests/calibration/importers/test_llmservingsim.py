@@ -153,6 +153,24 @@ def test_times_that_the_gpu_cannot_reach_are_refused(tmp_path: Path) -> None:
         import_llmservingsim(tmp_path, RTX, load_model("llama-3.1-70b"))
 
 
+@pytest.mark.slow
+def test_times_of_one_rank_are_not_taken_for_those_of_two(tmp_path: Path) -> None:
+    """Llama's head reads 1.05 GB in 700 us, 94 % of the bandwidth: half of that would be slow beyond belief."""
+    write_folder(tmp_path, DENSE)
+    write_attention(tmp_path, RTX, 16, 4)
+    with pytest.raises(InputError, match=r"lm_head takes 700 us, 47% of rtx-pro-6000's bandwidth .* one of 2 ranks"):
+        import_llmservingsim(tmp_path, RTX, LLAMA_8B, tensor_parallel=2)
+
+
+def test_a_folder_profiled_for_other_ranks_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, DENSE)
+    (tmp_path / "meta.yaml").write_text("tp_degrees: [1, 2]\n")
+    with pytest.raises(
+        InputError, match=r"meta\.yaml: tp_degrees are \[1, 2\], tables of tensor parallel 4 are needed"
+    ):
+        import_llmservingsim(tmp_path, RTX, LLAMA_8B, tensor_parallel=4)
+
+
 def test_attention_without_decodes_alone_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, DENSE)
     (tmp_path / "attention.csv").write_text("prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n16,0,0,0,7.5\n")

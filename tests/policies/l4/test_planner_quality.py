@@ -14,8 +14,8 @@ AFFINE = {"instances": 4, "cost_model": "affine"}
 @pytest.mark.parametrize(
     "workload",
     [
-        Workload("mix", "long-context-mix.jsonl.gz", 800, 0.3, options=AFFINE),
-        Workload("reasoning", "long-reasoning.jsonl.gz", 400, 2.0, options=AFFINE),
+        Workload("mix", "long-context-mix.jsonl.gz", 400, 0.3, options=AFFINE),
+        Workload("reasoning", "long-reasoning.jsonl.gz", 300, 2.0, options=AFFINE),
     ],
     ids=lambda workload: workload.name,
 )

@@ -15,6 +15,7 @@ from l4sim.calibration.measured.folder import Measured
 from l4sim.calibration.profile_json import write_profile
 from l4sim.cost.attention import KERNELS
 from l4sim.cost.attention.shape import Shape
+from l4sim.cost.basis import basis_of
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.profile import Provenance, load_profile
 from l4sim.specs.gpu import GPUS
@@ -116,4 +117,4 @@ def test_the_law_comes_back_to_within_the_noise(folder: Path) -> None:
     lost = profile.kernels["flashinfer-cuda"]
     assert not lost.errors
     assert "not measured (flashinfer-cuda: 9 decode points to fit, accepted are 20 or more" in lost.source
-    assert profile.kernel_basis("flashinfer-cuda") == "measured, but for flashinfer-cuda: not measured"
+    assert basis_of(profile, LLAMA, "flashinfer-cuda") == "measured, but for flashinfer-cuda: estimated"
