@@ -83,32 +83,37 @@ class Scheduling:
 
     def _schedule(self, now_s: float) -> Step | None:
         """The next iteration, from what had happened by ``now_s``."""
-        self._move(now_s)
-        decoding, pool = self.decoding, self.pool
-        cap = self._longest_chunk(now_s)
-        needed = decoding.blocks_next()
-        budget = self.config.max_num_batched_tokens - len(decoding.requests)
-        wanted = []
+        if self._sitting_out or self._attaching or self._detaching:
+            self._move(now_s)
+        decoding, pool, config = self.decoding, self.pool, self.config
+        cap = self._longest_chunk(now_s) if config.long_prefill_token_threshold else config.max_num_batched_tokens
+        decode_blocks = needed = decoding.blocks_next()
+        budget = config.max_num_batched_tokens - len(decoding.requests)
+        shares: list[tuple[Chunk, int]] = []
         for partial in self._partials:
             tokens, blocks = self._wanted(partial, min(cap, budget))
-            wanted.append(tokens)
+            shares.append((partial, tokens))
             needed += blocks
             budget -= tokens
         self._preempting = needed > pool.free
         if self._preempting:
             chunks = self._schedule_short(now_s, cap)
         else:
-            pool.take(decoding.blocks_next())
-            partials, self._partials = self._partials, []
-            chunks = [self._compute(*each) for each in zip(partials, wanted, strict=True) if each[1]]
-            # Those that migrated here may leave a prompt without tokens; vLLM's own never ask for more than there are.
-            self._partials += [partial for partial, tokens in zip(partials, wanted, strict=True) if not tokens]
+            if decode_blocks:
+                pool.take(decode_blocks)
+            chunks = self._continue(shares) if shares else []
             self.admission_blocked = False
             if self.waiting:
                 self._admit(chunks, budget, cap, now_s)
         if not chunks and not decoding.requests:
             return None
         return self._step(chunks)
+
+    def _continue(self, shares: list[tuple[Chunk, int]]) -> list[Chunk]:
+        """Compute so many tokens each of the prompts in progress."""
+        # Those that migrated here may leave a prompt without any; vLLM's own never ask for more than there are.
+        self._partials = [partial for partial, tokens in shares if not tokens]
+        return [self._compute(partial, tokens) for partial, tokens in shares if tokens]
 
     def _step(self, chunks: list[Chunk]) -> Step:
         decoding = self.decoding
@@ -176,11 +181,10 @@ class Scheduling:
         return context - (asynchronous and self.decoding.iteration > request.lag_from)
 
     def _longest_chunk(self, now_s: float) -> int:
-        """The most prompt tokens that one request may compute in an iteration."""
-        threshold = self.config.long_prefill_token_threshold
-        if not threshold or (self.rules.lone_prompt_uncapped and self._alone(now_s)):
+        """The most prompt tokens that one request may compute in an iteration, where there is a threshold."""
+        if self.rules.lone_prompt_uncapped and self._alone(now_s):
             return self.config.max_num_batched_tokens
-        return threshold
+        return self.config.long_prefill_token_threshold
 
     def _alone(self, now_s: float) -> bool:
         """Whether there is one request at most, running or waiting."""
@@ -197,7 +201,9 @@ class Scheduling:
         """Compute the next tokens of a prompt in progress, taking their blocks."""
         request, _, done, _ = partial
         size = self.config.block_tokens
-        self.pool.take(blocks_for(done + tokens, size) - blocks_for(done, size))
+        blocks = blocks_for(done + tokens, size) - blocks_for(done, size)
+        if blocks:
+            self.pool.take(blocks)
         ends = done + tokens == request.total_tokens
         if ends:
             self._ending += 1
