@@ -47,7 +47,7 @@ def spelled(draw: st.DrawFn) -> tuple[Trace, list[Tokens], int]:
 
 
 @given(spelled())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_two_blocks_have_one_name_where_they_and_all_before_them_hold_the_same_tokens(
     case: tuple[Trace, list[Tokens], int],
 ) -> None:
