@@ -12,7 +12,7 @@ from l4sim.workload.prefix_runs import chained
 from l4sim.workload.raw_records import RawRecords
 from l4sim.workload.trace import IntArray, PrefixBlocks
 
-USUAL_BLOCK_TOKENS = tuple(2**power for power in range(13))
+USUAL_BLOCK_TOKENS = tuple(1 << power for power in range(13))
 """Tokens per id that a file may have without saying so (ours): engines take powers of two."""
 
 
@@ -38,7 +38,7 @@ def read_ids(records: RawRecords, field: str) -> tuple[IntArray, IntArray] | Non
 
 def _numbered(rows: list[list[Hashable]], total: int) -> IntArray:
     try:
-        return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=total)  # type: ignore[arg-type]
+        return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=total)
     except (OverflowError, ValueError):
         # Hashes of 64 bits and more, or in hexadecimal.
         numbers: dict[Hashable, int] = {}

@@ -8,6 +8,7 @@ hold the earlier prompt and answer, and its ids cover them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from l4sim.workload.trace import PrefixBlocks, Trace
 _LOOKED_BACK = 16
 """Turns of a session among which the one is looked for that a turn goes on from (ours): subagents come between."""
 
+
 class _Tree:
     """Blocks by what they follow; a request is a block that it ends in, and a length."""
 
@@ -28,6 +30,7 @@ class _Tree:
         size = max(ids, default=-1) + 1
         self._parent = [-1] * size
         self._start = [0] * size
+        self._children: dict[int, set[int]] = defaultdict(set)
         self.leaf: list[int] = []
         self.length: list[int] = []
         ends = runs.ends.tolist()
@@ -35,6 +38,7 @@ class _Tree:
             before = -1
             for place in range(first, last):
                 self._parent[ids[place]] = before
+                self._children[before].add(ids[place])
                 self._start[ids[place]] = starts[place]
                 before = ids[place]
             self.leaf.append(before)
@@ -42,10 +46,10 @@ class _Tree:
 
     def at(self, row: int, token: int) -> int:
         """The block of a request that holds one of its tokens; -1 for none."""
-        if token >= self.length[row]:
+        if not 0 <= token < self.length[row]:
             return -1
         node = self.leaf[row]
-        # A block that was moved behind others may begin behind what a request has of it.
+        # A block that was moved behind another may begin behind what a request has of it.
         while self._start[node] > token:
             node = self._parent[node]
         return node
@@ -60,12 +64,8 @@ class _Tree:
                 return 0
             if starts[node] >= starts[other]:
                 end, node = starts[node], parent[node]
-                while node >= 0 and starts[node] >= end:
-                    node = parent[node]
             else:
                 later_end, other = starts[other], parent[other]
-                while other >= 0 and starts[other] >= later_end:
-                    other = parent[other]
         return min(end, later_end)
 
     def join(self, row: int, later: int, tokens: int, same: int) -> None:
@@ -74,11 +74,21 @@ class _Tree:
         if own >= 0 and own != others:
             behind = min(self.length[row], tokens)
             if self._start[own] == same:
-                self._parent[own], self._start[own] = others, behind
+                self._move(own, behind, later)
             else:
-                self._parent[others], self._start[others] = own, behind
-        self.leaf[row] = self.at(later, tokens - 1)
-        self.length[row] = tokens
+                self._move(others, behind, row)
+        if tokens > self.length[row]:
+            self.leaf[row], self.length[row] = self.at(later, tokens - 1), tokens
+
+    def _move(self, block: int, start: int, row: int) -> None:
+        """Let a block begin at a later token: those before it, and what branches off there, are a request's."""
+        self._children[self._parent[block]].remove(block)
+        branches = [child for child in self._children[block] if self._start[child] <= start]
+        self._start[block] = start
+        for moved in (block, *branches):
+            self._parent[moved] = parent = self.at(row, self._start[moved] - 1)
+            self._children[parent].add(moved)
+        self._children[block].difference_update(branches)
 
     def path(self, row: int) -> list[tuple[int, int]]:
         """The blocks that a request goes through, from its first token on, each with where it leaves it."""
@@ -86,10 +96,8 @@ class _Tree:
         end = self.length[row]
         node = self.at(row, end - 1)
         while node >= 0:
-            if self._start[node] < end:
-                found.append((node, end))
-                end = self._start[node]
-            node = self._parent[node]
+            found.append((node, end))
+            node, end = self._parent[node], self._start[node]
         found.reverse()
         return found
 

@@ -5,8 +5,8 @@ and with it a name (`Request.block_keys`) by which requests that begin alike fin
 compute the same prefix at the same time have a copy each; the copy hashed first is the one that is found.
 
 A prompt may have thousands of blocks, nearly all of which live and die together. So what vLLM does block by block is
-done here by *pieces* of the runs in which blocks are named. A piece is split only where somebody holds, or takes, a part
-of it; the result is the same, block for block.
+done here by *pieces* of the runs in which blocks are named. A piece is split only where somebody holds, or takes, a
+part of it; the result is the same, block for block.
 """
 
 from __future__ import annotations
