@@ -14,7 +14,6 @@ from l4sim.calibration.datasheet import roofline_profile
 from l4sim.calibration.importers import import_profile
 from l4sim.calibration.importers.aiconfigurator import import_aiconfigurator
 from l4sim.calibration.importers.importer import Given
-from l4sim.calibration.importers.llmservingsim import HOST_OVERHEAD_S
 from l4sim.calibration.links import held_links
 from l4sim.calibration.measured.fit import fit_measured
 from l4sim.calibration.measured.folder import is_measured
@@ -170,7 +169,7 @@ def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None
 @click.option(
     "--host-overhead-ms",
     type=click.FloatRange(min=0),
-    help=f"LLMServingSim: per iteration  [default: {HOST_OVERHEAD_S * 1e3:g}]",
+    help="LLMServingSim: per iteration  [default: as fitted to recorded runs]",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for profile.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from l4sim.cli import ExtensibleGroup
+from l4sim.cli.validate_all import all_command
 
 if TYPE_CHECKING:
     from l4sim.recordings.comparison import Validation
@@ -63,7 +64,7 @@ def vllm_command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Replay a run that vLLM recorded (meta.json, requests.jsonl, profile/) and compare latencies.
+    """Replay a run of vLLM that was recorded in one of the forms of docs/recordings.md, and compare latencies.
 
     Exits with 1 if the error of a figure is beyond the tolerance. Nothing is fitted to the recorded requests.
     """
@@ -88,6 +89,9 @@ def vllm_command(
         sys.exit(1)
 
 
+validate.add_command(all_command)
+
+
 def _print(found: Validation, tolerance: float) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -99,8 +103,8 @@ def _print(found: Validation, tolerance: float) -> None:
         f"(with prompts {setup.profile.host.prompt_s * 1e3:g}); "
         f"{setup.engine.kv_blocks} KV blocks ({found.kv_blocks_from}); {found.preemptions} preemptions"
     )
-    table = Table("figure", "measured, s", "predicted, s", "error, %", f"within {tolerance:g} %")
-    for figure in found.figures:
+    table = Table("figure", "measured", "predicted", "error, %", f"within {tolerance:g} %")
+    for figure in found.all_figures:
         within = "yes" if abs(figure.error_pct) <= tolerance else "no"
         table.add_row(
             figure.metric, f"{figure.measured:.4f}", f"{figure.predicted:.4f}", f"{figure.error_pct:+.2f}", within

@@ -71,6 +71,8 @@ class Profile:
     captured: Captured
     """What the engine runs as CUDA graphs, and so pads."""
     host: HostOverhead
+    host_kind: str | None
+    """Of fitted host constants the kind, by how the kernels were timed; None: the host is this profile's own."""
     errors: Mapping[str, Mapping[str, Any]]
     """Held-out errors of ``linear``, ``elementwise``, ``operators``, ``iteration`` and each table of all-reduces; empty
     if nothing was measured."""
@@ -156,6 +158,9 @@ class _HostOverhead:
     source: Text
     prompt_s: NonNegative | None = None
     sequence_s: NonNegative = 0.0
+    prompt_layer_s: NonNegative = 0.0
+    kind: Text | None = None
+    """How the kernels were timed beside which it was found (`l4sim.specs.fitted`)."""
     errors: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -196,7 +201,13 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         all_reduce=all_reduce,
         operators=file.operators.models,
         captured=file.captured,
-        host=HostOverhead(host.seconds, host.seconds if host.prompt_s is None else host.prompt_s, host.sequence_s),
+        host=HostOverhead(
+            host.seconds,
+            host.seconds if host.prompt_s is None else host.prompt_s,
+            host.sequence_s,
+            host.prompt_layer_s,
+        ),
+        host_kind=host.kind,
         errors={
             "linear": file.linear.errors,
             "elementwise": file.elementwise.errors,

@@ -14,14 +14,17 @@ from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.recording import EngineOptions, Recording
+from l4sim.specs.front_end import OFF
 from l4sim.specs.gpu import GPU, GPUS, load_gpu
 from l4sim.specs.model import Model, list_models, load_model
 
 _PROFILE = "profile"
 
 
-def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple[Setup, str]:
+def one_instance(engine: EngineOptions, model: Model, profile: Profile, front_end: str = OFF) -> tuple[Setup, str]:
     """A cluster of one instance with the recorded engine's options, and where its number of KV blocks comes from.
+
+    ``front_end`` is what stands before it, by name or by its seconds.
 
     Raises:
         InputError: the model does not fit the GPU, or the profile has nothing for it.
@@ -40,6 +43,7 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
         prefix_caching=engine.prefix_caching,
         reserve_full_prompt=engine.reserve_full_prompt,
         async_scheduling=engine.async_scheduling,
+        front_end=front_end,
     )
     blocks_from = (
         f"derived: what vLLM leaves of {engine.gpu_memory_utilization:g} of {profile.gpu.name}'s memory"

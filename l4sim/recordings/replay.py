@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from l4sim.cost.build import build_cost
+from l4sim.cost.host import HostOverhead
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_policy
-from l4sim.recordings.comparison import Validation, compare_latencies
+from l4sim.recordings.comparison import Validation, compare_latencies, compare_throughput
 from l4sim.recordings.formats import read_recording
 from l4sim.recordings.instance import find_model, find_profile, one_instance
 from l4sim.recordings.recording import Recording
 from l4sim.results.run import Run
+from l4sim.specs.front_end import OFF, VLLM
 from l4sim.workload.trace import Trace
+
+_FRONT_ENDS = {"engine": OFF, "client": VLLM}
+"""What stands before the engine, by whose clock latencies are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayable:
+    """A recording with the simulated instance that stands for its engine."""
+
+    recording: Recording
+    setup: Setup
+    kv_blocks_from: str
+    """Where the number of KV blocks comes from."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.recording.folder.name
+
+    def with_host(self, host: HostOverhead) -> Replayable:
+        """The same with other host constants."""
+        group = self.setup.sole("a recording")
+        options = self.setup.options
+        profile = replace(group.profile, host=host)
+        cost = build_cost(
+            profile,
+            self.setup.model,
+            tensor_parallel=options.tensor_parallel,
+            kernel=options.kernel,
+            cost_model=options.cost_model,
+            max_num_batched_tokens=group.engine.max_num_batched_tokens,
+            max_num_seqs=group.engine.max_num_seqs,
+        )
+        return replace(self, setup=self.setup.each(lambda each: replace(each, profile=profile, cost=cost)))
+
+    def with_front_end(self, front_end: str) -> Replayable:
+        """The same behind another front end, by name or by its seconds."""
+        return replace(self, setup=replace(self.setup, options=replace(self.setup.options, front_end=front_end)))
 
 
 def validate_vllm(
@@ -22,22 +64,45 @@ def validate_vllm(
     """Replay a folder's requests on one simulated instance of the recorded engine, and compare latencies.
 
     ``profile`` is a bundled name or a folder with ``profile.json``; None imports the folder's own measurements of
-    kernels, ``profile/``. ``model`` and ``gpu`` stand in for what ``meta.json`` and ``meta.yaml`` name. Nothing is
-    fitted to the recorded requests. A request arrives when the engine queued it.
+    kernels, ``profile/``, or takes the recorded GPU's. ``model`` and ``gpu`` stand in for what ``meta.json`` and
+    ``meta.yaml`` name. Nothing is fitted to the recorded requests. A request arrives when the engine queued it; where
+    clients measured, when its client sent it, and then vLLM's front end stands before the engine.
 
     Raises:
         InputError: a file or field that is missing or invalid, an unknown model or GPU, an engine that is not modelled.
     """
+    return predict(replayable(folder, profile=profile, model=model, gpu=gpu))
+
+
+def replayable(
+    folder: Path, *, profile: str | None = None, model: str | None = None, gpu: str | None = None
+) -> Replayable:
+    """Read a recording, and make the instance that stands for its engine; for the arguments see `validate_vllm`.
+
+    Raises:
+        InputError: as `validate_vllm`.
+    """
     recording = read_recording(folder)
     ran = find_model(recording, model)
-    setup, blocks_from = one_instance(recording.engine, ran, find_profile(recording, ran, profile, gpu))
+    used = find_profile(recording, ran, profile, gpu)
+    return Replayable(recording, *one_instance(recording.engine, ran, used, _FRONT_ENDS[recording.measured_at]))
+
+
+def predict(replayed: Replayable) -> Validation:
+    """Replay a recording, and compare.
+
+    Raises:
+        InputError: a request that cannot be served to its end.
+    """
+    recording, setup = replayed.recording, replayed.setup
     run = replay(recording, setup)
     return Validation(
         compare_latencies(recording.requests, run),
+        compare_throughput(recording.requests, run),
         len(recording.requests.request_id),
         int(run.requests["preemptions"].sum()),
         setup,
-        blocks_from,
+        replayed.kv_blocks_from,
         run,
     )
 
