@@ -67,12 +67,7 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
 def host_json(kind: str) -> dict[str, Any]:
     """``host_overhead`` of a profile whose kernels were timed in one of the ways of `l4sim.specs.fitted`."""
     fitted = load_fitted().host(kind)
-    return {
-        "seconds": fitted.decode_s,
-        "prompt_layer_s": fitted.prompt_layer_s,
-        "kind": kind,
-        "source": fitted.source,
-    }
+    return {"seconds": fitted.iteration_s, "kind": kind, "source": fitted.source}
 
 
 def hopper_elementwise() -> tuple[ElementwiseCoefficients, str]:

@@ -66,7 +66,6 @@ def _print(found: Everything) -> None:
     fitted = Table(
         "run",
         "host, ms",
-        "layer with prompts, us",
         "request, ms",
         "streamed token, us",
         title="Constants of the others",
@@ -89,11 +88,9 @@ def _cell(metric: str, measured: float, predicted: float) -> str:
     return f"{measured * _MS:.1f} {predicted * _MS:.1f}"
 
 
-def _constants(held: Held) -> tuple[str, str, str, str]:
+def _constants(held: Held) -> tuple[str, str, str]:
     host, front_end = held.left_out.host, held.left_out.front_end
-    own = ("-", "-")
-    first = own if host is None else (f"{host.decode_s * 1e3:.3g}", f"{host.prompt_layer_s * 1e6:.3g}")
-    second = (
-        own if front_end is None else (f"{front_end.request_s * 1e3:.3g}", f"{front_end.streamed_token_s * 1e6:.3g}")
-    )
-    return (*first, *second)
+    iteration = "-" if host is None else f"{host.iteration_s * 1e3:.3g}"
+    if front_end is None:
+        return iteration, "-", "-"
+    return iteration, f"{front_end.request_s * 1e3:.3g}", f"{front_end.streamed_token_s * 1e6:.3g}"

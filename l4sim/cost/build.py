@@ -85,7 +85,7 @@ def build_cost(
         attention=attention,
         repeats=repeats,
         decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[rows]).tolist(),
-        tokens_s=(host.prompt_s + model.layers * host.prompt_layer_s + tokens_s[steps]).tolist(),
+        tokens_s=(host.prompt_s + tokens_s[steps]).tolist(),
         sampled_s=(sampled_s[: max_num_seqs + 1] + host.sequence_s * decodes).tolist(),
     )
     if cost_model != "affine":

@@ -15,6 +15,3 @@ class HostOverhead:
     """In iterations with prompts, which are not captured as one CUDA graph."""
     sequence_s: float = 0.0
     """Besides, for every sequence that samples a token."""
-    prompt_layer_s: float = 0.0
-    """Besides, in iterations with prompts, for every layer: between two pieces of a captured graph its attention is
-    launched by the host."""

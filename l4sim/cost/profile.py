@@ -158,7 +158,6 @@ class _HostOverhead:
     source: Text
     prompt_s: NonNegative | None = None
     sequence_s: NonNegative = 0.0
-    prompt_layer_s: NonNegative = 0.0
     kind: Text | None = None
     """How the kernels were timed beside which it was found (`l4sim.specs.fitted`)."""
     errors: Mapping[str, Any] = field(default_factory=dict)
@@ -201,12 +200,7 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         all_reduce=all_reduce,
         operators=file.operators.models,
         captured=file.captured,
-        host=HostOverhead(
-            host.seconds,
-            host.seconds if host.prompt_s is None else host.prompt_s,
-            host.sequence_s,
-            host.prompt_layer_s,
-        ),
+        host=HostOverhead(host.seconds, host.seconds if host.prompt_s is None else host.prompt_s, host.sequence_s),
         host_kind=host.kind,
         errors={
             "linear": file.linear.errors,

@@ -173,7 +173,7 @@ class _HostFits:
     def settled(self, run: Replayable, without: str | None) -> Replayable:
         """A run with these constants in its profile, or its own where there are none."""
         constants = self.fit(_kind(run), without)
-        return run if constants is None else run.with_host(host(constants.decode_s, constants.prompt_layer_s))
+        return run if constants is None else run.with_host(host(constants.iteration_s))
 
     def all_kinds(self) -> dict[str, FittedHost]:
         """Constants fitted to all runs, by kind."""

@@ -23,8 +23,7 @@ from l4sim.specs.front_end import OFF
 FloatArray = NDArray[np.float64]
 
 _SLICES = 10
-_START = HostOverhead(0.2e-3, 0.2e-3, prompt_layer_s=15e-6)
-_STEPS = (0.2e-3, 15e-6)
+_START_S = 0.2e-3
 _TPOT_SCALE = 0.01
 """Relative errors of TPOT above this count less than their square."""
 _AT_ONCE = 3
@@ -35,43 +34,35 @@ _TTFT_SCALE_S = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class HostResponse:
-    """How one run's TPOT depends on the host's constants, around where the fit starts."""
+    """How one run's TPOT depends on the host's seconds per iteration, around where the fit starts."""
 
     errors: FloatArray
     """Relative, by slice; shape ``[slices]``."""
     slopes: FloatArray
-    """Of them, for each constant's unit; shape ``[slices, 2]``."""
+    """Of them, for each second; of the same shape."""
 
 
-def host(decode_s: float, prompt_layer_s: float) -> HostOverhead:
-    """The host of two constants."""
-    return HostOverhead(decode_s, decode_s, prompt_layer_s=prompt_layer_s)
+def host(iteration_s: float) -> HostOverhead:
+    """The host that takes so long in every iteration."""
+    return HostOverhead(iteration_s, iteration_s)
 
 
 def host_response(recorded: Replayable) -> HostResponse:
-    """Replay a run with the constants that the fit starts from, and with each changed."""
-    start = (_START.decode_s, _START.prompt_layer_s)
-    errors = _tpot_errors(recorded, host(*start))
-    slopes = [
-        (_tpot_errors(recorded, host(*(value + step * (i == j) for j, value in enumerate(start)))) - errors) / step
-        for i, step in enumerate(_STEPS)
-    ]
-    return HostResponse(errors, np.stack(slopes, axis=1))
+    """Replay a run with the constant that the fit starts from, and with twice as much."""
+    errors = _tpot_errors(recorded, host(_START_S))
+    slopes = (_tpot_errors(recorded, host(2 * _START_S)) - errors) / _START_S
+    return HostResponse(errors, slopes)
 
 
 def fit_host(responses: Sequence[HostResponse], source: str) -> FittedHost:
-    """The constants with which the runs' TPOT is met best; each run counts the same."""
-    start = np.array([_START.decode_s, _START.prompt_layer_s])
+    """The seconds per iteration with which the runs' TPOT is met best; each run counts the same."""
 
-    def residuals(units: FloatArray) -> FloatArray:
-        change = units * _STEPS - start
-        return np.concatenate([each.errors + each.slopes @ change for each in responses])
+    def residuals(ms: FloatArray) -> FloatArray:
+        change_s = 1e-3 * ms[0] - _START_S
+        return np.concatenate([each.errors + each.slopes * change_s for each in responses])
 
-    found = least_squares(
-        residuals, np.ones(len(_STEPS)), bounds=(0, np.inf), loss="soft_l1", f_scale=_TPOT_SCALE, x_scale=1.0
-    ).x
-    decode_s, prompt_layer_s = (float(value) for value in found * _STEPS)
-    return FittedHost(_rounded(decode_s), _rounded(prompt_layer_s), source)
+    found = least_squares(residuals, [0.2], bounds=(0, np.inf), loss="soft_l1", f_scale=_TPOT_SCALE)
+    return FittedHost(_rounded(1e-3 * float(found.x[0])), source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,8 @@ EAGER_TIMED = "eager-timed"
 class FittedHost:
     """What an iteration takes besides its kernels, as they were timed."""
 
-    decode_s: NonNegative
-    """In every iteration."""
-    prompt_layer_s: NonNegative
-    """Besides, for every layer of an iteration with prompts."""
+    iteration_s: NonNegative
+    """In every iteration: what asynchronous scheduling does not hide, sampling, gaps between launches."""
     source: Text
 
 
