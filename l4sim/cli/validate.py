@@ -96,6 +96,8 @@ def _print(found: Validation, tolerance: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from l4sim.results.held import held_line
+
     setup, console = found.setup, Console(highlight=False)
     console.print(
         f"{found.requests} requests on {setup.model.name}, tensor parallel {setup.options.tensor_parallel}; profile "
@@ -103,6 +105,7 @@ def _print(found: Validation, tolerance: float) -> None:
         f"(with prompts {setup.profile.host.prompt_s * 1e3:g}); "
         f"{setup.engine.kv_blocks} KV blocks ({found.kv_blocks_from}); {found.preemptions} preemptions"
     )
+    console.print(held_line(setup))
     table = Table("figure", "measured", "predicted", "error, %", f"within {tolerance:g} %")
     for figure in found.all_figures:
         within = "yes" if abs(figure.error_pct) <= tolerance else "no"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from l4sim.errors import InputError
 from l4sim.specs.fitted import load_fitted
 
-_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000}
 _SECONDS = re.compile(r"\s*(\d+(?:\.\d*)?(?:e-?\d+)?)\s*(s|ms|us)\s*", re.ASCII)
 
 
@@ -61,4 +61,4 @@ def load_front_end(text: str) -> FrontEndCosts:
             f"--front-end: {text!r} is not accepted, accepted are {OFF}, {VLLM}, or seconds per request, per "
             "prompt token and per streamed token, such as 5ms,1us,60us"
         )
-    return FrontEndCosts(*(float(part[1]) * _UNITS[part[2]] for part in parts if part))
+    return FrontEndCosts(*(float(part[1]) / _PER_S[part[2]] for part in parts if part))

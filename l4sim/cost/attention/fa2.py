@@ -191,7 +191,7 @@ class FA2Attention:
 
 
 def interpolated(correction: Correction, x: float, y: float) -> float:
-    """A correction at one point, as ``Correction.log_factor`` has it for many: this is the inner loop of simulations."""
+    """A correction at one point, as ``Correction.log_factor`` has it for many: simulations ask all the time."""
     row, right = _between(correction.x_knots, x)
     column, above = _between(correction.y_knots, y)
     left, further = correction.values[row], correction.values[row + 1]
