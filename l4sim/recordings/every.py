@@ -188,7 +188,9 @@ class _FrontEndFits:
         self._responses: dict[str, FrontEndResponse] = {}
         for run in runs:
             say(f"{run.name}: replayed without a front end")
-            self._responses[run.name] = front_end_response(run)
+            response = front_end_response(run)
+            if response is not None:
+                self._responses[run.name] = response
 
     def fit(self, without: str | None) -> FittedFrontEnd | None:
         names = [name for name in self._responses if name != without]

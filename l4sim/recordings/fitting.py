@@ -67,10 +67,7 @@ def fit_host(responses: Sequence[HostResponse], source: str) -> FittedHost:
 
 @dataclass(frozen=True, slots=True)
 class FrontEndResponse:
-    """What one run's clients saw later than its engine is predicted to have sent it, by slice of the batch's size.
-
-    Of requests that are predicted to wait for no place in the batch: what a queue adds tells of the engine's speed.
-    """
+    """What one run's clients saw later than its engine is predicted to have sent it, by slice of the batch's size."""
 
     batch_tokens: FloatArray
     """Mean tokens of the iterations that first tokens came from; shape ``[slices]``, as the next one."""
@@ -78,8 +75,10 @@ class FrontEndResponse:
     """Median of measured TTFT less the engine's."""
 
 
-def front_end_response(recorded: Replayable) -> FrontEndResponse:
-    """Replay a run without a front end, and compare TTFT."""
+def front_end_response(recorded: Replayable) -> FrontEndResponse | None:
+    """Replay a run without a front end, and compare TTFT; None where most requests are predicted to wait for a place in
+    the batch, since what a queue adds tells of the engine's speed.
+    """
     run = replay(recorded.recording, recorded.with_front_end(OFF).setup)
     requests = recorded.recording.requests
     predicted = _in_order(run, recorded)
@@ -88,6 +87,8 @@ def front_end_response(recorded: Replayable) -> FrontEndResponse:
     first_s = requests.arrival_s + ttft_s
     beside = _decoding_at(first_s, first_s, requests.arrival_s + predicted["e2e_s"].to_numpy())
     at_once = predicted["queue_s"].to_numpy() <= _AT_ONCE * np.nanmedian(predicted["tpot_s"].to_numpy())
+    if at_once.mean() < 0.5:
+        return None
     known = np.flatnonzero(np.isfinite(late_s) & at_once)
     slices = np.array_split(known[np.argsort(beside[known], kind="stable")], _SLICES)
     return FrontEndResponse(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from l4sim.cost.build import build_cost
 from l4sim.cost.host import HostOverhead
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_policy
@@ -39,19 +38,9 @@ class Replayable:
 
     def with_host(self, host: HostOverhead) -> Replayable:
         """The same with other host constants."""
-        group = self.setup.sole("a recording")
-        options = self.setup.options
-        profile = replace(group.profile, host=host)
-        cost = build_cost(
-            profile,
-            self.setup.model,
-            tensor_parallel=options.tensor_parallel,
-            kernel=options.kernel,
-            cost_model=options.cost_model,
-            max_num_batched_tokens=group.engine.max_num_batched_tokens,
-            max_num_seqs=group.engine.max_num_seqs,
-        )
-        return replace(self, setup=self.setup.each(lambda each: replace(each, profile=profile, cost=cost)))
+        profile = replace(self.setup.profile, host=host)
+        front_end = self.setup.options.front_end
+        return replace(self, setup=one_instance(self.recording.engine, self.setup.model, profile, front_end)[0])
 
     def with_front_end(self, front_end: str) -> Replayable:
         """The same behind another front end, by name or by its seconds."""
