@@ -134,5 +134,6 @@ def _decoding_at(moments_s: FloatArray, first_s: FloatArray, last_s: FloatArray)
     return (begun - ended).astype(np.float64)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
+def _rounded(seconds: float) -> float:
+    """To a tenth of a microsecond."""
+    return round(seconds, 7)
