@@ -17,6 +17,7 @@ from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.host import HostOverhead
 from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.whole_iterations import WholeIterations
 from l4sim.errors import InputError
 from l4sim.json_files import NonNegative, Positive, Text, checked_items, read_json
 from l4sim.specs.gpu import GPU
@@ -83,6 +84,8 @@ class Profile:
     None: the device is taken as it is."""
     content_hash: str
     """SHA-256 of ``profile.json``."""
+    iterations: tuple[WholeIterations, ...] = ()
+    """Models whose whole iterations were recorded; where there are any, the profile serves these alone, by nothing else."""
 
     @property
     def basis(self) -> str:
@@ -180,6 +183,7 @@ class _File:
     host_overhead: _HostOverhead
     captured: Captured = NONE_CAPTURED
     reference_s: Positive | None = None
+    iterations: tuple[WholeIterations, ...] = ()
 
 
 def _profile(file: _File, where: str, content_hash: str) -> Profile:
@@ -218,6 +222,7 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         },
         reference_s=file.reference_s,
         content_hash=content_hash,
+        iterations=file.iterations,
     )
 
 

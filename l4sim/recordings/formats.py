@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l4sim.errors import InputError
-from l4sim.recordings import client_csv, llmservingsim
+from l4sim.recordings import client_csv, llmservingsim, own
 from l4sim.recordings.recording import Recording
 
 
@@ -26,6 +26,7 @@ class RecordingFormat:
 
 
 FORMATS = (
+    RecordingFormat("l4sim record", "iterations.jsonl.gz", own.recognises, own.read_recording),
     RecordingFormat("LLMServingSim", "requests.jsonl", llmservingsim.recognises, llmservingsim.read_recording),
     RecordingFormat("client's table", "requests.csv", client_csv.recognises, client_csv.read_recording),
 )

@@ -83,9 +83,14 @@ def _is_data(value: Any) -> bool:
 
 
 def _hardware() -> dict[str, Any]:
-    found = {"device_name": _processor() if current_platform.is_cpu() else current_platform.get_device_name()}
-    found["device_memory_bytes"] = current_platform.get_device_total_memory()
-    return found | {"host_cpu": _processor(), "host_cpus": os.cpu_count(), "platform": platform.platform()}
+    return {
+        "device_type": current_platform.device_type,
+        "device_name": _processor() if current_platform.is_cpu() else current_platform.get_device_name(),
+        "device_memory_bytes": current_platform.get_device_total_memory(),
+        "host_cpu": _processor(),
+        "host_cpus": os.cpu_count(),
+        "platform": platform.platform(),
+    }
 
 
 def _processor() -> str:
