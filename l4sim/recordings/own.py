@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -155,7 +155,7 @@ def recorded_requests(folder: Path, block_tokens: int) -> RecordedRequests:
         first_s - arrival_s + served,
         tpot_s + served,
         last_s - arrival_s + served,
-        _prefix(rows, block_tokens),
+        prefix_blocks(rows, block_tokens),
     )
 
 
@@ -193,7 +193,8 @@ def read_iterations(folder: Path) -> list[RecordedIteration]:
     return found
 
 
-def _prefix(rows: list[OwnRequest], block_tokens: int) -> PrefixBlocks:
+def prefix_blocks(rows: Sequence[OwnRequest], block_tokens: int) -> PrefixBlocks:
+    """What the prompts of these requests, in this order, have in common."""
     ids = np.fromiter(chain.from_iterable(row.prefix_ids for row in rows), dtype=np.int64)
     counts = [len(row.prefix_ids) for row in rows]
     return PrefixBlocks(ids, np.concatenate(([0], np.cumsum(counts))).astype(np.int64), block_tokens)

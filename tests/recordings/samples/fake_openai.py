@@ -17,6 +17,7 @@ _FIRST_S, _WORD_S, _TOKEN_S = 0.02, 0.05e-3, 5e-3
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: Any) -> None:
         pass
