@@ -22,11 +22,12 @@ class EngineOptions:
     """The options of the engine that ran; what was not recorded is that engine's default."""
 
     model: str
-    """As the engine was given it: a Hugging Face name or a path."""
+    """As the engine was given it: a Hugging Face name or a path; empty where it is not recorded."""
     device: str | None
     """The GPU as CUDA or a profile names it; None if it is not recorded beside the run."""
-    max_num_seqs: int
-    max_num_batched_tokens: int
+    max_num_seqs: int | None
+    """None: not recorded; then, and likewise below, vLLM's default for the GPU."""
+    max_num_batched_tokens: int | None
     max_model_len: int | None
     """None: the model's own."""
     tensor_parallel: int
