@@ -1,4 +1,4 @@
-"""Fitting what whole iterations of a recorded engine take: a few coefficients, and their errors on held-out iterations."""
+"""Fitting what whole iterations of a recorded engine take: a few coefficients, and their held-out errors."""
 
 from __future__ import annotations
 
@@ -57,13 +57,12 @@ def fit_whole_iterations(
     terms = np.array([_terms(batch, knots) for batch in batches])
     stretch = np.arange(len(batches)) * _STRETCHES // len(batches)
     held_out = stretch % _HELD_OUT == _HELD_OUT // 2
-    tested, used = _coefficients(terms[~held_out], taken_s[~held_out])
+    tested = _coefficients(terms[~held_out], taken_s[~held_out])
     predicted_s = terms[held_out] @ tested
     plain = ~_hiccups(predicted_s, taken_s[held_out])
     told = errors(predicted_s[plain], taken_s[held_out][plain], flagged=int((~plain).sum())).to_json()
     told["total_pct"] = float(100 * (predicted_s.sum() / taken_s[held_out].sum() - 1))
-    coefficients, _ = _coefficients(terms, taken_s)
-    return FittedIterations(_named(coefficients, knots, sizes, tensor_parallel), told)
+    return FittedIterations(_named(_coefficients(terms, taken_s), knots, sizes, tensor_parallel), told)
 
 
 def _knots(tokens: FloatArray) -> FloatArray:
@@ -84,8 +83,8 @@ def _terms(batch: Batch, knots: FloatArray) -> list[float]:
     ]
 
 
-def _coefficients(terms: FloatArray, seconds: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """The coefficients of the terms, and which iterations they were fitted to: all but hiccups."""
+def _coefficients(terms: FloatArray, seconds: FloatArray) -> FloatArray:
+    """The coefficients of the terms, fitted to all iterations but hiccups; shape ``[terms]``."""
     from scipy.optimize import nnls
 
     scale = np.maximum(terms.max(axis=0), 1.0)
@@ -96,7 +95,7 @@ def _coefficients(terms: FloatArray, seconds: FloatArray) -> tuple[FloatArray, B
         found = found / scale
         expected_s = np.maximum(terms @ found, np.finfo(np.float64).tiny)
         used = ~_hiccups(expected_s, seconds)
-    return found, used
+    return found
 
 
 def _hiccups(expected_s: FloatArray, seconds: FloatArray) -> BoolArray:

@@ -85,7 +85,7 @@ class Profile:
     content_hash: str
     """SHA-256 of ``profile.json``."""
     iterations: tuple[WholeIterations, ...] = ()
-    """Models whose whole iterations were recorded; where there are any, the profile serves these alone, by nothing else."""
+    """Models whose whole iterations were recorded; where there are any, the profile serves these alone."""
 
     @property
     def basis(self) -> str:

@@ -1,4 +1,4 @@
-"""Seconds of whole iterations, as they were fitted to a recorded engine's: a few coefficients, each with its meaning."""
+"""Seconds of whole iterations, as they were fitted to a recorded engine's: a few coefficients with a meaning."""
 
 from __future__ import annotations
 

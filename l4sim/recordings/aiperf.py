@@ -97,4 +97,3 @@ def _seconds(values: Mapping[str, _Value], name: str, where: str) -> float:
     if unit not in _SECONDS:
         raise InputError(f"{where}: {name} is in {unit}, accepted are {', '.join(_SECONDS)}")
     return values[name].value * _SECONDS[unit]
-

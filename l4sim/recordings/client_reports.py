@@ -44,8 +44,8 @@ def client_recording(path: Path, rows: Sequence[ClientRequest], model: str | Non
     for row in served:
         if row.prompt_tokens < 1 or row.output_tokens < 1:
             raise InputError(
-                f"{path}: request {row.request_id} has {row.prompt_tokens} prompt and {row.output_tokens} output tokens, "
-                "accepted is 1 or more of each"
+                f"{path}: request {row.request_id} has {row.prompt_tokens} prompt and {row.output_tokens} output "
+                "tokens, accepted is 1 or more of each"
             )
         if not 0 < row.ttft_s <= row.e2e_s:
             raise InputError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Validation:
     kv_blocks_from: str
     """Where the number of KV blocks comes from."""
     run: Run
+    by_default: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the engine that nothing tells: vLLM's defaults."""
 
     @property
     def all_figures(self) -> tuple[Figure, ...]:
@@ -58,6 +61,7 @@ class Validation:
             "requests": self.requests,
             "preemptions": self.preemptions,
             "kv_blocks_from": self.kv_blocks_from,
+            "by_default": dict(self.by_default),
             "config": self.setup.describe(),
         }
 

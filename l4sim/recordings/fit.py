@@ -18,9 +18,8 @@ from l4sim.cost.whole_iterations import KERNEL, ModelSizes
 from l4sim.errors import InputError
 from l4sim.json_files import Count, Text, read_json
 from l4sim.recordings.instance import find_gpu, find_model
-from l4sim.recordings.own import ITERATIONS, read_iterations, read_recording
+from l4sim.recordings.own import ITERATIONS, read_iterations, read_recording, recognises
 from l4sim.specs.gpu import GPU, GPUS, load_gpu
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +89,10 @@ def refuse_own_profile(profile: Profile, folder: Path) -> None:
     Raises:
         InputError: it was.
     """
-    if profile.iterations and fingerprint(folder) in profile.provenance.source:
-        raise InputError(f"profile {profile.name} was fitted to {folder}, which it is to predict: fit it to another run")
+    if profile.iterations and recognises(folder) and fingerprint(folder) in profile.provenance.source:
+        raise InputError(
+            f"profile {profile.name} was fitted to {folder}, which it is to predict: fit it to another run"
+        )
 
 
 def recorded_gpu(folder: Path, given: str | None) -> GPU:
@@ -112,7 +113,7 @@ def recorded_gpu(folder: Path, given: str | None) -> GPU:
             bf16_flops=1e12,
             l2_bytes=1 << 20,
             link_bytes_per_s=1e10,
-            source=f"{hardware.device_name}; bandwidth, arithmetic and links are assumed, and iterations do not use them",
+            source=f"{hardware.device_name}; bandwidth, arithmetic and links are assumed, not used by iterations",
         )
     gpu = find_gpu(hardware.device_name)
     if gpu is None:

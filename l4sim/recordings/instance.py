@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from l4sim.calibration.importers.llmservingsim import import_llmservingsim, read_meta
 from l4sim.calibration.profile_json import write_profile
@@ -21,10 +23,17 @@ from l4sim.specs.model import Model, list_models, load_model
 _PROFILE = "profile"
 
 
-def one_instance(engine: EngineOptions, model: Model, profile: Profile, front_end: str = OFF) -> tuple[Setup, str]:
+def one_instance(
+    engine: EngineOptions,
+    model: Model,
+    profile: Profile,
+    front_end: str = OFF,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[Setup, str]:
     """A cluster of one instance with the recorded engine's options, and where its number of KV blocks comes from.
 
-    ``front_end`` is what stands before it, by name or by its seconds.
+    ``front_end`` is what stands before it, by name or by its seconds; ``given`` are options by name that stand in for
+    what was recorded, or was not.
 
     Raises:
         InputError: the model does not fit the GPU, or the profile has nothing for it.
@@ -45,20 +54,66 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile, front_en
         async_scheduling=engine.async_scheduling,
         front_end=front_end,
     )
-    blocks_from = (
-        f"derived: what vLLM leaves of {engine.gpu_memory_utilization:g} of {profile.gpu.name}'s memory"
-        if engine.kv_blocks is None
-        else "recorded, less vLLM's null block"
-    )
-    return resolve(options, model=model, profile=_of_version(profile, engine)), blocks_from
+    given = given or {}
+    options = replace(options, **given)
+    if "kv_blocks" in given:
+        blocks_from = "as given"
+    elif engine.kv_blocks is None:
+        share = options.gpu_memory_utilization
+        blocks_from = f"derived: what vLLM leaves of {share:g} of {profile.gpu.name}'s memory"
+    else:
+        blocks_from = "recorded, less vLLM's null block"
+    ran = _of_version(profile, engine.version, options.tensor_parallel)
+    return resolve(options, model=model, profile=ran), blocks_from
 
 
-def _of_version(profile: Profile, engine: EngineOptions) -> Profile:
+def _of_version(profile: Profile, version: str | None, tensor_parallel: int) -> Profile:
     """A profile with the all-reduces of the version that ran, where it is recorded: rules may be of another."""
-    if engine.version is None:
+    if version is None:
         return profile
-    tables = [table for table in profile.all_reduce if table.gpus == engine.tensor_parallel]
-    return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{engine.version}").values()))
+    tables = [table for table in profile.all_reduce if table.gpus == tensor_parallel]
+    return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{version}").values()))
+
+
+_BY_DEFAULT = ("tensor_parallel", "max_num_seqs", "max_num_batched_tokens", "prefix_caching", "engine_rules")
+
+
+def refuse_untold(recording: Recording, *, model: str | None, profile: str | None, gpu: str | None) -> None:
+    """Check that model and GPU are known of a recording that tells nothing of its engine.
+
+    Raises:
+        InputError: one of them is not.
+    """
+    if _tells_engine(recording):
+        return
+    untold = []
+    if model is None and _bundled_name(recording.engine.model) is None:
+        untold.append(f"which model {recording.engine.model or 'it was'} (--model)")
+    if profile is None and gpu is None:
+        untold.append("which GPU (--gpu, or --profile)")
+    if untold:
+        raise InputError(f"{recording.folder}: what clients measured does not tell {' nor '.join(untold)}")
+
+
+def by_default(recording: Recording, setup: Setup, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the recording does not tell and that were not given either: vLLM's defaults, by name."""
+    if _tells_engine(recording):
+        return {}
+    resolved = {
+        **{name: getattr(setup.options, name) for name in _BY_DEFAULT},
+        "max_num_seqs": setup.engine.max_num_seqs,
+        "max_num_batched_tokens": setup.engine.max_num_batched_tokens,
+    }
+    return {name: value for name, value in resolved.items() if name not in given}
+
+
+def _tells_engine(recording: Recording) -> bool:
+    return (recording.folder / "meta.json").is_file()
+
+
+def _bundled_name(recorded: str) -> str | None:
+    name = Path(recorded).name.lower().removesuffix("-instruct")
+    return name if name in list_models() else None
 
 
 def find_model(recording: Recording, given: str | None) -> Model:
@@ -78,8 +133,8 @@ def find_model(recording: Recording, given: str | None) -> Model:
     if recording.model is not None:
         return recording.model
     recorded = recording.engine.model
-    name = Path(recorded).name.lower().removesuffix("-instruct")
-    if name not in list_models():
+    name = _bundled_name(recorded)
+    if name is None:
         raise InputError(
             f"{recording.folder / 'meta.json'}: model {recorded} is not bundled: add its config.json to the folder, or "
             f"name it by --model; bundled are {', '.join(list_models())}"

@@ -87,9 +87,7 @@ class RecordedIteration:
     def batch(self) -> Batch:
         """What was computed: one token behind a context is a decode, all else a prompt's chunk."""
         decodes = [one.context_tokens + 1 for one in self.work if one.decodes]
-        chunks = tuple(
-            Prefill(one.tokens, one.context_tokens, one.samples) for one in self.work if not one.decodes
-        )
+        chunks = tuple(Prefill(one.tokens, one.context_tokens, one.samples) for one in self.work if not one.decodes)
         return Batch(np.array(decodes, dtype=np.int64), sum(decodes), chunks)
 
 
@@ -208,4 +206,3 @@ def _lines(path: Path, kind: type[T]) -> Iterator[T]:
                     yield decode_json(line, kind, f"{path}, line {number}", others=True)
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-

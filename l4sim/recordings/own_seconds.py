@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.calibration.datasheet import roofline_profile
+from l4sim.calibration.profile_json import write_profile
+from l4sim.cost.profile import load_profile
 from l4sim.engine.protocol import Step
 from l4sim.engine.request import Request
 from l4sim.engine.rules import engine_named
+from l4sim.errors import InputError
 from l4sim.experiment import Setup
-from l4sim.recordings.own import OwnRequest, RecordedIteration, prefix_blocks
+from l4sim.recordings.fit import recorded_gpu
+from l4sim.recordings.instance import find_model, one_instance
+from l4sim.recordings.own import (
+    OwnRequest,
+    RecordedIteration,
+    prefix_blocks,
+    read_iterations,
+    read_recording,
+    read_requests,
+    recognises,
+)
 from l4sim.runtime.trace_requests import TraceRequests
 from l4sim.workload.trace import Trace
 
@@ -47,6 +63,50 @@ class OwnSeconds:
     preemptions: int
     """In the iterations alike."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values, of differences in time the largest."""
+        return {
+            "iterations": self.iterations,
+            "alike": self.alike,
+            "difference": None if self.difference is None else self.difference._asdict(),
+            "ttft_off_s": _largest(self.ttft_off_s),
+            "e2e_off_s": _largest(self.e2e_off_s),
+            "preemptions": self.preemptions,
+        }
+
+    def in_words(self) -> str:
+        """The same in a line, and in a second one where it went apart."""
+        told = (
+            f"{self.alike:,} of {self.iterations:,} iterations compute the same, {self.preemptions} preemptions among "
+            f"them; TTFT of {len(self.ttft_off_s):,} requests off by {_largest(self.ttft_off_s):.3g} s at most, E2E of "
+            f"{len(self.e2e_off_s):,} by {_largest(self.e2e_off_s):.3g} s"
+        )
+        if self.difference is None:
+            return told
+        number, recorded, decided = self.difference
+        apart = (sorted(set(one) - set(other)) for one, other in ((recorded, decided), (decided, recorded)))
+        engine, rules = (f"{shares[:3]}{' ...' if len(shares) > 3 else ''}" for shares in apart)
+        return f"{told}\niteration {number}: only in the engine's {engine}, only in the rules' {rules}"
+
+
+def validate_own_seconds(
+    folder: Path, *, model: str | None = None, options: Mapping[str, Any] | None = None
+) -> OwnSeconds:
+    """`replay_own_seconds` of a folder that `l4sim record` wrote; no costs are needed.
+
+    Raises:
+        InputError: it is no such folder, or a file or field is missing or invalid.
+    """
+    if not recognises(folder):
+        raise InputError(f"{folder}: no iterations are in it: accepted is what l4sim record wrote")
+    recording = read_recording(folder)
+    with tempfile.TemporaryDirectory() as made:
+        # Of any costs: none are asked for.
+        write_profile(roofline_profile(recorded_gpu(folder, None)), Path(made))
+        profile = load_profile(made)
+    setup, _ = one_instance(recording.engine, find_model(recording, model), profile, options)
+    return replay_own_seconds(read_requests(folder), read_iterations(folder), setup)
+
 
 def replay_own_seconds(
     requests: Sequence[OwnRequest], iterations: Sequence[RecordedIteration], setup: Setup
@@ -55,9 +115,7 @@ def replay_own_seconds(
 
     A request is there for the first iteration that the engine scheduled after it had queued it.
     """
-    rows = TraceRequests(
-        _trace(requests, setup), setup.engine.block_tokens, prefix_caching=setup.engine.prefix_caching
-    )
+    rows = TraceRequests(_trace(requests, setup), setup.engine.block_tokens, prefix_caching=setup.engine.prefix_caching)
     engine = engine_named(setup.options.engine_rules)(
         setup.engine, hash_block_tokens=rows.hash_block_tokens, max_iterations=1
     )
@@ -114,6 +172,10 @@ def _shares(step: Step, decoding: Sequence[Request]) -> Shares:
         for request, context in zip(decoding, step.batch.decode_context_tokens, strict=True)
     ]
     return tuple(sorted([*decodes, *((chunk.request.index, chunk.tokens, chunk.done_tokens) for chunk in step.chunks)]))
+
+
+def _largest(seconds: NDArray[np.float64]) -> float:
+    return float(np.abs(seconds).max(initial=0.0))
 
 
 def _has_ended(request: Request) -> bool:

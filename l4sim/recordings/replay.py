@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,9 @@ from l4sim.cost.host import HostOverhead
 from l4sim.errors import InputError
 from l4sim.experiment import Setup, run_policy
 from l4sim.recordings.comparison import Validation, compare_latencies, compare_throughput
+from l4sim.recordings.fit import refuse_own_profile
 from l4sim.recordings.formats import read_recording
-from l4sim.recordings.instance import find_model, find_profile, one_instance
+from l4sim.recordings.instance import by_default, find_model, find_profile, one_instance, refuse_untold
 from l4sim.recordings.recording import Recording
 from l4sim.results.run import Run
 from l4sim.specs.front_end import OFF, VLLM
@@ -30,6 +33,8 @@ class Replayable:
     setup: Setup
     kv_blocks_from: str
     """Where the number of KV blocks comes from."""
+    by_default: Mapping[str, Any]
+    """Options of the engine that nothing tells: vLLM's defaults."""
 
     @property
     def name(self) -> str:
@@ -48,9 +53,17 @@ class Replayable:
 
 
 def validate_vllm(
-    folder: Path, *, profile: str | None = None, model: str | None = None, gpu: str | None = None
+    folder: Path,
+    *,
+    profile: str | None = None,
+    model: str | None = None,
+    gpu: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Validation:
-    """Replay a folder's requests on one simulated instance of the recorded engine, and compare latencies.
+    """Replay a recording's requests on one simulated instance of the recorded engine, and compare latencies.
+
+    ``folder`` is one of the folders or files in `l4sim.recordings.formats`. ``options``, of `Options` by name, stand in
+    for what was recorded of the engine, or was not.
 
     ``profile`` is a bundled name or a folder with ``profile.json``; None imports the folder's own measurements of
     kernels, ``profile/``, or takes the recorded GPU's. ``model`` and ``gpu`` stand in for what ``meta.json`` and
@@ -60,21 +73,30 @@ def validate_vllm(
     Raises:
         InputError: a file or field that is missing or invalid, an unknown model or GPU, an engine that is not modelled.
     """
-    return predict(replayable(folder, profile=profile, model=model, gpu=gpu))
+    return predict(replayable(folder, profile=profile, model=model, gpu=gpu, options=options))
 
 
 def replayable(
-    folder: Path, *, profile: str | None = None, model: str | None = None, gpu: str | None = None
+    folder: Path,
+    *,
+    profile: str | None = None,
+    model: str | None = None,
+    gpu: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Replayable:
     """Read a recording, and make the instance that stands for its engine; for the arguments see `validate_vllm`.
 
     Raises:
         InputError: as `validate_vllm`.
     """
-    recording = read_recording(folder)
+    recording, given = read_recording(folder), options or {}
+    refuse_untold(recording, model=model, profile=profile, gpu=gpu)
     ran = find_model(recording, model)
     used = find_profile(recording, ran, profile, gpu)
-    return Replayable(recording, *one_instance(recording.engine, ran, used, _FRONT_ENDS[recording.measured_at]))
+    refuse_own_profile(used, folder)
+    front_end = _FRONT_ENDS[recording.measured_at]
+    setup, blocks_from = one_instance(recording.engine, ran, used, front_end, given)
+    return Replayable(recording, setup, blocks_from, by_default(recording, setup, given))
 
 
 def predict(replayed: Replayable) -> Validation:
@@ -93,6 +115,7 @@ def predict(replayed: Replayable) -> Validation:
         setup,
         replayed.kv_blocks_from,
         run,
+        replayed.by_default,
     )
 
 

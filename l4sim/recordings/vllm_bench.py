@@ -1,4 +1,4 @@
-"""Reading what ``vllm bench serve --save-result --save-detailed`` writes: one JSON file, lists with an item a request."""
+"""Reading what ``vllm bench serve --save-result --save-detailed`` writes: JSON, lists with an item a request."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class _Recording:
     """What both of vLLM's schedulers do besides, when they record."""
 
     def __init__(self, vllm_config: Any, kv_cache_config: Any, **more: Any) -> None:
-        super().__init__(vllm_config=vllm_config, kv_cache_config=kv_cache_config, **more)
+        super().__init__(vllm_config=vllm_config, kv_cache_config=kv_cache_config, **more)  # type: ignore[call-arg]
         folder = _folder(vllm_config.parallel_config)
         folder.mkdir(parents=True, exist_ok=True)
         write_meta(folder, vllm_config, kv_cache_config.num_blocks)
@@ -100,7 +100,7 @@ def _folder(parallel: Any) -> Path:
 
 def _hashes(cache: Any, block_tokens: int) -> Hashes:
     if cache.enable_prefix_caching:
-        return lambda request: request.block_hashes  # type: ignore[no-any-return]
+        return lambda request: request.block_hashes
     # Without a prefix cache vLLM hashes nothing: what the requests share is told all the same.
     kv_cache_utils.init_none_hash(sha256)
     hasher = kv_cache_utils.get_request_block_hasher(block_tokens, sha256)

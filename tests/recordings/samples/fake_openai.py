@@ -1,7 +1,7 @@
 """A stand-in for a served model, to try load generators on: ``python fake_openai.py PORT``.
 
-It speaks as much of the OpenAI API as they need (models, completions and chat, streamed with usage), answers with
-``max_tokens`` tokens, and takes 20 ms and 0.05 ms for each word of the prompt until the first, 5 ms for each further one.
+It speaks as much of the OpenAI API as they need (models, completions and chat, streamed with usage) and answers with
+``max_tokens`` tokens: the first after 20 ms and 0.05 ms for each word of the prompt, each further one after 5 ms.
 """
 
 from __future__ import annotations
