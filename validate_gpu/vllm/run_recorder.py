@@ -154,8 +154,11 @@ class RunRecorder:
 
     def _write_request(self, live: _Live) -> None:
         request = live.request
-        ids = [self._ids.setdefault(block, len(self._ids)) for block in self._hashes(request)]
         prompt_blocks = request.num_prompt_tokens // self._block_tokens
+        # The last token's KV is never computed.
+        computed_blocks = (request.num_prompt_tokens + request.num_output_tokens - 1) // self._block_tokens
+        hashes = self._hashes(request)[: max(prompt_blocks, computed_blocks)]
+        ids = [self._ids.setdefault(block, len(self._ids)) for block in hashes]
         self._requests.write(
             {
                 "number": live.number,
