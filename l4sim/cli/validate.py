@@ -146,9 +146,8 @@ def _print(found: Validation, tolerance: float) -> None:
         f"{setup.engine.kv_blocks} KV blocks ({found.kv_blocks_from}); {found.preemptions} preemptions"
     )
     console.print(held_line(setup))
-    if found.by_default:
-        options = ", ".join(f"{name} {value}" for name, value in found.by_default.items())
-        console.print(f"Not told by the recording, and so vLLM's defaults: {options}")
+    for line in found.assumptions:
+        console.print(line)
     table = Table("figure", "measured", "predicted", "error, %", f"within {tolerance:g} %")
     for figure in found.all_figures:
         within = "yes" if abs(figure.error_pct) <= tolerance else "no"

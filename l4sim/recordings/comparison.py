@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -41,8 +40,8 @@ class Validation:
     kv_blocks_from: str
     """Where the number of KV blocks comes from."""
     run: Run
-    by_default: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the engine that nothing tells: vLLM's defaults."""
+    assumptions: tuple[str, ...] = ()
+    """What the instance has because the recording does not tell."""
 
     @property
     def all_figures(self) -> tuple[Figure, ...]:
@@ -61,7 +60,7 @@ class Validation:
             "requests": self.requests,
             "preemptions": self.preemptions,
             "kv_blocks_from": self.kv_blocks_from,
-            "by_default": dict(self.by_default),
+            "assumptions": list(self.assumptions),
             "config": self.setup.describe(),
         }
 

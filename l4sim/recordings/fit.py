@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def fit_recording(folder: Path, *, gpu: str | None = None) -> dict[str, Any]:
     recording = read_recording(folder)
     model, iterations = find_model(recording, None), read_iterations(folder)
     device = recorded_gpu(folder, gpu)
+    # A config.json goes by its folder's name otherwise.
+    model = replace(model, name=Path(recording.engine.model).name)
     tensor_parallel = recording.engine.tensor_parallel
     try:
         found = fit_whole_iterations(

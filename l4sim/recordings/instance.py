@@ -95,16 +95,17 @@ def refuse_untold(recording: Recording, *, model: str | None, profile: str | Non
         raise InputError(f"{recording.folder}: what clients measured does not tell {' nor '.join(untold)}")
 
 
-def by_default(recording: Recording, setup: Setup, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that the recording does not tell and that were not given either: vLLM's defaults, by name."""
+def assumptions(recording: Recording, setup: Setup, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the instance has because neither the recording tells it nor was it given, in a line each."""
     if _tells_engine(recording):
-        return {}
+        return ()
     resolved = {
         **{name: getattr(setup.options, name) for name in _BY_DEFAULT},
         "max_num_seqs": setup.engine.max_num_seqs,
         "max_num_batched_tokens": setup.engine.max_num_batched_tokens,
     }
-    return {name: value for name, value in resolved.items() if name not in given}
+    untold = [f"{name} {value}" for name, value in resolved.items() if name not in given]
+    return (f"not told by clients, and so vLLM's defaults: {', '.join(untold)}",) if untold else ()
 
 
 def _tells_engine(recording: Recording) -> bool:

@@ -15,7 +15,7 @@ from l4sim.experiment import Setup, run_policy
 from l4sim.recordings.comparison import Validation, compare_latencies, compare_throughput
 from l4sim.recordings.fit import refuse_own_profile
 from l4sim.recordings.formats import read_recording
-from l4sim.recordings.instance import by_default, find_model, find_profile, one_instance, refuse_untold
+from l4sim.recordings.instance import assumptions, find_model, find_profile, one_instance, refuse_untold
 from l4sim.recordings.recording import Recording
 from l4sim.results.run import Run
 from l4sim.specs.front_end import OFF, VLLM
@@ -33,8 +33,8 @@ class Replayable:
     setup: Setup
     kv_blocks_from: str
     """Where the number of KV blocks comes from."""
-    by_default: Mapping[str, Any]
-    """Options of the engine that nothing tells: vLLM's defaults."""
+    assumptions: tuple[str, ...] = ()
+    """What the instance has because the recording does not tell."""
 
     @property
     def name(self) -> str:
@@ -96,7 +96,7 @@ def replayable(
     refuse_own_profile(used, folder)
     front_end = _FRONT_ENDS[recording.measured_at]
     setup, blocks_from = one_instance(recording.engine, ran, used, front_end, given)
-    return Replayable(recording, setup, blocks_from, by_default(recording, setup, given))
+    return Replayable(recording, setup, blocks_from, assumptions(recording, setup, given))
 
 
 def predict(replayed: Replayable) -> Validation:
@@ -115,7 +115,7 @@ def predict(replayed: Replayable) -> Validation:
         setup,
         replayed.kv_blocks_from,
         run,
-        replayed.by_default,
+        replayed.assumptions,
     )
 
 

@@ -1,0 +1,44 @@
+"""Record vLLM's schedulers without a model: ``python drive.py FOLDER SEED CASES``, in vLLM's environment.
+
+Random cases of a few settings, short of KV blocks among them; asynchronous scheduling, which a build for CPUs does not do,
+among them too. One recording a case, in folders below FOLDER.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests_vllm.cases import SETTINGS, iteration_s, small_cases
+
+from tests_vllm import real_scheduler
+from validate_gpu.vllm.scheduler import FOLDER, RecordingAsyncScheduler, RecordingScheduler
+
+
+class Asynchronous(RecordingAsyncScheduler):
+    """Requests come by the wall's clock, as a front end would stamp them."""
+
+    def add_request(self, request: Any) -> None:
+        """As vLLM's."""
+        request.arrival_time = time.time()
+        super().add_request(request)
+
+
+class Synchronous(RecordingScheduler):
+    """The same, synchronous."""
+
+    add_request = Asynchronous.add_request
+
+
+if __name__ == "__main__":
+    out, seed, cases = sys.argv[1:]
+    real_scheduler.AsyncScheduler, real_scheduler.Scheduler = Asynchronous, Synchronous
+    for setting in SETTINGS:
+        for number, case in enumerate(small_cases(setting, seed, int(cases))):
+            os.environ[FOLDER] = str(Path(out) / f"{'-'.join(setting)}-{number}")
+            engine = real_scheduler.RealEngine(case.config, iteration_s)
+            engine.run(case.asks)
+            engine.scheduler.shutdown()
