@@ -36,6 +36,7 @@ BATCHES = [batch(np.random.default_rng(seed)) for seed in range(400)]
 SECONDS = [COST.iteration_s(one) for one in BATCHES]
 
 
+@pytest.mark.slow
 def test_coefficients_come_back() -> None:
     found = fit_whole_iterations(BATCHES, SECONDS, SIZES, 1)
     fitted = found.fitted

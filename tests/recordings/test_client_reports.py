@@ -133,6 +133,7 @@ def test_what_the_report_does_not_tell_is_asked_for_in_one_line(capsys: pytest.C
     assert told[0].endswith("does not tell which model it was (--model) nor which GPU (--gpu, or --profile)")
 
 
+@pytest.mark.slow
 def test_with_it_the_run_is_predicted_and_defaults_are_named(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         str(TOOLS[tool]),

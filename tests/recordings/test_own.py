@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_what_prompts_share_is_told_by_their_blocks() -> None:
 
 def test_iterations_follow_one_another_and_add_up_to_their_requests() -> None:
     iterations, rows = read_iterations(SHORT), read_requests(SHORT)
-    assert all(later.start_s >= earlier.end_s for earlier, later in zip(iterations, iterations[1:], strict=False))
+    assert all(later.start_s >= earlier.end_s for earlier, later in pairwise(iterations))
     tokens = np.zeros(len(rows), dtype=np.int64)
     sampled = np.zeros(len(rows), dtype=np.int64)
     for iteration in iterations:
@@ -90,6 +91,7 @@ def test_iterations_follow_one_another_and_add_up_to_their_requests() -> None:
         assert tokens[row.number] >= least if row.preemptions else tokens[row.number] == least
 
 
+@pytest.mark.slow
 def test_with_the_runs_own_seconds_every_iteration_is_decided_as_vllm_did() -> None:
     found = validate_own_seconds(AMPLE)
     assert found.difference is None
@@ -99,6 +101,7 @@ def test_with_the_runs_own_seconds_every_iteration_is_decided_as_vllm_did() -> N
     assert not found.e2e_off_s.any()
 
 
+@pytest.mark.slow
 def test_other_rules_part_at_an_iteration_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("validate", "vllm", str(AMPLE), "--own-seconds", "--max-num-batched-tokens", "256") == 1
     out = capsys.readouterr().out
@@ -106,6 +109,7 @@ def test_other_rules_part_at_an_iteration_that_is_named(capsys: pytest.CaptureFi
     assert "only in the rules'" in out
 
 
+@pytest.mark.slow
 def test_a_profile_of_iterations_serves_their_model_alone(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile = load_profile(str(fitted))
     assert profile.basis == profile.kernel_basis(profile.default_kernel) == "measured"
@@ -122,6 +126,7 @@ def test_a_profile_of_iterations_serves_their_model_alone(fitted: Path, capsys: 
     assert "cost model mean needs attention alone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_predicts_another_run_and_refuses_its_own(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command("validate", "vllm", str(SHORT), "--profile", str(fitted), "--json", "--tolerance", "1000")
     told: dict[str, Any] = json.loads(capsys.readouterr().out)

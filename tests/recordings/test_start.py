@@ -79,6 +79,7 @@ def test_a_folder_that_holds_a_recording_is_refused(tmp_path: Path) -> None:
         l4sim.record(EngineArgs("tiny"), tmp_path).__enter__()
 
 
+@pytest.mark.slow
 def test_a_command_gets_the_scheduler_and_the_recorder_alone(
     tmp_path: Path, vllm: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

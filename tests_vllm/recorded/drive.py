@@ -1,7 +1,7 @@
 """Record vLLM's schedulers without a model: ``python drive.py FOLDER SEED CASES``, in vLLM's environment.
 
-Random cases of a few settings, short of KV blocks among them; asynchronous scheduling, which a build for CPUs does not do,
-among them too. One recording a case, in folders below FOLDER.
+Random cases of all settings: short of KV blocks, and asynchronous, which a build for CPUs is not. One recording a case,
+in folders below FOLDER.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests_vllm import real_scheduler
 from validate_gpu.vllm.scheduler import FOLDER, RecordingAsyncScheduler, RecordingScheduler
 
 
-class Asynchronous(RecordingAsyncScheduler):
+class _Stamped:
     """Requests come by the wall's clock, as a front end would stamp them."""
 
     def add_request(self, request: Any) -> None:
@@ -27,10 +27,12 @@ class Asynchronous(RecordingAsyncScheduler):
         super().add_request(request)
 
 
-class Synchronous(RecordingScheduler):
-    """The same, synchronous."""
+class Asynchronous(_Stamped, RecordingAsyncScheduler):
+    """vLLM's asynchronous scheduler."""
 
-    add_request = Asynchronous.add_request
+
+class Synchronous(_Stamped, RecordingScheduler):
+    """vLLM's synchronous scheduler."""
 
 
 if __name__ == "__main__":

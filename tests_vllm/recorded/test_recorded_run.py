@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(_PYTHON is None, reason="no vLLM: L4SIM_VLLM_PYT
 
 
 def in_vllm(module: str, *arguments: object) -> None:
+    """Run a module beside this one in vLLM's environment."""
     command = [str(_PYTHON), "-m", f"tests_vllm.recorded.{module}", *map(str, arguments)]
     subprocess.run(command, check=True, cwd=_ROOT, env={**os.environ, "PYTHONPATH": str(_ROOT)}, timeout=300)
 
@@ -39,6 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_served_run_is_decided_alike(served: Path) -> None:
+    """Preemptions and prefix hits among it."""
     found = validate_own_seconds(served)
     assert found.difference is None, found.in_words()
     assert len(found.ttft_off_s) == len(found.e2e_off_s) == len(read_requests(served))
@@ -56,6 +58,7 @@ def test_another_run_of_the_engine_is_predicted(served: Path, tmp_path: Path) ->
 
 
 def test_schedulers_without_a_model_are_decided_alike(tmp_path: Path) -> None:
+    """Asynchronous ones too."""
     in_vllm("drive", tmp_path, 0, 3)
     folders = sorted(tmp_path.iterdir())
     assert len(folders) >= 16
