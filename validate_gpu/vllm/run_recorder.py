@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,15 +52,18 @@ class _Live:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Iteration:
     scheduled_s: float
-    work: dict[str, tuple[int, int, int]]
-    """By request id: the request's number, its tokens of work, and its tokens whose KV was there before."""
+    work: list[tuple[str, int, int, int]]
+    """By request: its id, its number, its tokens of work, and its tokens whose KV was there before."""
     preempted: list[int]
     waiting: int
     kv_blocks_used: int
 
 
 class RunRecorder:
-    """Told by the scheduler of what it decides and of what comes back; moments are of the monotonic clock."""
+    """Told by the scheduler of what it decides and of what comes back; moments are of the monotonic clock.
+
+    What can be done later is left to the files' threads: an iteration waits for what is done here.
+    """
 
     def __init__(
         self, folder: Path, hashes: Hashes, block_tokens: int, clock: Callable[[], float] = time.monotonic
@@ -96,86 +100,83 @@ class RunRecorder:
         kv_blocks_used: int,
     ) -> None:
         """An iteration has been decided on: ``tokens`` of each request, which count as computed already."""
-        work = {}
+        lives, work = self._live, []
         for request_id, own in tokens.items():
-            live = self._live[request_id]
+            live = lives[request_id]
             done = live.request.num_computed_tokens - own
-            work[request_id] = (live.number, own, done)
+            work.append((request_id, live.number, own, done))
             if live.scheduled_s is None:
                 live.scheduled_s, live.cached_tokens = scheduled_s, done
-        victims = [self._live[request_id].number for request_id in preempted if request_id in self._live]
+        victims = [lives[request_id].number for request_id in preempted if request_id in lives]
         self._under_way[id(output)] = _Iteration(scheduled_s, work, victims, waiting, kv_blocks_used)
 
-    def ended(self, output: object, end_s: float, answered: Collection[str]) -> None:
-        """An iteration's results are in; ``answered``: the requests that got a token."""
+    def ended(self, output: object, end_s: float, answered: Collection[str], finished: Iterable[str]) -> None:
+        """An iteration's results are in: the requests that got a token with it, and those that it ended."""
         iteration = self._under_way.pop(id(output), None)
         if iteration is not None:
-            self._write_iteration(iteration, end_s, answered)
+            self._iterations.write(partial(_iteration_row, iteration, self._start_s, end_s, answered))
+            self._start_s = end_s
         for request_id in answered:
             live = self._live.get(request_id)
             if live is not None:
-                live.first_token_s = end_s if live.first_token_s is None else live.first_token_s
                 live.last_token_s = end_s
-        self.write_finished()
+                if live.first_token_s is None:
+                    live.first_token_s = end_s
+        self.finished(finished)
 
-    def write_finished(self) -> None:
-        """Write the requests that have ended by now."""
-        for request_id in [name for name, live in self._live.items() if live.request.is_finished()]:
-            self._write_request(self._live.pop(request_id))
+    def finished(self, requests: Iterable[str]) -> None:
+        """These have ended, in whatever way."""
+        for request_id in requests:
+            live = self._live.pop(request_id, None)
+            if live is not None:
+                self._requests.write(partial(self._request_row, live))
 
     def close(self) -> None:
         """Write all that is left: requests that have not ended have no ``finish_reason``."""
-        for live in self._live.values():
-            self._write_request(live)
-        self._live.clear()
+        self.finished(list(self._live))
         self._requests.close()
         self._iterations.close()
 
-    def _write_iteration(self, iteration: _Iteration, end_s: float, answered: Collection[str]) -> None:
-        work = [
-            (number, tokens, done, int(request_id in answered))
-            for request_id, (number, tokens, done) in iteration.work.items()
-        ]
-        self._iterations.write(
-            {
-                "start_ts": self._start_s,
-                "scheduled_ts": iteration.scheduled_s,
-                "end_ts": end_s,
-                "seconds": end_s - self._start_s,
-                "tokens": sum(tokens for _, tokens, _, _ in work),
-                "context_tokens": sum(done for _, _, done, _ in work),
-                "work": work,
-                "preempted": iteration.preempted,
-                "waiting": iteration.waiting,
-                "kv_blocks_used": iteration.kv_blocks_used,
-            }
-        )
-        self._start_s = end_s
-
-    def _write_request(self, live: _Live) -> None:
+    def _request_row(self, live: _Live) -> dict[str, Any]:
         request = live.request
         prompt_blocks = request.num_prompt_tokens // self._block_tokens
         # The last token's KV is never computed.
         computed_blocks = (request.num_prompt_tokens + request.num_output_tokens - 1) // self._block_tokens
         hashes = self._hashes(request)[: max(prompt_blocks, computed_blocks)]
         ids = [self._ids.setdefault(block, len(self._ids)) for block in hashes]
-        self._requests.write(
-            {
-                "number": live.number,
-                "request_id": request.request_id,
-                "input_toks": request.num_prompt_tokens,
-                "output_toks": request.num_output_tokens,
-                "arrival_time": request.arrival_time,
-                "arrival_ts": live.arrival_s,
-                "queued_ts": live.queued_s,
-                "scheduled_ts": live.scheduled_s,
-                "first_token_ts": live.first_token_s,
-                "last_token_ts": live.last_token_s,
-                "priority": request.priority,
-                "preemptions": request.num_preemptions,
-                "cached_toks": live.cached_tokens,
-                "finish_reason": str(request.get_finished_reason()) if request.is_finished() else None,
-                "prefix_ids": ids[:prompt_blocks],
-                "answer_ids": ids[prompt_blocks:],
-            }
-        )
+        return {
+            "number": live.number,
+            "request_id": request.request_id,
+            "input_toks": request.num_prompt_tokens,
+            "output_toks": request.num_output_tokens,
+            "arrival_time": request.arrival_time,
+            "arrival_ts": live.arrival_s,
+            "queued_ts": live.queued_s,
+            "scheduled_ts": live.scheduled_s,
+            "first_token_ts": live.first_token_s,
+            "last_token_ts": live.last_token_s,
+            "priority": request.priority,
+            "preemptions": request.num_preemptions,
+            "cached_toks": live.cached_tokens,
+            "finish_reason": str(request.get_finished_reason()) if request.is_finished() else None,
+            "prefix_ids": ids[:prompt_blocks],
+            "answer_ids": ids[prompt_blocks:],
+        }
+
+
+def _iteration_row(iteration: _Iteration, start_s: float, end_s: float, answered: Collection[str]) -> dict[str, Any]:
+    return {
+        "start_ts": start_s,
+        "scheduled_ts": iteration.scheduled_s,
+        "end_ts": end_s,
+        "seconds": end_s - start_s,
+        "tokens": sum([tokens for _, _, tokens, _ in iteration.work]),
+        "context_tokens": sum([done for _, _, _, done in iteration.work]),
+        "work": [
+            (number, tokens, done, 1 if request_id in answered else 0)
+            for request_id, number, tokens, done in iteration.work
+        ],
+        "preempted": iteration.preempted,
+        "waiting": iteration.waiting,
+        "kv_blocks_used": iteration.kv_blocks_used,
+    }

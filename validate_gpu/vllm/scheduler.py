@@ -63,13 +63,21 @@ class _Recording:
         told = [one for client in outputs.values() for one in client.outputs]
         # The moment that vLLM itself gives the tokens.
         end_s = next((client.timestamp for client in outputs.values()), time.monotonic())
-        self._recorder.ended(scheduler_output, end_s, {one.request_id for one in told if one.new_token_ids})
+        self._recorder.ended(
+            scheduler_output,
+            end_s,
+            {one.request_id for one in told if one.new_token_ids},
+            [one.request_id for one in told if one.finish_reason is not None],
+        )
         return outputs
 
     def finish_requests(self, request_ids: str | Iterable[str] | None, finished_status: Any) -> Any:
         """As vLLM's: requests are aborted."""
-        ended = super().finish_requests(request_ids, finished_status)  # type: ignore[misc]
-        self._recorder.write_finished()
+        names = [request_ids] if isinstance(request_ids, str) else request_ids
+        # None are all there are; what is given may be read only once.
+        names = list(self.requests if names is None else names)  # type: ignore[attr-defined]
+        ended = super().finish_requests(names, finished_status)  # type: ignore[misc]
+        self._recorder.finished(names)
         return ended
 
     def shutdown(self) -> None:

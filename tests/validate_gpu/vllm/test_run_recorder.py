@@ -59,7 +59,8 @@ class Script:
     def end(self, output: object, now_s: float, answered: tuple[Request, ...]) -> None:
         for request in answered:
             request.num_output_tokens += 1
-        self.recorder.ended(output, now_s, {request.request_id for request in answered})
+        finished = [request.request_id for request in answered if request.is_finished()]
+        self.recorder.ended(output, now_s, {request.request_id for request in answered}, finished)
 
     def written(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         self.recorder.close()
@@ -83,9 +84,8 @@ def test_an_iteration_begins_where_the_one_before_ended_or_idleness_did(script: 
     first, second = Request("a", 6), Request("b", 6)
     script.add(first, 101.0)
     script.end(script.schedule(101.25, {first: 6}), 102.0, (first,))
-    script.end(script.schedule(102.25, {first: 1}), 103.0, (first,))
     first.reason = "length"
-    script.recorder.write_finished()
+    script.end(script.schedule(102.25, {first: 1}), 103.0, (first,))
     script.add(second, 110.0)
     script.end(script.schedule(110.5, {second: 6}), 111.0, (second,))
     _, iterations = script.written()
