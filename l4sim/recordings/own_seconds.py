@@ -104,7 +104,7 @@ def validate_own_seconds(
         # Of any costs: none are asked for.
         write_profile(roofline_profile(recorded_gpu(folder, None)), Path(made))
         profile = load_profile(made)
-    setup, _ = one_instance(recording.engine, find_model(recording, model), profile, options)
+    setup, _ = one_instance(recording.engine, find_model(recording, model), profile, given=options)
     return replay_own_seconds(read_requests(folder), read_iterations(folder), setup)
 
 

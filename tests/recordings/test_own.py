@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from l4sim.cli import main
+from l4sim.cost.basis import basis_of
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
 from l4sim.recordings.formats import read_recording, recognise
 from l4sim.recordings.own import read_iterations, read_requests
 from l4sim.recordings.own_seconds import validate_own_seconds
+from l4sim.specs.model import load_model
 
 SAMPLES = Path(__file__).parent / "samples"
 AMPLE, SHORT = SAMPLES / "vllm_cpu", SAMPLES / "vllm_cpu_short"
@@ -112,7 +114,7 @@ def test_other_rules_part_at_an_iteration_that_is_named(capsys: pytest.CaptureFi
 @pytest.mark.slow
 def test_a_profile_of_iterations_serves_their_model_alone(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile = load_profile(str(fitted))
-    assert profile.basis == profile.kernel_basis(profile.default_kernel) == "measured"
+    assert profile.basis == basis_of(profile, load_model(str(AMPLE)), profile.default_kernel) == "measured"
     assert profile.gpu.name == "cpu"
     told = profile.kernels[profile.default_kernel].errors["iterations"]
     assert told["points"] > 50
