@@ -140,10 +140,7 @@ class RunRecorder:
     def _request_row(self, live: _Live) -> dict[str, Any]:
         request = live.request
         prompt_blocks = request.num_prompt_tokens // self._block_tokens
-        # The last token's KV is never computed.
-        computed_blocks = (request.num_prompt_tokens + request.num_output_tokens - 1) // self._block_tokens
-        hashes = self._hashes(request)[: max(prompt_blocks, computed_blocks)]
-        ids = [self._ids.setdefault(block, len(self._ids)) for block in hashes]
+        ids = [self._ids.setdefault(block, len(self._ids)) for block in self._hashes(request)]
         return {
             "number": live.number,
             "request_id": request.request_id,

@@ -136,9 +136,8 @@ def test_a_request_has_its_moments_its_cached_tokens_and_numbered_blocks(script:
     assert (told["a"]["queued_ts"], told["a"]["scheduled_ts"]) == (101.0, 101.5)
     assert (told["a"]["first_token_ts"], told["a"]["last_token_ts"]) == (102.0, 104.0)
     assert (told["a"]["input_toks"], told["a"]["output_toks"]) == (9, 3)
-    # The third block is full with the last token, whose KV was never computed.
-    assert (told["a"]["prefix_ids"], told["a"]["answer_ids"]) == ([0, 1], [])
-    assert (told["b"]["cached_toks"], told["b"]["prefix_ids"]) == (4, [0, 2])
+    assert (told["a"]["prefix_ids"], told["a"]["answer_ids"]) == ([0, 1], [2])
+    assert (told["b"]["cached_toks"], told["b"]["prefix_ids"]) == (4, [0, 3])
     assert (told["a"]["finish_reason"], told["b"]["finish_reason"]) == ("length", "abort")
 
 
