@@ -124,13 +124,17 @@ def replay_own_seconds(
     step: Step | None = None
     alike, difference = 0, None
     for number, iteration in enumerate(iterations):
-        # An engine that plans one iteration ahead must have what came before, when the one under way began.
-        felt_s = iteration.start_s if step is None else iterations[number - 1].start_s
+        before = iterations[number - 1] if number else None
+        # Planned while the one before still ran, it knew what had come when that began, and not how that ended.
+        ahead = before is not None and iteration.scheduled_s < before.end_s
+        if step is not None and before is not None and not ahead:
+            engine.commit(step, before.end_s)
+        felt_s = before.start_s if before is not None and ahead else iteration.start_s
         while arriving and requests[arriving[0]].queued_ts <= iteration.scheduled_s:
             began.append(rows.request(arriving.popleft(), felt_s))
             engine.add(began[-1], felt_s)
-        if step is not None:
-            engine.commit(step, iterations[number - 1].end_s)
+        if step is not None and before is not None and ahead:
+            engine.commit(step, before.end_s)
         step = engine.plan(iteration.start_s)
         decided = () if step is None else _shares(step, engine.decoding_requests)
         recorded = tuple(sorted((one.request, one.tokens, one.context_tokens) for one in iteration.work))
