@@ -124,16 +124,16 @@ def replay_own_seconds(
     step: Step | None = None
     alike, difference = 0, None
     for number, iteration in enumerate(iterations):
-        before = iterations[number - 1] if number else None
+        before = iterations[number - 1] if number else iteration
         # Planned while the one before still ran, it knew what had come when that began, and not how that ended.
-        ahead = before is not None and iteration.scheduled_s < before.end_s
-        if step is not None and before is not None and not ahead:
+        ahead = iteration.scheduled_s < before.end_s and step is not None
+        if step is not None and not ahead:
             engine.commit(step, before.end_s)
-        felt_s = before.start_s if before is not None and ahead else iteration.start_s
+        felt_s = before.start_s if ahead else iteration.start_s
         while arriving and requests[arriving[0]].queued_ts <= iteration.scheduled_s:
             began.append(rows.request(arriving.popleft(), felt_s))
             engine.add(began[-1], felt_s)
-        if step is not None and before is not None and ahead:
+        if step is not None and ahead:
             engine.commit(step, before.end_s)
         step = engine.plan(iteration.start_s)
         decided = () if step is None else _shares(step, engine.decoding_requests)

@@ -49,7 +49,7 @@ def test_a_served_run_is_decided_alike(served: Path) -> None:
 
 
 def test_another_run_of_the_engine_is_predicted(served: Path, tmp_path: Path) -> None:
-    """The first half's seconds are of a machine that CI shares: that there is a prediction is what is tested."""
+    """Seconds of a machine that others use say little: that there is a prediction is what is tested."""
     ample = _ROOT / "tests" / "recordings" / "samples" / "vllm_cpu"
     write_profile(fit_recording(ample), tmp_path)
     found = validate_vllm(served, profile=str(tmp_path))
@@ -59,9 +59,9 @@ def test_another_run_of_the_engine_is_predicted(served: Path, tmp_path: Path) ->
 
 def test_schedulers_without_a_model_are_decided_alike(tmp_path: Path) -> None:
     """Asynchronous ones too."""
-    in_vllm("drive", tmp_path, 0, 3)
+    in_vllm("drive", tmp_path, 0, 2)
     folders = sorted(tmp_path.iterdir())
-    assert len(folders) >= 16
+    assert len(folders) == 2 * 16
     for folder in folders:
         found = validate_own_seconds(folder)
         assert found.difference is None, f"{folder.name}: {found.in_words()}"
