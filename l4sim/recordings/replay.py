@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Replayable:
     """Where the number of KV blocks comes from."""
     assumptions: tuple[str, ...] = ()
     """What the instance has because the recording does not tell."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Options that stand in for what was recorded, or was not."""
 
     @property
     def name(self) -> str:
@@ -45,7 +47,8 @@ class Replayable:
         """The same with other host constants."""
         profile = replace(self.setup.profile, host=host)
         front_end = self.setup.options.front_end
-        return replace(self, setup=one_instance(self.recording.engine, self.setup.model, profile, front_end)[0])
+        setup, _ = one_instance(self.recording.engine, self.setup.model, profile, front_end, self.given)
+        return replace(self, setup=setup)
 
     def with_front_end(self, front_end: str) -> Replayable:
         """The same behind another front end, by name or by its seconds."""
@@ -96,7 +99,7 @@ def replayable(
     refuse_own_profile(used, folder)
     front_end = _FRONT_ENDS[recording.measured_at]
     setup, blocks_from = one_instance(recording.engine, ran, used, front_end, given)
-    return Replayable(recording, setup, blocks_from, assumptions(recording, setup, given))
+    return Replayable(recording, setup, blocks_from, assumptions(recording, setup, given), given)
 
 
 def predict(replayed: Replayable) -> Validation:
