@@ -58,6 +58,7 @@ def load_trace(
     format: str = TRACE_DEFAULTS.format,
     time_unit: str = TRACE_DEFAULTS.time_unit,
     tokens: str = TRACE_DEFAULTS.tokens,
+    trace_block_size: int | None = None,
     dejitter_s: float | None = None,
     limit: int | None = None,
     rate_per_s: float | None = None,
@@ -67,7 +68,7 @@ def load_trace(
 ) -> Trace:
     """The trace in a file of any known format (.csv, .jsonl, .json or .parquet, each also .gz).
 
-    ``format``, ``time_unit``, ``tokens``, ``dejitter_s`` and ``limit`` (requests) are as in
+    ``format``, ``time_unit``, ``tokens``, ``trace_block_size``, ``dejitter_s`` and ``limit`` (requests) are as in
     `l4sim.workload.load.load_trace`. The trace then gets ``rate_per_s`` arrivals per second, or ``rate_scale`` times
     its own, and keeps the arrivals of the first ``duration_s`` seconds. ``seed`` is used where the file has no arrival
     times, which then are Poisson. ``Trace.warnings`` lists what was changed or guessed.
@@ -75,7 +76,15 @@ def load_trace(
     Raises:
         InputError: anything that is not accepted, by file, line and field.
     """
-    trace = read_trace(path, format=format, time_unit=time_unit, tokens=tokens, dejitter_s=dejitter_s, limit=limit)
+    trace = read_trace(
+        path,
+        format=format,
+        time_unit=time_unit,
+        tokens=tokens,
+        trace_block_size=trace_block_size,
+        dejitter_s=dejitter_s,
+        limit=limit,
+    )
     return pace(trace, rate_per_s=rate_per_s, rate_scale=rate_scale, duration_s=duration_s, seed=seed)
 
 

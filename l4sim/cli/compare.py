@@ -24,6 +24,7 @@ _CONFIG_NAMES = {
     "format_name": "format",
     "time_unit": "time_unit",
     "tokens": "tokens",
+    "trace_block_size": "trace_block_size",
     "dejitter": "dejitter_s",
     "rate": "rate_per_s",
     "rate_scale": "rate_scale",

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from l4sim.experiment import Setup
     from l4sim.workload.trace import Trace
 
+READING = ("format", "time_unit", "tokens", "trace_block_size", "dejitter_s", "limit")
+"""Options that say how a trace file is read; the others pace what was read."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -50,9 +53,7 @@ def load_from_options(values: dict[str, Any]) -> Trace:
     if values["rate_per_s"] and values["rate_scale"]:
         raise InputError("--rate and --rate-scale exclude one another")
     path = values["trace"] or folder("traces") / DEFAULT_TRACE
-    trace = load_trace(
-        path, **{name: values[name] for name in ("format", "time_unit", "tokens", "dejitter_s", "limit")}
-    )
+    trace = load_trace(path, **{name: values[name] for name in READING})
     trace = pace(trace, **{name: values[name] for name in ("rate_per_s", "rate_scale", "duration_s", "seed")})
     for warning in trace.warnings:
         click.echo(f"{trace.name}: {warning}", err=True)

@@ -17,7 +17,6 @@ from l4sim.workload.raw_records import UNITS_PER_S
 from l4sim.workload.save import FORMATS as WRITTEN
 from l4sim.workload.save import save_trace
 from l4sim.workload.statistics import Lengths, TraceStatistics, describe
-from l4sim.workload.trace import Trace
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -31,7 +30,19 @@ def _loading(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say how a trace file is read."""
     for option in (
         click.option("--limit", type=int, metavar="N", help="Only the first N requests."),
-        click.option("--dejitter", type=float, metavar="S", help="Spread arrivals over a coarse clock's tick of S s."),
+        click.option(
+            "--dejitter",
+            "dejitter_s",
+            type=float,
+            metavar="S",
+            help="Spread arrivals over a coarse clock's tick of S s.",
+        ),
+        click.option(
+            "--trace-block-size",
+            type=int,
+            metavar="N",
+            help="Tokens that an id of a prefix block stands for, where the trace does not say.",
+        ),
         click.option(
             "--tokens",
             default="estimate",
@@ -48,7 +59,6 @@ def _loading(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--format",
-            "format_name",
             default="auto",
             show_default=True,
             metavar="NAME",
@@ -64,17 +74,9 @@ def _loading(command: Callable[..., None]) -> Callable[..., None]:
 @trace.command(context_settings=_HELP)
 @_loading
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(
-    path: str,
-    format_name: str,
-    time_unit: str,
-    tokens: str,
-    dejitter: float | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+def info(path: str, as_json: bool, **reading: Any) -> None:
     """Describe TRACE: lengths, arrivals, sessions, prefixes, and traps for a simulation."""
-    statistics = describe(_load(path, format_name, time_unit, tokens, dejitter, limit))
+    statistics = describe(load_trace(path, **reading))
     if as_json:
         click.echo(json.dumps(statistics.to_dict(), indent=2))
     else:
@@ -85,26 +87,16 @@ def info(
 @_loading
 @click.argument("out", metavar="OUT")
 @click.option("--to", "to", type=click.Choice(list(WRITTEN)), help="Format of OUT, else told from its suffix.")
-def convert(
-    path: str,
-    out: str,
-    format_name: str,
-    time_unit: str,
-    tokens: str,
-    dejitter: float | None,
-    limit: int | None,
-    to: str | None,
-) -> None:
+@click.option(
+    "--block-size", type=int, metavar="N", help="Tokens per id of a prefix block in Mooncake lines  [default: 512]"
+)
+def convert(path: str, out: str, to: str | None, block_size: int | None, **reading: Any) -> None:
     """Write TRACE to OUT as Mooncake JSON lines (.jsonl, .jsonl.gz) or l4sim's parquet (.parquet)."""
-    loaded = _load(path, format_name, time_unit, tokens, dejitter, limit)
-    save_trace(loaded, out, to)
-    for warning in loaded.warnings:
+    loaded = load_trace(path, **reading)
+    lost = save_trace(loaded, out, to, block_tokens=block_size)
+    for warning in (*loaded.warnings, *lost):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{len(loaded)} requests written to {out}", err=True)
-
-
-def _load(path: str, format_name: str, time_unit: str, tokens: str, dejitter: float | None, limit: int | None) -> Trace:
-    return load_trace(path, format=format_name, time_unit=time_unit, tokens=tokens, dejitter_s=dejitter, limit=limit)
 
 
 def _print(statistics: TraceStatistics) -> None:

@@ -128,8 +128,8 @@ def synth(
         parameters=parameters,
         spelling=SPELLING,
     )
-    save_trace(trace, out)
-    for warning in trace.warnings:
+    lost = save_trace(trace, out, block_tokens=None if out.suffix == ".parquet" else parameters.get("block_tokens"))
+    for warning in (*trace.warnings, *lost):
         click.echo(f"warning: {warning}", err=True)
     summary = _summary(trace)
     click.echo(

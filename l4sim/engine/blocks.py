@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from l4sim.engine.request import Request
@@ -16,8 +17,6 @@ class Match(NamedTuple):
     """Blocks that hold them."""
     idle_blocks: int
     """How many of these no request holds now, so that taking them uses up free blocks."""
-    ids: tuple[int, ...] = ()
-    """The shared entries that matched."""
 
 
 NO_MATCH = Match(0, 0, 0)
@@ -55,12 +54,15 @@ class BlockPool:
         """Let a request hold the blocks it matched."""
 
     def computed(self, request: Request, tokens: int) -> None:
-        """Note that the first ``tokens`` prompt tokens of a prefilling request are in its blocks."""
+        """Note that the first ``tokens`` tokens of a request are in its blocks, for others to find."""
 
-    def release(self, request: Request, tokens: int, *, resumable: bool) -> None:
+    def answers(self, request: Request, hashed_tokens: Callable[[Request], int]) -> None:
+        """Note that a request decodes: ``hashed_tokens`` tells how many of its tokens others may find by now."""
+
+    def release(self, request: Request, tokens: int, hashed_tokens: int) -> None:
         """Take back all blocks of a request whose context is ``tokens`` long.
 
-        ``resumable``: it was preempted, so that its blocks may serve it again.
+        ``hashed_tokens``: those whose full blocks may be found again, by itself or by others.
         """
         self.free += blocks_for(tokens, self.block_tokens)
 

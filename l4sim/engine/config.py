@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from l4sim.errors import InputError
-from l4sim.specs.options import DEFAULTS
+from l4sim.specs.options import DEFAULTS, SCHEDULING_POLICIES
+
+_AT_LEAST = {"long_prefill_token_threshold": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +35,23 @@ class EngineConfig:
     async_scheduling: bool = DEFAULTS.async_scheduling
     """Plan an iteration while the one before it still runs (vLLM's default since 0.14): what arrives or ends during an
     iteration is felt by the iteration after the next."""
+    scheduling_policy: str = DEFAULTS.scheduling_policy
+    """Whom to admit first and to preempt last: ``fcfs``, in order of arrival, or ``priority``."""
+    long_prefill_token_threshold: int = DEFAULTS.long_prefill_token_threshold
+    """The most prompt tokens that one of several requests computes in an iteration; 0: no such bound."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            least = _AT_LEAST.get(field.name, 1)
             if field.type == "bool":
                 if not isinstance(value, bool):
                     raise InputError(f"{field.name} must be True or False, not {value!r}")
-            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{field.name} must be a whole number of at least 1, not {value!r}")
+            elif field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise InputError(f"{field.name} must be a whole number of at least {least}, not {value!r}")
+        if self.scheduling_policy not in SCHEDULING_POLICIES:
+            accepted = " or ".join(SCHEDULING_POLICIES)
+            raise InputError(f"scheduling_policy must be {accepted}, not {self.scheduling_policy!r}")
         if self.max_num_batched_tokens < self.max_num_seqs:
             # As vLLM: otherwise some running requests would get no token in an iteration.
             raise InputError(

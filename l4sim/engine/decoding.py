@@ -100,10 +100,6 @@ class DecodingSet:
         request.generated_tokens = request.output_tokens - (request.finish_at - self.iteration)
         return base + self.iteration
 
-    def latest(self) -> Request:
-        """The one that joined last: the first to be preempted."""
-        return next(reversed(self._joined.values()))
-
     def advance(self, iterations: int) -> tuple[list[Request], list[Request]]:
         """Count iterations; returns who generated its last token, and who reached the boundary and goes on."""
         self.iteration += iterations

@@ -228,14 +228,12 @@ class EngineFactory(Protocol):
         self,
         config: EngineConfig,
         *,
-        hash_block_tokens: int | None = None,
         max_iterations: int | None = None,
         pool: BlockPool | None = None,
     ) -> Engine:
         """Make one engine.
 
-        ``hash_block_tokens``: the tokens that one of a request's `prefix_ids` stands for, a multiple of the block size
-        (None: requests carry none). ``max_iterations`` bounds how often one step may be repeated (1: never; None: as
-        often as nothing changes). ``pool`` stands in for the engine's own: blocks that are more than counts.
+        ``max_iterations`` bounds how often one step may be repeated (1: never; None: as often as nothing changes).
+        ``pool`` stands in for the engine's own: blocks that are more than counts.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 NO_SLOT = -1
 
@@ -17,6 +18,7 @@ class Request:
     __slots__ = (
         "arrival_s",
         "base_tokens",
+        "block_keys",
         "cached_tokens",
         "epoch",
         "finish_at",
@@ -24,16 +26,17 @@ class Request:
         "first_instance",
         "first_token_s",
         "generated_tokens",
-        "held_ids",
+        "held",
         "index",
+        "lag_from",
         "last_instance",
         "last_token_s",
         "max_itl_s",
         "migrations",
+        "order",
         "output_tokens",
-        "own_blocks_key",
         "preemptions",
-        "prefix_ids",
+        "priority",
         "prompt_tokens",
         "ready_s",
         "scheduled_s",
@@ -49,26 +52,31 @@ class Request:
         prompt_tokens: int,
         output_tokens: int,
         session: int = -1,
-        prefix_ids: tuple[int, ...] = (),
+        block_keys: tuple[range, ...] = (),
+        priority: int = 0,
     ) -> None:
         self.index = index
         self.arrival_s = arrival_s
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.session = session
-        self.prefix_ids = prefix_ids
-        """Prefix hashes of the prompt's *full* hash blocks, in order."""
+        self.block_keys = block_keys
+        """Names of all full KV blocks of its prompt and answer, in order: blocks of two requests have one name where
+        their tokens, and all before them, are the same. Ranges that begin alike are the same run, cut at different
+        lengths; others have no name in common. Empty without prefix caching."""
+        self.priority = priority
+        """Whom priority scheduling prefers: the lower, the earlier (vLLM's `priority`)."""
 
         self.ready_s = arrival_s
         """When it joined the waiting queue that it stands in."""
         self.generated_tokens = 0
         self.cached_tokens = 0
         """Prompt tokens found in a prefix cache at the first admission."""
-        self.held_ids: list[int] = []
-        """Shared prefix-cache entries that it keeps alive."""
-        self.own_blocks_key = 0
-        """Key under which its own blocks outlive a preemption in the prefix cache; 0 for none."""
+        self.held: Any = None
+        """What the prefix cache of its instance keeps of it; None for nothing."""
 
+        self.order = 0
+        """Place among its instance's running requests: they are served in the order of admission."""
         self.slot = NO_SLOT
         """Place in the decoding batch."""
         self.epoch = 0
@@ -77,6 +85,8 @@ class Request:
         """KV tokens less the instance's iteration count, constant while it decodes."""
         self.finish_at = 0
         """Iteration count of the instance at which its last token is generated."""
+        self.lag_from = 0
+        """Iteration count behind which, scheduled asynchronously, its last token's KV has no hash yet."""
         self.span_start = 0
         """Number of the instance's commit since which its inter-token latencies are still to be read."""
 

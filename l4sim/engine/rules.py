@@ -8,28 +8,30 @@ from typing import TYPE_CHECKING
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
 from l4sim.plugins import find
+from l4sim.specs.engine_defaults import ENGINE_DEFAULTS
 
 if TYPE_CHECKING:
     from l4sim.engine.blocks import BlockPool
     from l4sim.engine.protocol import Engine, EngineFactory
 
 
-def _vllm_0_19(
-    config: EngineConfig,
-    *,
-    hash_block_tokens: int | None = None,
-    max_iterations: int | None = None,
-    pool: BlockPool | None = None,
-) -> Engine:
-    # Imported when one is made: options must know the names alone.
-    from l4sim.engine.vllm.engine import VLLMEngine
+def _vllm(rules: str) -> EngineFactory:
+    def make(
+        config: EngineConfig,
+        *,
+        max_iterations: int | None = None,
+        pool: BlockPool | None = None,
+    ) -> Engine:
+        # Imported when one is made: options must know the names alone.
+        from l4sim.engine.vllm.engine import VLLMEngine
+        from l4sim.engine.vllm.versions import VERSIONS
 
-    return VLLMEngine(config, hash_block_tokens=hash_block_tokens, max_iterations=max_iterations, pool=pool)
+        return VLLMEngine(config, rules=VERSIONS[rules], max_iterations=max_iterations, pool=pool)
+
+    return make
 
 
-DEFAULT_RULES = "vllm-0.19"
-
-ENGINES: Mapping[str, EngineFactory] = {DEFAULT_RULES: _vllm_0_19}
+ENGINES: Mapping[str, EngineFactory] = {rules: _vllm(rules) for rules in ENGINE_DEFAULTS}
 """Those that are bundled: an engine's name, and the version whose scheduler its rules were taken from."""
 
 GROUP = "l4sim.engines"

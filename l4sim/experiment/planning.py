@@ -16,18 +16,14 @@ from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
 from l4sim.policies.plan import Plans, SharedPlans
 from l4sim.policies.policy import InstanceFacts, Setting
-from l4sim.runtime.trace_requests import shared_prefix_ids
+from l4sim.runtime.block_keys import prefix_id_tokens
 from l4sim.workload.histogram import LengthHistogram, read_histogram
 from l4sim.workload.trace import Trace
 from l4sim.workload.transform import take
 
 
 def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setting:
-    """What policies may know of a run of this trace. ``plans`` is shared by those that may share a plan.
-
-    Raises:
-        InputError: the trace's prefix blocks and the engine's KV blocks do not fit together.
-    """
+    """What policies may know of a run of this trace. ``plans`` is shared by those that may share a plan."""
     options = setup.options
     with_prefixes = options.prefix_caching and trace.prefix is not None
 
@@ -40,7 +36,7 @@ def setting_for(trace: Trace, setup: Setup, plans: Plans | None = None) -> Setti
         seed=options.seed,
         sample=sample,
         histogram=_histogram(options.plan_histogram),
-        prefix_id_tokens=shared_prefix_ids(trace, options.block_size)[1] if with_prefixes else options.block_size,
+        prefix_id_tokens=prefix_id_tokens(trace, options.block_size),
         follow_prefixes=options.prefix_affinity and with_prefixes,
         output_tokens=trace.output_tokens.tolist,
         plans=SharedPlans() if plans is None else plans,

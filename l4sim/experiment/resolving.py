@@ -18,6 +18,7 @@ from l4sim.engine.rules import engine_named
 from l4sim.errors import InputError
 from l4sim.experiment.setup import GroupSetup, Setup
 from l4sim.policies.views import InstanceKind
+from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.events import Event, joins, parse_events, settle_events
 from l4sim.specs.fleet import Fleet, FleetGroup, read_fleet
 from l4sim.specs.front_end import load_front_end
@@ -110,14 +111,18 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
     except InputError as error:
         raise InputError(f"group {spec.name}: {error}") from None
     profile = load_profile(options.profile) if profile is None else profile
-    max_num_seqs, max_num_batched_tokens = _batching(options, profile.gpu)
+    defaults = defaults_of(options.engine_rules)
+    max_num_seqs, max_num_batched_tokens = defaults.batch(
+        profile.gpu, options.max_num_seqs, options.max_num_batched_tokens
+    )
     engine = EngineConfig(
         kv_blocks=options.kv_blocks
         or kv_blocks(
             model,
             profile.gpu,
             options.tensor_parallel,
-            utilization=options.gpu_memory_utilization,
+            utilization=options.gpu_memory_utilization or defaults.gpu_memory_utilization,
+            graphs_share=defaults.graphs_share,
             block_tokens=options.block_size,
             max_num_batched_tokens=max_num_batched_tokens,
             max_num_seqs=max_num_seqs,
@@ -129,6 +134,8 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         prefix_caching=options.prefix_caching,
         reserve_full_prompt=options.reserve_full_prompt,
         async_scheduling=options.async_scheduling,
+        scheduling_policy=options.scheduling_policy,
+        long_prefill_token_threshold=options.long_prefill_token_threshold,
     )
     all_reduce = all_reduce_for(options, profile)
     cost = build_cost(
@@ -184,17 +191,6 @@ def _with_speeds(groups: tuple[GroupSetup, ...]) -> tuple[GroupSetup, ...]:
         replace(group, kind=group.kind._replace(relative_speed=min(seconds) / own_s))
         for group, own_s in zip(groups, seconds, strict=True)
     )
-
-
-def _batching(options: Options, gpu: GPU) -> tuple[int, int]:
-    """``max_num_seqs`` and ``max_num_batched_tokens``, where they are not given vLLM's for serving on such a GPU.
-
-    Source: `EngineArgs._set_default_args` (vLLM 0.19).
-    """
-    large = gpu.memory_bytes >= 70 * 2**30 and "a100" not in gpu.name.lower()
-    default_seqs, default_tokens = (1024, 8192) if large else (256, 2048)
-    max_num_seqs = options.max_num_seqs or default_seqs
-    return max_num_seqs, options.max_num_batched_tokens or max(default_tokens, max_num_seqs)
 
 
 def _max_model_len(options: Options, model: Model) -> int:

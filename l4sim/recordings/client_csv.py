@@ -16,6 +16,7 @@ from l4sim.calibration.points.tables import find_file, has_file
 from l4sim.errors import InputError
 from l4sim.json_files import Count, Text, read_json
 from l4sim.recordings.recording import BoolArray, EngineOptions, IntArray, RecordedRequests, Recording
+from l4sim.specs.engine_defaults import nearest_rules
 from l4sim.specs.model import Model, dense_model
 from l4sim.specs.options import DEFAULTS
 from l4sim.workload.files import read_records
@@ -88,13 +89,17 @@ def read_recording(folder: Path) -> Recording:
 def _engine(meta: _Meta) -> EngineOptions:
     """The engine's options; what is not recorded is vLLM's default."""
     cache = meta.kv_cache or _Blocks()
-    version = re.search(r"\d+\.\d+(\.\d+)?", meta.engine or "")
+    found = re.search(r"\d+\.\d+(\.\d+)?", meta.engine or "")
+    version = found and found.group()
+    rules, rules_note = nearest_rules(version)
     return EngineOptions(
         model=meta.model,
         device=meta.gpu,
-        version=version and version.group(),
-        max_num_seqs=meta.max_num_seqs or 128,
-        max_num_batched_tokens=meta.max_num_batched_tokens or 2048,
+        engine_rules=rules,
+        rules_note=rules_note,
+        version=version,
+        max_num_seqs=meta.max_num_seqs,
+        max_num_batched_tokens=meta.max_num_batched_tokens,
         max_model_len=meta.max_model_len,
         tensor_parallel=meta.tensor_parallel_size,
         # vLLM counts its null block, which no request ever gets.
@@ -104,6 +109,8 @@ def _engine(meta: _Meta) -> EngineOptions:
         prefix_caching=meta.enable_prefix_caching,
         reserve_full_prompt=DEFAULTS.reserve_full_prompt,
         async_scheduling=DEFAULTS.async_scheduling,
+        scheduling_policy=DEFAULTS.scheduling_policy,
+        long_prefill_token_threshold=DEFAULTS.long_prefill_token_threshold,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from l4sim.errors import InputError
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
+from l4sim.specs.engine_defaults import nearest_rules
 from l4sim.specs.options import DEFAULTS
 
 
@@ -77,9 +78,12 @@ def client_recording(path: Path, rows: Sequence[ClientRequest], model: str | Non
 
 
 def _unknown_engine(model: str | None) -> EngineOptions:
+    rules, rules_note = nearest_rules(None)
     return EngineOptions(
         model=model or "",
         device=None,
+        engine_rules=rules,
+        rules_note=rules_note,
         max_num_seqs=None,
         max_num_batched_tokens=None,
         max_model_len=None,
@@ -90,6 +94,8 @@ def _unknown_engine(model: str | None) -> EngineOptions:
         prefix_caching=DEFAULTS.prefix_caching,
         reserve_full_prompt=DEFAULTS.reserve_full_prompt,
         async_scheduling=DEFAULTS.async_scheduling,
+        scheduling_policy=DEFAULTS.scheduling_policy,
+        long_prefill_token_threshold=DEFAULTS.long_prefill_token_threshold,
     )
 
 

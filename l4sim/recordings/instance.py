@@ -16,6 +16,7 @@ from l4sim.cost.profile import Profile, list_profiles, load_profile
 from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.recording import EngineOptions, Recording
+from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.front_end import OFF
 from l4sim.specs.gpu import GPU, GPUS, load_gpu
 from l4sim.specs.model import Model, list_models, load_model
@@ -43,6 +44,7 @@ def one_instance(
         model=model.name,
         profile=profile.name,
         tensor_parallel=engine.tensor_parallel,
+        engine_rules=engine.engine_rules,
         gpu_memory_utilization=engine.gpu_memory_utilization,
         max_model_len=engine.max_model_len,
         max_num_seqs=engine.max_num_seqs,
@@ -52,6 +54,8 @@ def one_instance(
         prefix_caching=engine.prefix_caching,
         reserve_full_prompt=engine.reserve_full_prompt,
         async_scheduling=engine.async_scheduling,
+        scheduling_policy=engine.scheduling_policy,
+        long_prefill_token_threshold=engine.long_prefill_token_threshold,
         front_end=front_end,
     )
     given = given or {}
@@ -59,7 +63,7 @@ def one_instance(
     if "kv_blocks" in given:
         blocks_from = "as given"
     elif engine.kv_blocks is None:
-        share = options.gpu_memory_utilization
+        share = options.gpu_memory_utilization or defaults_of(options.engine_rules).gpu_memory_utilization
         blocks_from = f"derived: what vLLM leaves of {share:g} of {profile.gpu.name}'s memory"
     else:
         blocks_from = "recorded, less vLLM's null block"
@@ -73,9 +77,6 @@ def _of_version(profile: Profile, version: str | None, tensor_parallel: int) -> 
         return profile
     tables = [table for table in profile.all_reduce if table.gpus == tensor_parallel]
     return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{version}").values()))
-
-
-_BY_DEFAULT = ("tensor_parallel", "max_num_seqs", "max_num_batched_tokens", "prefix_caching", "engine_rules")
 
 
 def refuse_untold(recording: Recording, *, model: str | None, profile: str | None, gpu: str | None) -> None:
@@ -96,16 +97,21 @@ def refuse_untold(recording: Recording, *, model: str | None, profile: str | Non
 
 
 def assumptions(recording: Recording, setup: Setup, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the instance has because neither the recording tells it nor was it given, in a line each."""
-    if _tells_engine(recording):
-        return ()
-    resolved = {
-        **{name: getattr(setup.options, name) for name in _BY_DEFAULT},
-        "max_num_seqs": setup.engine.max_num_seqs,
-        "max_num_batched_tokens": setup.engine.max_num_batched_tokens,
+    """What the simulated instance has because neither the recording tells it nor was it given, in a line each."""
+    engine = recording.engine
+    limits = {
+        "max_num_seqs": (engine.max_num_seqs, setup.engine.max_num_seqs),
+        "max_num_batched_tokens": (engine.max_num_batched_tokens, setup.engine.max_num_batched_tokens),
     }
-    untold = [f"{name} {value}" for name, value in resolved.items() if name not in given]
-    return (f"not told by clients, and so vLLM's defaults: {', '.join(untold)}",) if untold else ()
+    missing = {name: used for name, (recorded, used) in limits.items() if recorded is None}
+    if not _tells_engine(recording):
+        missing |= {name: getattr(setup.options, name) for name in ("tensor_parallel", "prefix_caching")}
+    lines = [] if engine.rules_note is None or "engine_rules" in given else [engine.rules_note]
+    untold = [f"{name} {used}" for name, used in missing.items() if name not in given]
+    if untold:
+        given_by = f"{setup.options.engine_rules}'s defaults for serving on {setup.profile.gpu.name}"
+        lines.append(f"not recorded, so {given_by}: {', '.join(untold)}")
+    return tuple(lines)
 
 
 def _tells_engine(recording: Recording) -> bool:

@@ -9,19 +9,17 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from l4sim.calibration.points.tables import find_file, has_file
 from l4sim.errors import InputError
 from l4sim.json_files import Count, NonNegative, Positive, Text, decode_json, read_json
 from l4sim.recordings.recording import EngineOptions, RecordedRequests, Recording
+from l4sim.specs.engine_defaults import nearest_rules
 from l4sim.specs.options import DEFAULTS
-
-# vLLM's SchedulerConfig defaults, which an engine has that was given neither.
-_MAX_NUM_SEQS = 128
-_MAX_NUM_BATCHED_TOKENS = 2048
 
 
 def recognises(folder: Path) -> bool:
@@ -54,6 +52,9 @@ class _EngineFields:
     enable_prefix_caching: bool | None = None
     scheduler_reserve_full_isl: bool | None = None
     async_scheduling: bool | None = None
+    policy: Literal["fcfs", "priority"] | None = None
+    scheduling_policy: Literal["fcfs", "priority"] | None = None
+    long_prefill_token_threshold: Annotated[int, Meta(ge=0)] | None = None
 
 
 _Halves = Literal["auto", "bfloat16", "float16"]
@@ -92,6 +93,7 @@ class _Hardware:
 
 @dataclass(frozen=True, slots=True)
 class _Meta(_EngineFields):
+    vllm_version: Text | None = None
     engine_kwargs: _EngineArguments | None = None
     kv_cache: _EngineFields | None = None
     resolved_config: _ResolvedConfig | None = None
@@ -99,7 +101,7 @@ class _Meta(_EngineFields):
 
 
 def read_engine_options(folder: Path) -> EngineOptions:
-    """The engine's options in ``meta.json``; where one is missing, vLLM 0.19's default.
+    """The engine's options in ``meta.json``; where one is missing, the default of the engine's version of vLLM.
 
     Raises:
         InputError: no such file, an invalid value, or an engine that one simulated instance is not (data parallel,
@@ -114,23 +116,26 @@ def read_engine_options(folder: Path) -> EngineOptions:
     if model is None:
         raise InputError(f"{path}: model is missing")
     blocks = _first("num_gpu_blocks", cache, resolved_cache)
+    rules, rules_note = nearest_rules(meta.vllm_version)
     return EngineOptions(
         model=model,
         device=(meta.hardware or _Hardware()).device_name,
-        max_num_seqs=_first("max_num_seqs", given, scheduler, default=_MAX_NUM_SEQS),
-        max_num_batched_tokens=_first("max_num_batched_tokens", given, scheduler, default=_MAX_NUM_BATCHED_TOKENS),
+        engine_rules=rules,
+        rules_note=rules_note,
+        max_num_seqs=_first("max_num_seqs", given, scheduler, meta),
+        max_num_batched_tokens=_first("max_num_batched_tokens", given, scheduler, meta),
         max_model_len=_first("max_model_len", given, resolved.model_config),
         tensor_parallel=_first("tensor_parallel_size", given, meta, default=1),
         # vLLM counts its null block, which no request ever gets.
         kv_blocks=None if blocks is None else blocks - 1,
         block_tokens=_first("block_size", cache, resolved_cache, given, default=DEFAULTS.block_size),
-        gpu_memory_utilization=_first(
-            "gpu_memory_utilization", cache, resolved_cache, given, default=DEFAULTS.gpu_memory_utilization
-        ),
+        gpu_memory_utilization=_first("gpu_memory_utilization", cache, resolved_cache, given),
         # vLLM has all of these unless its options say otherwise.
         prefix_caching=_first("enable_prefix_caching", cache, resolved_cache, given, default=True),
         reserve_full_prompt=_first("scheduler_reserve_full_isl", scheduler, default=True),
         async_scheduling=_first("async_scheduling", scheduler, given, default=True),
+        scheduling_policy=_first("policy", scheduler) or _first("scheduling_policy", given, default="fcfs"),
+        long_prefill_token_threshold=_first("long_prefill_token_threshold", scheduler, given, default=0),
         version=meta.vllm_version,
     )
 

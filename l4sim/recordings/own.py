@@ -192,10 +192,13 @@ def read_iterations(folder: Path) -> list[RecordedIteration]:
 
 
 def prefix_blocks(rows: Sequence[OwnRequest], block_tokens: int) -> PrefixBlocks:
-    """What the prompts of these requests, in this order, have in common."""
-    ids = np.fromiter(chain.from_iterable(row.prefix_ids for row in rows), dtype=np.int64)
-    counts = [len(row.prefix_ids) for row in rows]
-    return PrefixBlocks(ids, np.concatenate(([0], np.cumsum(counts))).astype(np.int64), block_tokens)
+    """What these requests, in this order, have in common: prompts, and answers that later prompts begin with."""
+    ids = [[*row.prefix_ids, *row.answer_ids] for row in rows]
+    counts = [len(own) for own in ids]
+    ends = [block_tokens * (block + 1) for count in counts for block in range(count)]
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=len(ends))
+    return PrefixBlocks(flat, offsets, block_tokens, np.array(ends, dtype=np.int64))
 
 
 def _lines(path: Path, kind: type[T]) -> Iterator[T]:

@@ -116,9 +116,7 @@ def replay_own_seconds(
     A request is there for the first iteration that the engine scheduled after it had queued it.
     """
     rows = TraceRequests(_trace(requests, setup), setup.engine.block_tokens, prefix_caching=setup.engine.prefix_caching)
-    engine = engine_named(setup.options.engine_rules)(
-        setup.engine, hash_block_tokens=rows.hash_block_tokens, max_iterations=1
-    )
+    engine = engine_named(setup.options.engine_rules)(setup.engine, max_iterations=1)
     arriving = deque(range(len(requests)))
     began: list[Request] = []
     step: Step | None = None

@@ -25,19 +25,26 @@ class EngineOptions:
     """As the engine was given it: a Hugging Face name or a path; empty where it is not recorded."""
     device: str | None
     """The GPU as CUDA or a profile names it; None if it is not recorded beside the run."""
+    engine_rules: str
+    """Of the engine's version, or of the nearest that has any here."""
+    rules_note: str | None
+    """Why they are not that version's own; None if they are."""
     max_num_seqs: int | None
-    """None: not recorded; then, and likewise below, vLLM's default for the GPU."""
     max_num_batched_tokens: int | None
+    """None, of either: what the engine's version gives itself on the GPU."""
     max_model_len: int | None
     """None: the model's own."""
     tensor_parallel: int
     kv_blocks: int | None
     """Blocks that requests can use; None if they are not recorded."""
     block_tokens: int
-    gpu_memory_utilization: float
+    gpu_memory_utilization: float | None
+    """None: that version's default."""
     prefix_caching: bool
     reserve_full_prompt: bool
     async_scheduling: bool
+    scheduling_policy: str
+    long_prefill_token_threshold: int
     version: str | None = None
     """vLLM's, such as 0.19.0; None if it is not recorded."""
 

@@ -154,7 +154,11 @@ class FrontEnd:
             )
             return
         view = RequestView(
-            request.index, request.prompt_tokens, request.session, request.prefix_ids, request.total_tokens
+            request.index,
+            request.prompt_tokens,
+            request.session,
+            self._requests.prefix_ids(request.index),
+            request.total_tokens,
         )
         instance = views[self._router.route(view, views)].instance
         request.last_instance = instance

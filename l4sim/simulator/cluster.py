@@ -155,9 +155,6 @@ def simulate_fleet(
     before has ended, in whichever way. ``executor`` stands in for the cost models: live instances, whose measured
     seconds move the simulated clock. Where it fails, the run ends, and every request that has not ended has failed,
     with its reason.
-
-    Raises:
-        InputError: the trace's prefix blocks and the engines' KV blocks do not fit together.
     """
     return _Simulation(trace, policy, instances, placement, rules or Rules(), progress, executor).run(events)
 
@@ -212,7 +209,6 @@ class _Simulation:
             number,
             spec.make_engine(
                 spec.engine,
-                hash_block_tokens=self._requests.hash_block_tokens,
                 max_iterations=rules.max_segment_iterations if rules.fast_forward else 1,
                 pool=self._executor.pool(number),
             ),

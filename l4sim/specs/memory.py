@@ -23,8 +23,8 @@ def non_kv_bytes(
 
     The sum of CUDA's context, NCCL if tensor-parallel, the activations of a full batch in the layer that has most (per
     token: gate, up and their product of the rank's share of the MLP, and four hidden states) and the sampler's float32
-    logits and probabilities. CUDA graphs are not in it: vLLM took them from beyond its utilisation up to 0.20. Source:
-    ours, checked against vLLM's logs of Llama-3.1-8B on an 80 GB H100 (1.5 to 1.6 GiB logged, 1.5 here).
+    logits and probabilities. CUDA graphs are not in it (`kv_blocks`). Source: ours, checked against vLLM's logs of
+    Llama-3.1-8B on an 80 GB H100 (1.5 to 1.6 GiB logged, 1.5 here).
     """
     activations = max_num_batched_tokens * max(
         size_bytes(group.of_rank(tensor_parallel).mlp.activation_elements + 4 * model.hidden, group.dtypes.activations)
@@ -39,16 +39,18 @@ def kv_blocks(
     gpu: GPU,
     tensor_parallel: int = 1,
     *,
-    utilization: float = DEFAULTS.gpu_memory_utilization,
+    utilization: float = 0.9,
+    graphs_share: float = 0.0,
     block_tokens: int = DEFAULTS.block_size,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 256,
 ) -> int:
     """Blocks of KV cache that one instance can hand out, as vLLM would have them.
 
-    utilization x memory - weights / TP - ``non_kv_bytes``, over a block's bytes per rank, less the one block that
-    vLLM keeps as its null block. A block holds its tokens' KV of all layers; KV heads that tensor parallelism exceeds
-    are replicated.
+    (utilization - graphs) x memory - weights / TP - ``non_kv_bytes``, over a block's bytes per rank, less the one block
+    that vLLM keeps as its null block. ``graphs_share`` is what of the utilisation CUDA graphs take; 0 where they come
+    from beyond it (`EngineDefaults`). A block holds its tokens' KV of all layers; KV heads that tensor parallelism
+    exceeds are replicated.
 
     Raises:
         InputError: a parameter out of range, or a model that does not fit, and by how much.
@@ -64,7 +66,7 @@ def kv_blocks(
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
     )
-    free = utilization * gpu.memory_bytes - model.weight_bytes / tensor_parallel - other
+    free = (utilization - graphs_share) * gpu.memory_bytes - model.weight_bytes / tensor_parallel - other
     block_bytes = block_tokens * sum(group.of_rank(tensor_parallel).kv_bytes_per_token for group in model.groups)
     blocks = int(free // block_bytes) - 1
     if blocks < 1:

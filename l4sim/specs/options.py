@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4sim.specs.engine_defaults import ENGINE_DEFAULTS, NEWEST
 from l4sim.specs.fleet import Fleet
 from l4sim.specs.option import documented, option
+
+SCHEDULING_POLICIES = ("fcfs", "priority")
+"""vLLM's names of them."""
 
 TRACE = "Trace"
 CLUSTER = "Cluster"
@@ -38,6 +42,14 @@ class TraceOptions:
         "auto", "Unit of times without one; auto: the format's own.", TRACE, choices=("auto", "ns", "us", "ms", "s")
     )
     tokens: str = option("estimate", "Tokenizer for traces of text alone.", TRACE)
+    trace_block_size: int | None = option(
+        None,
+        "Tokens that an id of a prefix block in the trace stands for, where it does not say.",
+        TRACE,
+        unit="tokens",
+        unset="told by lengths",
+        at_least=1,
+    )
     dejitter_s: float | None = option(
         None, "Spread arrivals within ticks of so many seconds.", TRACE, unit="s", flag="--dejitter", above=0
     )
@@ -90,12 +102,19 @@ class Options:
     )
 
     engine_rules: str = option(
-        "vllm-0.19",
-        "Whose scheduling rules instances follow: vllm-0.19, those of another package, or MODULE:ATTRIBUTE.",
+        NEWEST,
+        f"Whose scheduling rules and defaults instances have: {', '.join(ENGINE_DEFAULTS)}, or another package's, or "
+        "MODULE:ATTRIBUTE.",
         ENGINE,
     )
-    gpu_memory_utilization: float = option(
-        0.9, "Share of the GPU's memory that the engine may fill.", ENGINE, unit="share", above=0, at_most=1
+    gpu_memory_utilization: float | None = option(
+        None,
+        "Share of the GPU's memory that the engine may fill.",
+        ENGINE,
+        unit="share",
+        unset=" or ".join(f"{each.gpu_memory_utilization} ({rules})" for rules, each in ENGINE_DEFAULTS.items()),
+        above=0,
+        at_most=1,
     )
     max_model_len: int | None = option(
         None, "Longest context, prompt and output together.", ENGINE, unit="tokens", unset="the model's", at_least=1
@@ -115,6 +134,19 @@ class Options:
         True, "Admit a request only when blocks for its whole prompt are free, not just for its first chunk.", ENGINE
     )
     async_scheduling: bool = option(True, "Plan an iteration while the one before it still runs.", ENGINE)
+    scheduling_policy: str = option(
+        "fcfs",
+        "Whom to admit first and to preempt last: by arrival, or by the trace's priority, the lowest first.",
+        ENGINE,
+        choices=SCHEDULING_POLICIES,
+    )
+    long_prefill_token_threshold: int = option(
+        0,
+        "The most prompt tokens that one of several requests computes in an iteration; 0: as many as fit.",
+        ENGINE,
+        unit="tokens",
+        at_least=0,
+    )
 
     plan_sample: float = option(
         0.2, "Share of the trace, from its beginning, that a plan may know.", PLAN, unit="share", above=0, at_most=1

@@ -35,7 +35,7 @@ from l4sim.workload.transform import pace
 Value = str | int | float | bool | None
 Row = dict[str, Any]
 
-LOADING = ("format", "time_unit", "tokens", "dejitter_s", "limit")
+LOADING = ("format", "time_unit", "tokens", "trace_block_size", "dejitter_s", "limit")
 """Keys that say how a trace's file is read."""
 PACE = ("rate_per_s", "rate_scale", "duration_s")
 """Keys that say how a trace arrives."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from l4sim.errors import InputError
-from l4sim.workload.trace import PrefixBlocks, Trace
+from l4sim.workload.trace import IntArray, PrefixBlocks, Trace
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -18,7 +18,7 @@ NAME = "l4sim"
 """What this format is called on the command line."""
 
 _KEY = b"l4sim_trace"
-_VERSION = 1
+_VERSION = 2
 _COLUMNS = ("request_id", "arrival_s", "prompt_tokens", "output_tokens", "session", "after", "delay_s")
 
 
@@ -31,7 +31,11 @@ def to_table(trace: Trace) -> pa.Table:
     if trace.prefix is not None:
         offsets = pa.array(trace.prefix.offsets.astype(np.int64))
         columns["prefix_ids"] = pa.LargeListArray.from_arrays(offsets, pa.array(trace.prefix.ids))
+        if trace.prefix.ends is not None:
+            columns["prefix_ends"] = pa.LargeListArray.from_arrays(offsets, pa.array(trace.prefix.ends))
         about["block_tokens"] = trace.prefix.block_tokens
+    if trace.priority is not None:
+        columns["priority"] = pa.array(trace.priority)
     return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about).encode()})
 
 
@@ -43,8 +47,8 @@ def is_own(table: pa.Table) -> bool:
 def from_table(table: pa.Table, path: Path) -> Trace:
     """The trace that `to_table` was given. Raises `InputError` if the file no longer holds one."""
     about = json.loads(table.schema.metadata[_KEY])
-    if about["version"] != _VERSION:
-        raise InputError(f"{path}: written in version {about['version']} of the l4sim format; expected {_VERSION}")
+    if not 1 <= about["version"] <= _VERSION:  # version 1 had no blocks of different sizes
+        raise InputError(f"{path}: written in version {about['version']} of the l4sim format; expected 1 to {_VERSION}")
     if not table.num_rows:
         raise InputError(f"{path}: the file holds no requests")
     for name in _COLUMNS:
@@ -53,20 +57,26 @@ def from_table(table: pa.Table, path: Path) -> Trace:
     columns = {name: table.column(name).to_numpy() for name in _COLUMNS[1:]}
     prefix = None
     if "prefix_ids" in table.column_names:
-        lists = table.column("prefix_ids").combine_chunks()
-        offsets = lists.offsets.to_numpy()
-        prefix = PrefixBlocks(
-            lists.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0], about["block_tokens"]
-        )
+        offsets, ids = _ragged(table, "prefix_ids")
+        ends = _ragged(table, "prefix_ends")[1] if "prefix_ends" in table.column_names else None
+        prefix = PrefixBlocks(ids, offsets, about["block_tokens"], ends)
     trace = Trace(
         name=about["name"],
         request_id=tuple(table.column("request_id").to_pylist()),
         prefix=prefix,
+        priority=table.column("priority").to_numpy() if "priority" in table.column_names else None,
         warnings=tuple(about["warnings"]),
         **columns,
     )
     _check(trace, path)
     return trace
+
+
+def _ragged(table: pa.Table, name: str) -> tuple[IntArray, IntArray]:
+    """Offsets and values of a column of lists."""
+    lists = table.column(name).combine_chunks()
+    offsets = lists.offsets.to_numpy()
+    return offsets - offsets[0], lists.values.to_numpy()[offsets[0] : offsets[-1]]
 
 
 def _check(trace: Trace, path: Path) -> None:

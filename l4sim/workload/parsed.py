@@ -10,6 +10,7 @@ import numpy as np
 
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
 from l4sim.workload.transform import NEEDS_RATE, chain_arrival_s, take
+from l4sim.workload.turns import join_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class ParsedRequests:
     """Row that a closed-loop row follows, always an earlier one; -1 for open-loop rows."""
     delay_s: FloatArray | None = None
     prefix: PrefixBlocks | None = None
+    priority: IntArray | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -65,10 +67,11 @@ def to_trace(parsed: ParsedRequests, name: str) -> Trace:
         after=after,
         delay_s=np.full(rows, np.nan) if parsed.delay_s is None else parsed.delay_s,
         prefix=parsed.prefix,
+        priority=parsed.priority,
         warnings=tuple(warnings),
     )
     # A closed-loop row goes where the request that began its chain goes, so that it stays behind it.
-    return take(trace, np.argsort(chain_arrival_s(trace), kind="stable"))
+    return join_turns(take(trace, np.argsort(chain_arrival_s(trace), kind="stable")))
 
 
 def _unique(names: Sequence[str | None]) -> tuple[tuple[str, ...], int]:

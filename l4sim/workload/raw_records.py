@@ -105,9 +105,16 @@ def tokens(records: RawRecords, field: str, *, least: int = 1) -> IntArray:
     return integers(records, field, least, MAX_TOKENS, "tokens")
 
 
-def integers(records: RawRecords, field: str, least: int, most: int, what: str) -> IntArray:
-    """Whole numbers of ``what`` from ``least`` to ``most``, shape ``[n]``. Raises `InputError` otherwise."""
+def integers(
+    records: RawRecords, field: str, least: int, most: int, what: str, *, missing: int | None = None
+) -> IntArray:
+    """Whole numbers of ``what`` from ``least`` to ``most``, shape ``[n]``; ``missing`` where a record has none.
+
+    Raises `InputError` otherwise.
+    """
     values = records.column(field)
+    if missing is not None:
+        values = [missing if value is MISSING else value for value in values]
     array = _integers_at_once(values, records.text)
     if array is None or (len(array) and (array.min() < least or array.max() > most)):
         accepted = f"a whole number of {what} from {least:,} to {most:,}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from l4sim.errors import InputError
 from l4sim.workload import own_parquet
 from l4sim.workload.formats.mooncake import MOONCAKE_BLOCK_TOKENS
 from l4sim.workload.prefix_blocks import block_counts
+from l4sim.workload.prefix_runs import blocks_of
+from l4sim.workload.statistics import reused_tokens
 from l4sim.workload.trace import PrefixBlocks, Trace
+from l4sim.workload.turns import join_turns
 
 FORMATS = {"mooncake": (".jsonl", ".jsonl.gz"), "parquet": (".parquet",)}
 """Formats that are written, and what their files end with."""
 
 
-def save_trace(trace: Trace, path: str | PathLike[str], to: str | None = None) -> None:
+def save_trace(
+    trace: Trace, path: str | PathLike[str], to: str | None = None, *, block_tokens: int | None = None
+) -> tuple[str, ...]:
     """Write ``trace`` in the format ``to``, one of `FORMATS`; without it, the one that the file's suffix stands for.
 
+    ``block_tokens``: tokens per prefix-block id in Mooncake lines, 512 without. Returns what was lost, a line each.
     Raises `InputError` if there is no such format, or as `save_mooncake` and `save_parquet` do.
     """
     if to is None:
@@ -30,7 +37,12 @@ def save_trace(trace: Trace, path: str | PathLike[str], to: str | None = None) -
             raise InputError(f"{path}: a trace is written to a file that ends with .jsonl, .jsonl.gz or .parquet")
     if to not in FORMATS:
         raise InputError(f"unknown format to write '{to}'; known are {', '.join(FORMATS)}")
-    (save_mooncake if to == "mooncake" else save_parquet)(trace, path)
+    if to == "mooncake":
+        return save_mooncake(trace, path, block_tokens or MOONCAKE_BLOCK_TOKENS)
+    if block_tokens is not None:
+        raise InputError(f"{path}: parquet keeps prefixes as they are: a block size ({block_tokens}) is not accepted")
+    save_parquet(trace, path)
+    return ()
 
 
 def save_parquet(trace: Trace, path: str | PathLike[str]) -> None:
@@ -48,19 +60,24 @@ def save_parquet(trace: Trace, path: str | PathLike[str]) -> None:
     _write(target, buffer.getvalue())
 
 
-def save_mooncake(trace: Trace, path: str | PathLike[str]) -> None:
-    """Write ``trace`` as Mooncake JSON lines (.jsonl or .jsonl.gz): milliseconds, block ids for 512 tokens each.
+def save_mooncake(
+    trace: Trace, path: str | PathLike[str], block_tokens: int = MOONCAKE_BLOCK_TOKENS
+) -> tuple[str, ...]:
+    """Write ``trace`` as Mooncake JSON lines (.jsonl or .jsonl.gz): milliseconds, an id for each ``block_tokens``.
 
-    Closed-loop turns follow the Dynamo convention, ``session_id`` and ``delay`` after the session's row before. Finer
-    block ids are joined to 512 tokens, which can only shorten shared prefixes. Request ids are not part of the format.
+    Closed-loop turns follow the Dynamo convention, ``session_id`` and ``delay`` after the session's row before. Request
+    ids are not part of the format. Where prefixes are shared in finer blocks than are written, some of what is shared
+    is lost: a line about it is returned.
 
-    Raises `InputError` if a turn follows another row than its session's last (parquet keeps that), if the blocks do not
-    divide 512 tokens, or if the file cannot be written.
+    Raises `InputError` if a turn follows another row than its session's last (parquet keeps that), for a block size
+    below 1, or if the file cannot be written.
     """
     target = Path(path)
     if not target.name.endswith(FORMATS["mooncake"]):
         raise InputError(f"{target}: a Mooncake trace is written to a file that ends with .jsonl or .jsonl.gz")
-    hash_ids = [[]] * len(trace) if trace.prefix is None else _mooncake_ids(trace, trace.prefix)
+    if block_tokens < 1:
+        raise InputError(f"{target}: a prefix block must have at least 1 token, not {block_tokens}")
+    hash_ids = [[]] * len(trace) if trace.prefix is None else _written_ids(trace, trace.prefix, block_tokens)
     last: dict[int, int] = {}
     lines = []
     for row, ids in enumerate(hash_ids):
@@ -81,38 +98,40 @@ def save_mooncake(trace: Trace, path: str | PathLike[str]) -> None:
         record["input_length"] = int(trace.prompt_tokens[row])
         record["output_length"] = int(trace.output_tokens[row])
         record["hash_ids"] = ids
+        if trace.priority is not None:
+            record["priority"] = int(trace.priority[row])
         lines.append(json.dumps(record, separators=(",", ":")) + "\n")
     _write(target, "".join(lines).encode())
+    return () if trace.prefix is None else _lost(trace, trace.prefix, block_tokens)
 
 
-def _mooncake_ids(trace: Trace, prefix: PrefixBlocks) -> list[list[int]]:
-    """Each row's ids for blocks of 512 tokens: one per prefix of finer blocks, and new ones beyond the known ids."""
-    if MOONCAKE_BLOCK_TOKENS % prefix.block_tokens:
-        raise InputError(
-            f"prefix blocks of {prefix.block_tokens} tokens do not divide Mooncake's {MOONCAKE_BLOCK_TOKENS}; "
-            "expected .parquet"
-        )
-    joined = MOONCAKE_BLOCK_TOKENS // prefix.block_tokens
-    known: dict[tuple[int, ...], int] = {}
-    fresh = int(prefix.ids.max(initial=-1)) + 1 if joined == 1 else 0
+def _written_ids(trace: Trace, prefix: PrefixBlocks, block_tokens: int) -> list[list[int]]:
+    """Each row's ids for blocks of ``block_tokens``: one per prefix, and new ones beyond what is known."""
+    blocks = blocks_of(prefix, trace.prompt_tokens, block_tokens)
+    fresh = int(blocks.ids.max(initial=-1)) + 1
     rows = []
-    for row, blocks in enumerate(block_counts(trace.prompt_tokens, MOONCAKE_BLOCK_TOKENS).tolist()):
-        fine = prefix.ids[prefix.offsets[row] : prefix.offsets[row + 1]].tolist()
-        coarse: list[int] = fine if joined == 1 else []
-        for start in range(0, len(fine) if joined > 1 else 0, joined):
-            # The id before makes a block stand for all that precedes it.
-            key = (coarse[-1] if coarse else -1, *fine[start : start + joined])
-            if key not in known:
-                known[key] = fresh
-                fresh += 1
-            coarse.append(known[key])
-        if coarse:
+    for row, count in enumerate(block_counts(trace.prompt_tokens, block_tokens).tolist()):
+        ids = blocks.ids[blocks.offsets[row] : blocks.offsets[row + 1]].tolist()
+        if ids:
             # Some formats give no id to the tokens behind the last full block; Mooncake does.
-            unknown = blocks - len(coarse)
-            coarse += range(fresh, fresh + unknown)
+            unknown = count - len(ids)
+            ids += range(fresh, fresh + unknown)
             fresh += unknown
-        rows.append(coarse)
+        rows.append(ids)
     return rows
+
+
+def _lost(trace: Trace, prefix: PrefixBlocks, block_tokens: int) -> tuple[str, ...]:
+    """What blocks of so many tokens cannot say of shared prefixes, in a line; none if they say it all."""
+    written = join_turns(replace(trace, prefix=blocks_of(prefix, trace.prompt_tokens, block_tokens))).prefix
+    assert written is not None
+    had, has = (int(reused_tokens(trace.prompt_tokens, each).sum()) for each in (prefix, written))
+    if has >= had:
+        return ()
+    return (
+        f"{had - has:,} of {had:,} prompt tokens that repeat an earlier prefix ({(had - has) / had:.1%}) are lost in "
+        f"blocks of {block_tokens}: write finer ones with --block-size, or .parquet, which loses nothing",
+    )
 
 
 def _milliseconds(seconds: float) -> int | float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from l4sim.workload.prefix_runs import ends_of, starts_of
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
 from l4sim.workload.transform import NEEDS_RATE
 
@@ -108,14 +109,26 @@ def describe(trace: Trace) -> TraceStatistics:
 
 
 def reused_tokens(prompt_tokens: IntArray, prefix: PrefixBlocks) -> IntArray:
-    """Per row, the prompt tokens whose block, and all before it, an earlier row already had; shape ``[n]``."""
-    first_seen = np.zeros(len(prefix.ids), dtype=bool)
-    first_seen[np.unique(prefix.ids, return_index=True)[1]] = True
-    # A row's hits end at its first new block.
-    new_at = np.append(np.flatnonzero(first_seen), len(prefix.ids))
-    first_new = new_at[np.searchsorted(new_at, prefix.offsets[:-1])]
-    hits = np.minimum(first_new, prefix.offsets[1:]) - prefix.offsets[:-1]
-    reused: IntArray = np.minimum(hits * prefix.block_tokens, prompt_tokens)
+    """Per row, the leading prompt tokens that an earlier row, its answer included, already had; shape ``[n]``."""
+    ids, offsets, ends = prefix.ids, prefix.offsets, ends_of(prefix, prompt_tokens)
+    if not len(ids):
+        return np.zeros(len(prompt_tokens), dtype=np.int64)
+    # How far earlier rows went in each block: the greatest end before this one's, block by block.
+    order = np.argsort(ids, kind="stable")
+    span = int(ends.max()) + 1
+    new = np.concatenate(([True], np.diff(ids[order]) != 0))
+    number = np.cumsum(new)
+    furthest = np.maximum.accumulate(number * span + ends[order])
+    before = np.where(new, 0, np.concatenate(([0], furthest[:-1])) - number * span)
+    seen = np.empty(len(ids), dtype=np.int64)
+    seen[order] = before
+    # A row's hits end in its first block that is not known to its end.
+    known = np.minimum(np.maximum(seen, starts_of(offsets, ends)), ends)
+    first_new = np.append(np.flatnonzero(seen < ends), len(ids))
+    at = first_new[np.searchsorted(first_new, offsets[:-1])]
+    last = offsets[1:] - 1
+    hits = np.where(np.diff(offsets) > 0, known[np.minimum(at, np.maximum(last, 0))], 0)
+    reused: IntArray = np.minimum(hits, prompt_tokens)
     return reused
 
 

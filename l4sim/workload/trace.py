@@ -14,19 +14,23 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PrefixBlocks:
-    """The prefix-block hashes of every request, as one ragged array.
+    """What the tokens of requests have in common, as one ragged array of blocks.
 
-    Request ``i`` has the ids ``ids[offsets[i]:offsets[i + 1]]``; id ``j`` of a request stands for its prompt tokens
-    ``[j * block_tokens, (j + 1) * block_tokens)`` *and all before them*, so two requests share a prefix exactly as far
-    as their leading ids agree. The last id may stand for a block that the prompt fills only in part.
+    Request ``i`` has the ids ``ids[offsets[i]:offsets[i + 1]]``. An id stands for the tokens of its block *and all
+    before them*: it follows the same ids wherever it stands, so two requests have the same tokens exactly as far as
+    their leading ids agree. Where both have a last block in common, the shorter of the two is the beginning of the
+    longer. What lies behind a request's last block is its own alone.
     """
 
     ids: IntArray
-    """Shape ``[total]``; ids are unique over the trace (formats with ids local to a session are renumbered)."""
+    """Shape ``[total]``, >= 0."""
     offsets: IntArray
     """Shape ``[n + 1]``, ascending, from 0 to ``len(ids)``."""
     block_tokens: int
     """Tokens that one id stands for (512 for Mooncake, 16 for Qwen-Bailian, 64 for WEKA)."""
+    ends: IntArray | None = None
+    """Shape ``[total]``: at which of its request's tokens each block ends, where blocks differ in size; the last may
+    end within the answer. None: every block has ``block_tokens``, but for a last one that the prompt fills in part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Trace:
     delay_s: FloatArray
     """Seconds between the previous answer's end and this arrival; NaN for open-loop rows."""
     prefix: PrefixBlocks | None = None
+    priority: IntArray | None = None
+    """Whom priority scheduling prefers, the lowest first; None: all alike."""
     warnings: tuple[str, ...] = field(default=())
     """What the loader changed or found doubtful, one line each (rows clamped, estimates used)."""
 
@@ -66,6 +72,8 @@ class Trace:
         columns = [self.arrival_s, self.prompt_tokens, self.output_tokens, self.session, self.after, self.delay_s]
         if self.prefix is not None:
             columns += [self.prefix.ids, self.prefix.offsets, np.array(self.prefix.block_tokens)]
+            columns += [] if self.prefix.ends is None else [self.prefix.ends]
+        columns += [] if self.priority is None else [self.priority]
         digest = hashlib.sha256()
         for column in columns:
             digest.update(column.tobytes())

@@ -130,6 +130,7 @@ def take(trace: Trace, rows: IntArray) -> Trace:
         after=place[trace.after[rows]],
         delay_s=trace.delay_s[rows],
         prefix=None if trace.prefix is None else _take_prefix(trace.prefix, rows),
+        priority=None if trace.priority is None else trace.priority[rows],
     )
 
 
@@ -138,7 +139,8 @@ def _take_prefix(prefix: PrefixBlocks, rows: IntArray) -> PrefixBlocks:
     offsets = np.concatenate(([0], np.cumsum(counts)))
     # Position of every kept id in the old array: its row's old start plus its place within the row.
     source = np.arange(offsets[-1]) + np.repeat(prefix.offsets[rows] - offsets[:-1], counts)
-    return PrefixBlocks(prefix.ids[source], offsets, prefix.block_tokens)
+    ends = None if prefix.ends is None else prefix.ends[source]
+    return PrefixBlocks(prefix.ids[source], offsets, prefix.block_tokens, ends)
 
 
 def _check_positive(value: float, name: str, unit: str) -> None:

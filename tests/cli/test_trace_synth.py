@@ -14,6 +14,7 @@ import pytest
 from l4sim.bundled import folder
 from l4sim.cli import main
 from l4sim.workload.load import load_trace
+from l4sim.workload.prefix_runs import blocks_of
 from l4sim.workload.synth import Poisson, Sessions, preset, synthesize
 
 README = (folder("traces") / "README.md").read_text()
@@ -57,8 +58,9 @@ def test_sessions_keep_their_turns_and_shared_prefixes_in_mooncake_json_lines(tm
         if previous >= 0:
             assert loaded.prompt_tokens[row] > loaded.prompt_tokens[previous] + loaded.output_tokens[previous]
     assert loaded.prefix is not None
-    starts = loaded.prefix.offsets[:-1]
-    assert len(set(loaded.prefix.ids[starts])) == len(set(loaded.prefix.ids[starts + 1])) == 1
+    blocks = blocks_of(loaded.prefix, loaded.prompt_tokens, 512)
+    starts = blocks.offsets[:-1]
+    assert len(set(blocks.ids[starts])) == len(set(blocks.ids[starts + 1])) == 1
 
 
 @pytest.mark.parametrize(

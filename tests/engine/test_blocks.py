@@ -20,7 +20,7 @@ def test_what_is_taken_comes_back() -> None:
     pool.give(2)
     assert pool.free == 5
     # 33 tokens lie in 3 blocks; the remaining 2 are another request's.
-    pool.release(Request(0, 0.0, 33, 1), 33, resumable=False)
+    pool.release(Request(0, 0.0, 33, 1), 33, 33)
     assert (pool.free, pool.total) == (8, 10)
 
 
@@ -32,9 +32,9 @@ def test_more_than_there_is_cannot_be_taken() -> None:
 
 def test_nothing_is_found_again() -> None:
     pool = BlockPool(10, 16)
-    request = Request(0, 0.0, 32, 4, prefix_ids=(1, 2))
+    request = Request(0, 0.0, 32, 4, block_keys=(range(2),))
     pool.take(2)
     pool.computed(request, 32)
-    pool.release(request, 32, resumable=True)
+    pool.release(request, 32, 32)
     assert pool.match(request) == NO_MATCH
     assert pool.free == 10

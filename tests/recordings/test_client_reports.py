@@ -151,8 +151,9 @@ def test_with_it_the_run_is_predicted_and_defaults_are_named(tool: str, capsys: 
     assert [figure["metric"] for figure in told["figures"]] == [
         f"{metric}_s_{statistic}" for metric in ("ttft", "tpot", "e2e") for statistic in ("mean", "p99")
     ]
-    [line] = told["assumptions"]
-    assert line.startswith("not told by clients, and so vLLM's defaults: tensor_parallel 1, max_num_batched_tokens 81")
+    rules, limits = told["assumptions"]
+    assert rules.startswith("vLLM's version is not recorded: the rules and defaults are")
+    assert limits.endswith("defaults for serving on h100-sxm: max_num_batched_tokens 8192, tensor_parallel 1")
 
 
 def test_a_file_of_no_tool_is_refused(tmp_path: Path) -> None:

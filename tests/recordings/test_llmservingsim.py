@@ -66,7 +66,9 @@ def test_a_damaged_archive_is_one_line(record: Record) -> None:
 
 def test_what_is_not_recorded_is_vllms_default(record: Record) -> None:
     engine = read_engine_options(record(meta={"model": "meta-llama/Llama-3.1-8B"}))
-    assert (engine.max_num_seqs, engine.max_num_batched_tokens, engine.block_tokens) == (128, 2048, 16)
+    # Those that depend on the version and the GPU are left to them.
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens, engine.gpu_memory_utilization) == (None, None, None)
+    assert (engine.scheduling_policy, engine.long_prefill_token_threshold, engine.block_tokens) == ("fcfs", 0, 16)
     assert (engine.tensor_parallel, engine.kv_blocks, engine.max_model_len) == (1, None, None)
     assert engine.prefix_caching
     assert engine.reserve_full_prompt
@@ -84,6 +86,24 @@ def test_what_the_engine_really_had_is_used(record: Record) -> None:
     assert (engine.block_tokens, engine.tensor_parallel, engine.max_model_len) == (32, 2, 32768)
     assert engine.device == "NVIDIA GeForce RTX 4090"
     assert (engine.prefix_caching, engine.async_scheduling, engine.reserve_full_prompt) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("version", "rules", "note"),
+    [
+        ("0.19.0", "vllm-0.19", None),
+        ("0.32.0+cpu", "vllm-0.32", None),
+        ("0.15.1", "vllm-0.19", "vLLM 0.15.1 has no rules of its own here: those of vllm-0.19 are the nearest"),
+        ("v0.29.0", "vllm-0.32", "vLLM v0.29.0 has no rules of its own here: those of vllm-0.32 are the nearest"),
+        ("dev", "vllm-0.32", "vLLM's version is 'dev': the rules and defaults are vllm-0.32's"),
+        (None, "vllm-0.32", "vLLM's version is not recorded: the rules and defaults are vllm-0.32's"),
+    ],
+)
+def test_rules_are_those_of_the_recorded_version_or_the_nearest(
+    record: Record, version: str | None, rules: str, note: str | None
+) -> None:
+    engine = read_engine_options(record(meta=META | {"vllm_version": version}))
+    assert (engine.engine_rules, engine.rules_note) == (rules, note)
 
 
 @pytest.mark.parametrize(

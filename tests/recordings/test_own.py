@@ -94,11 +94,15 @@ def test_iterations_follow_one_another_and_add_up_to_their_requests() -> None:
 
 
 @pytest.mark.slow
-def test_with_the_runs_own_seconds_every_iteration_is_decided_as_vllm_did() -> None:
-    found = validate_own_seconds(AMPLE)
+@pytest.mark.parametrize(("folder", "requests", "preemptions"), [(AMPLE, 60, 0), (SHORT, 24, 5)])
+def test_with_the_runs_own_seconds_every_iteration_is_decided_as_vllm_did(
+    folder: Path, requests: int, preemptions: int
+) -> None:
+    found = validate_own_seconds(folder)
     assert found.difference is None
-    assert found.alike == found.iterations == len(read_iterations(AMPLE))
-    assert len(found.ttft_off_s) == len(found.e2e_off_s) == 60
+    assert found.alike == found.iterations == len(read_iterations(folder))
+    assert len(found.ttft_off_s) == len(found.e2e_off_s) == requests
+    assert found.preemptions == preemptions
     assert not found.ttft_off_s.any()
     assert not found.e2e_off_s.any()
 

@@ -30,7 +30,9 @@ def serving(*, prefix_caching=False):
     )
     engine = VLLMEngine(config, max_iterations=1)
     for index in range(3):
-        engine.add(Request(index, 0.0, 6, 5, prefix_ids=(index,) if prefix_caching else ()), 0.0)
+        engine.add(
+            Request(index, 0.0, 6, 5, block_keys=(range(9 * index, 9 * index + 2),) if prefix_caching else ()), 0.0
+        )
     for now_s in (0.0, 1.0):
         step = engine.plan(now_s)
         engine.commit(step, now_s + 0.5)
@@ -43,7 +45,7 @@ def break_pool(engine):
 
 
 def break_line(engine):
-    engine.pool._idle[-1] += 1
+    engine.pool._front += 1
 
 
 def break_batch(engine):

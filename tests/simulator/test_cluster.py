@@ -7,12 +7,12 @@ import pytest
 
 from l4sim.cost.affine import AffineCost
 from l4sim.engine.config import EngineConfig
-from l4sim.errors import InputError
 from l4sim.policies.agent import COORDINATOR, FRONT_END, Received, Send, SetTimer, Started, TimerFired
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import Rules, simulate
 from l4sim.simulator.transport import Network
 from l4sim.specs.placement import Placement
+from l4sim.workload.synth.sessions import Sessions, converse
 from l4sim.workload.trace import PrefixBlocks
 from tests.simulator.conftest import make_trace, requests, texts
 
@@ -72,12 +72,20 @@ def test_kv_blocks_may_be_larger_than_prefix_blocks():
     assert requests(run(trace, instances=1, block_tokens=16))["cached_tokens"].tolist() == [0, 16]
 
 
-def test_block_sizes_that_do_not_fit_are_refused():
-    prefix = PrefixBlocks(np.array([1]), np.array([0, 1]), block_tokens=24)
-    trace = make_trace([0.0], [10], [1], prefix=prefix)
-    with pytest.raises(InputError, match="prefix blocks of 24 tokens and KV blocks of 16"):
-        run(trace)
-    assert requests(run(trace, prefix_caching=False))["status"][0] == 0
+def test_kv_blocks_and_prefix_blocks_need_not_divide_one_another():
+    prefix = PrefixBlocks(np.array([1, 2, 1, 3]), np.array([0, 2, 4]), block_tokens=24)
+    trace = make_trace([0.0, 1.0], [48, 48], [2, 2], prefix=prefix)
+    # 24 tokens agree, of which one block of 16 is whole.
+    assert requests(run(trace, instances=1, block_tokens=16))["cached_tokens"].tolist() == [0, 16]
+
+
+def test_a_next_turn_finds_the_system_prompt_and_the_answers_before_it():
+    sessions = Sessions(2.0, 1.0, system_tokens=40, block_tokens=512)
+    users, answers = np.array([20, 20, 30]), np.array([50, 9, 9])
+    trace = converse("two", sessions, np.array([0.0, 100.0]), np.array([2, 1]), users, answers, np.full(3, 1.0))
+    # The second turn repeats 60 tokens of prompt and 50 of answer, whose last has no KV; the other session, 40.
+    found = requests(run(trace, instances=1, max_model_len=1000))["cached_tokens"]
+    assert found.tolist() == [0, 96, 32]
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from l4sim.errors import InputError
 from l4sim.workload.files import read_records
 from l4sim.workload.formats import FORMATS, recognise
 from l4sim.workload.load import load_trace
+from l4sim.workload.prefix_runs import blocks_of
 from l4sim.workload.trace import Trace
 from l4sim.workload.transform import NEEDS_RATE
 from tests.workload.trace_examples import EXAMPLES
@@ -28,7 +30,16 @@ def load(tmp_path: Path, text: str, suffix: str, **options: str) -> Trace:
 
 def blocks(trace: Trace) -> list[list[int]]:
     assert trace.prefix is not None
-    return [part.tolist() for part in np.split(trace.prefix.ids, trace.prefix.offsets[1:-1])]
+    ids = blocks_of(trace.prefix, trace.prompt_tokens, trace.prefix.block_tokens)
+    return [part.tolist() for part in np.split(ids.ids, ids.offsets[1:-1])]
+
+
+def runs(trace: Trace) -> list[list[tuple[int, int]]]:
+    """Each request's blocks of any size: the id and where the block ends."""
+    assert trace.prefix is not None
+    assert trace.prefix.ends is not None
+    pairs = list(zip(trace.prefix.ids.tolist(), trace.prefix.ends.tolist(), strict=True))
+    return [pairs[start:end] for start, end in pairwise(trace.prefix.offsets.tolist())]
 
 
 # Arrivals, prompts, outputs, sessions, rows followed and delays, worked by hand from the examples.
@@ -117,11 +128,10 @@ def test_formats_without_arrival_times_ask_for_a_rate(name: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "ids", "block_tokens"),
     [
-        ("mooncake", [[46, 47, 48], [46, 49]], 512),
-        ("qwen_bailian", [[7, 8], [7, 8, 9]], 16),
-        # 640 tokens are 10 blocks; the second round shares the 9 whole blocks of its 638 cached tokens.
-        ("tracelab", [[*range(10)], [*range(9), 10, 11, 12, 13]], 64),
-        ("weka", [[0, 1, 2], [3, 4], [0, 1, 2, 5, 6]], 64),
+        ("mooncake", [[0, 1, 2], [0, 3]], 512),
+        ("qwen_bailian", [[0, 1], [0, 1, 2]], 16),
+        # The last turn repeats the 200 tokens of the first, with their answer: their fourth block is its fourth's.
+        ("weka", [[0, 1, 2, 3], [4, 5], [0, 1, 2, 3, 6]], 64),
     ],
 )
 def test_prefix_blocks(name: str, ids: list[list[int]], block_tokens: int, tmp_path: Path) -> None:
@@ -175,7 +185,8 @@ def test_a_conversation_becomes_one_request_per_answer_with_all_that_was_said_be
     assert trace.output_tokens.tolist() == [5, 1]
     assert trace.after.tolist() == [-1, 0]
     assert trace.delay_s.tolist()[1] == 0
-    assert blocks(trace) == [[0, 1], [0, 2]]
+    # The second prompt goes on from the first one's 74 tokens and the answer's 5.
+    assert runs(trace) == [[(0, 79)], [(0, 82)]]
     assert trace.warnings == (
         ESTIMATED,
         "2 of 3 conversations end with an unanswered message, which is left out",
@@ -235,7 +246,7 @@ def test_weka_ids_local_to_a_session_are_never_shared_between_sessions(tmp_path:
     sessions = weka({"t": 0, "api_time": 1.0}) + weka({"t": 0, "api_time": 1.0}, id="v")
     assert blocks(load(tmp_path, sessions, ".jsonl")) == [[0], [1]]
     shared = weka({"t": 0, "api_time": 1.0}, hash_id_scope="global") * 2
-    assert blocks(load(tmp_path, shared, ".jsonl")) == [[1], [1]]
+    assert blocks(load(tmp_path, shared, ".jsonl")) == [[0], [0]]
 
 
 def test_conversations_that_share_an_id_stay_apart(tmp_path: Path) -> None:
@@ -250,7 +261,8 @@ def test_conversations_that_share_an_id_stay_apart(tmp_path: Path) -> None:
 def test_every_weka_prompt_of_the_recording_has_an_id_per_full_block(shared_traces: Path) -> None:
     trace = load_trace(shared_traces / "weka_raw_sample.jsonl.gz")
     assert trace.prefix is not None
-    assert np.diff(trace.prefix.offsets).tolist() == (trace.prompt_tokens // 64).tolist()
+    known = blocks_of(trace.prefix, trace.prompt_tokens // 64 * 64, 64)
+    assert np.diff(known.offsets).tolist() == (trace.prompt_tokens // 64).tolist()
     assert len(trace) == 1140
     assert (trace.after < 0).sum() == 27
 
@@ -276,7 +288,7 @@ def test_qwen_conversations_are_found_through_their_parents(tmp_path: Path) -> N
         ("qwen_bailian", "[7, 8, 9]", "[7, 8]", "line 2, field 'hash_ids' has 2 ids; expected 3 of 16 tokens each"),
         ("weka", "[4, 5]", "[4]", "requests[1].requests[0], field 'hash_ids' has 1 ids; expected 2 to 3 of 64 tokens"),
         ("mooncake", "[46, 49]", "[46, 4.5]", "field 'hash_ids': [46, 4.5] is not accepted"),
-        ("mooncake", "[46, 49]", "[46, 36893488147419103232]", "expected ids that fit 64 bits"),
+        ("mooncake", "[46, 49]", "[46, null]", "expected a list of whole numbers or texts (hashes)"),
     ],
 )
 def test_block_ids_must_fit_the_prompt(name: str, old: str, new: str, message: str, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.runtime.trace_requests import TraceRequests
 from l4sim.workload.load import load_trace
+from l4sim.workload.save import save_trace
 from tests.workload.trace_examples import EXAMPLES
 
 MOONCAKE = EXAMPLES["mooncake"].text
@@ -122,6 +124,23 @@ def test_requests_without_output_get_one_token_and_a_counted_warning(tmp_path: P
 def test_columns_that_a_format_does_not_use_are_named(tmp_path: Path) -> None:
     text = "arrived_at,num_prefill_tokens,num_decode_tokens,priority\n0,5,1,high\n"
     assert load_trace(write(tmp_path, text, "t.csv")).warnings == ("fields that vidur does not use: priority",)
+
+
+def test_a_request_of_any_format_may_have_a_priority(tmp_path: Path) -> None:
+    lines = [
+        '{"timestamp": 2000, "input_length": 8, "output_length": 2, "hash_ids": [1], "priority": 3}',
+        '{"timestamp": 0, "input_length": 8, "output_length": 2, "hash_ids": [1]}',
+        '{"timestamp": 1000, "input_length": 8, "output_length": 2, "hash_ids": [1], "priority": -1}',
+    ]
+    trace = load_trace(write(tmp_path, "\n".join(lines), "trace.jsonl"))
+    assert trace.priority is not None
+    assert trace.priority.tolist() == [0, -1, 3]
+    assert TraceRequests(trace, 16, prefix_caching=False).request(2).priority == 3
+    for suffix in (".parquet", ".jsonl"):
+        save_trace(trace, tmp_path / f"saved{suffix}")
+        again = load_trace(tmp_path / f"saved{suffix}").priority
+        assert again is not None
+        assert again.tolist() == [0, -1, 3]
 
 
 def test_a_request_may_have_a_hundred_million_tokens(tmp_path: Path) -> None:

@@ -44,8 +44,13 @@ def test_other_prefixes_make_another_hash():
     assert len(hashes) == 4
 
 
+def test_priorities_make_another_hash():
+    hashes = {replace(two_turns(), priority=given).content_hash for given in (None, np.array([0, 1]), np.array([1, 0]))}
+    assert len(hashes) == 3
+
+
 def test_every_column_is_looked_at():
     assert {field.name for field in fields(Trace)} == {
         *("name", "request_id", "warnings"),
-        *("arrival_s", "prompt_tokens", "output_tokens", "session", "after", "delay_s", "prefix"),
+        *("arrival_s", "prompt_tokens", "output_tokens", "session", "after", "delay_s", "prefix", "priority"),
     }, "a new column belongs into content_hash, and here"

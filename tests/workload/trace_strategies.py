@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -53,3 +56,8 @@ def prefixes(draw: st.DrawFn, prompts: list[int], block_tokens: int) -> PrefixBl
         fresh += blocks - len(kept)
     offsets = np.cumsum([0, *map(len, ids)])
     return PrefixBlocks(np.array([block for row in ids for block in row], dtype=np.int64), offsets, block_tokens)
+
+
+def alike(one: Sequence[object], other: Sequence[object]) -> int:
+    """With how many equal items two sequences begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

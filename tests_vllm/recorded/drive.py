@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests_vllm.cases import SETTINGS, iteration_s, small_cases
-
 from tests_vllm import real_scheduler
+from tests_vllm.cases import SETTINGS, iteration_s, small_cases
 from validate_gpu.vllm.scheduler import FOLDER, RecordingAsyncScheduler, RecordingScheduler
 
 

@@ -61,13 +61,13 @@ class PagedPool(BlockPool):
             self._free_count += len(pages)
             del self._tables[request], self._held[request]
 
-    def release(self, request: Request, tokens: int, *, resumable: bool) -> None:
+    def release(self, request: Request, tokens: int, hashed_tokens: int) -> None:
         """Take back all blocks of a request, and its pages with them."""
         held = len(self.pages(request.index))
         if held != blocks_for(tokens, self.block_tokens):
             raise AssertionError(f"request {request.index} holds {held} pages for {tokens} tokens")
         self.discard(request.index)
-        super().release(request, tokens, resumable=resumable)
+        super().release(request, tokens, hashed_tokens)
 
 
 _NO_PAGES = np.empty(0, dtype=np.int32)

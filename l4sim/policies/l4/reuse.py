@@ -9,11 +9,14 @@ with probability 1 - (1 - 1/m)^k. The further back that use is, the shorter the 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l4sim.workload.prefix_runs import ends_of, merged
 from l4sim.workload.trace import PrefixBlocks
 
 FloatArray = NDArray[np.float64]
@@ -85,31 +88,38 @@ class Reuse:
 
 
 def prefix_uses(prompt_tokens: IntArray, prefix: PrefixBlocks) -> PrefixUses:
-    """Where the prefix of each of the first ``len(prompt_tokens)`` prompts of a trace was used before."""
+    """Where the prefix of each prompt of a trace was used before, answers included."""
+    runs = merged(prefix, prompt_tokens)
+    ids, ends = runs.ids.tolist(), ends_of(runs, prompt_tokens).tolist()
     rows = len(prompt_tokens)
-    offsets = prefix.offsets[: rows + 1]
-    ids = prefix.ids[: offsets[-1]]
-    row_of = np.repeat(np.arange(rows), np.diff(offsets))
-    order = np.argsort(ids, kind="stable")
-    first = np.concatenate(([True], np.diff(ids[order]) != 0)) if len(ids) else np.zeros(0, dtype=bool)
-    starts = np.maximum.accumulate(np.where(first, np.arange(len(ids)), 0))
-    number = np.empty(len(ids), dtype=np.int64)
-    number[order] = np.arange(len(ids)) - starts
-    earlier = np.full(len(ids), -1, dtype=np.int64)
-    earlier[order[1:]] = np.where(first[1:], -1, row_of[order[:-1]])
-
-    # A row's reuse ends at its first new block.
-    new_at = np.append(np.flatnonzero(number == 0), len(ids))
-    blocks = np.minimum(new_at[np.searchsorted(new_at, offsets[:-1])], offsets[1:]) - offsets[:-1]
-    some = np.flatnonzero(blocks > 0)
-    latest, turns = np.full(rows, -1, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+    tokens, latest, turns = (np.zeros(rows, dtype=np.int64) for _ in range(3))
     growth = np.zeros(rows)
-    latest[some] = earlier[offsets[some] + blocks[some] - 1]
-    turns[some] = number[offsets[some] + (blocks[some] - 1) // 2]
-    growth[some] = np.clip(1 - blocks[latest[some]] / blocks[some], 0, 1)
+    used: dict[int, list[tuple[int, int]]] = {}
+    """Of each run the rows that have it, each with where it leaves it."""
+    reach: dict[int, list[int]] = {}
+    """These ends alone, sorted."""
+    for row, (first, last) in enumerate(pairwise(runs.offsets.tolist())):
+        places = range(first, last)
+        known = 0
+        for place in places:
+            known = min(reach.get(ids[place], [known])[-1], ends[place])
+            if known < ends[place]:
+                break
+        known = min(known, int(prompt_tokens[row]))
+        latest[row] = -1
+        if known:
+            holding = used[ids[next(place for place in places if ends[place] >= known)]]
+            latest[row] = next(earlier for earlier, end in reversed(holding) if end >= known)
+            half = (known + 1) // 2
+            reached = reach[ids[next(place for place in places if ends[place] >= half)]]
+            turns[row] = len(reached) - bisect_left(reached, half)
+            growth[row] = max(1 - tokens[latest[row]] / known, 0)
+        tokens[row] = known
+        for place in places:
+            used.setdefault(ids[place], []).append((row, ends[place]))
+            insort(reach.setdefault(ids[place], []), ends[place])
     # The last token is always computed, so that there is something to sample from.
-    tokens = np.minimum(blocks * prefix.block_tokens, prompt_tokens - 1)
-    return PrefixUses(tokens.astype(np.int64), latest, turns, growth)
+    return PrefixUses(np.minimum(tokens, prompt_tokens - 1), latest, turns, growth)
 
 
 def measure_reuse(

@@ -293,7 +293,7 @@ class Departures:
         orphans = []
         for departure in list(self._moving.values()):
             if departure.departed is not None:
-                departure.departed.held_ids.clear()
+                departure.departed.held = None
                 departure.departed.preemptions += 1
                 orphans.append(departure.departed)
                 departure.departed = None

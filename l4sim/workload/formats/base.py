@@ -17,6 +17,8 @@ class Options:
     time_unit: str | None
     """ns, us, ms or s; None for the format's own."""
     counter: TokenCounter
+    block_tokens: int | None = None
+    """Tokens per prefix-block id; None for the format's own, or what lengths tell."""
 
 
 @dataclass(frozen=True, slots=True)

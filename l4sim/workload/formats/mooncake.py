@@ -1,10 +1,10 @@
 """Formats whose rows carry prefix block ids: Mooncake with the Dynamo session convention, and Qwen-Bailian.
 
-``mooncake`` (kvcache-ai/Mooncake; docs of ai-dynamo): milliseconds; one id per 512 prompt tokens, the last block
-perhaps partial. A row of a session with ``delay`` (milliseconds after the session's previous answer), or without
-``timestamp``, waits for the session's previous row; a row with ``timestamp`` alone comes when that says, session or
-not. ``input_length`` is the whole prompt, earlier turns included. Dynamo's own examples list fewer ids than a prompt
-has blocks: rows of sessions may, and the tokens beyond the ids then count as shared with nobody.
+``mooncake`` (kvcache-ai/Mooncake; docs of ai-dynamo): milliseconds; one id per 512 prompt tokens, or as many as lengths
+or the user tell, the last block perhaps partial. A row of a session with ``delay`` (milliseconds after the session's
+previous answer), or without ``timestamp``, waits for the session's previous row; a row with ``timestamp`` alone comes
+when that says, session or not. ``input_length`` is the whole prompt, earlier turns included. Dynamo's own examples
+list fewer ids than a prompt has blocks: rows of sessions may, and what is behind the ids counts as shared with nobody.
 
 ``qwen_bailian`` (alibaba-edu/qwen-bailian-usagetraces): seconds; 16 tokens per id; ``parent_chat_id`` links the turns
 of a conversation (-1 for its first). Turns have time stamps, so they wait for nothing.
@@ -16,7 +16,7 @@ import numpy as np
 
 from l4sim.workload.formats.base import Format, Options, fields
 from l4sim.workload.parsed import ParsedRequests
-from l4sim.workload.prefix_blocks import block_counts, read_prefix_blocks
+from l4sim.workload.prefix_blocks import block_counts, id_counts, read_prefix_blocks, told_by_lengths
 from l4sim.workload.raw_records import UNITS_PER_S, RawRecords, labels, numbers, times, tokens
 
 MOONCAKE_BLOCK_TOKENS = 512
@@ -48,11 +48,23 @@ def _read_mooncake(records: RawRecords, options: Options) -> ParsedRequests:
             delay_s[row] = np.nan
         last[name] = row
 
-    most = block_counts(prompt_tokens, MOONCAKE_BLOCK_TOKENS)
+    told = options.block_tokens or told_by_lengths(id_counts(records, "hash_ids"), prompt_tokens, MOONCAKE_BLOCK_TOKENS)
+    block_tokens = told or MOONCAKE_BLOCK_TOKENS
+    most = block_counts(prompt_tokens, block_tokens)
     in_session = np.array([name is not None for name in session])
-    prefix = read_prefix_blocks(records, "hash_ids", np.where(in_session, 1, most), most, MOONCAKE_BLOCK_TOKENS)
-    short = 0 if prefix is None else int((np.diff(prefix.offsets) < most).sum())
-    warning = f"{short} of {len(records)} prompts have fewer block ids than blocks: the rest is taken as shared by none"
+    least = np.where(in_session, 1, prompt_tokens // block_tokens if told else most)
+    prefix = read_prefix_blocks(records, "hash_ids", least, most, block_tokens)
+    warnings = []
+    if prefix is not None and block_tokens != (options.block_tokens or MOONCAKE_BLOCK_TOKENS):
+        warnings.append(
+            f"hash_ids stand for {block_tokens} tokens each, as the prompts' lengths tell, not for "
+            f"{MOONCAKE_BLOCK_TOKENS}: --trace-block-size overrides"
+        )
+    short = 0 if prefix is None else int((np.diff(prefix.offsets) < prompt_tokens // block_tokens).sum())
+    if short:
+        warnings.append(
+            f"{short} of {len(records)} prompts have fewer block ids than blocks: the rest is taken as shared by none"
+        )
     return ParsedRequests(
         prompt_tokens,
         tokens(records, "output_length", least=0),
@@ -61,7 +73,7 @@ def _read_mooncake(records: RawRecords, options: Options) -> ParsedRequests:
         after=after,
         delay_s=delay_s,
         prefix=prefix,
-        warnings=(warning,) if short else (),
+        warnings=tuple(warnings),
     )
 
 
@@ -74,14 +86,15 @@ def _read_qwen(records: RawRecords, options: Options) -> ParsedRequests:
             records.refuse(row, "chat_id", "an id of its own for every row")
         # A parent that the file does not hold, as in an excerpt, still names the conversation.
         first[chat] = chat if parent in (None, "-1") else first.get(parent, parent)
-    most = block_counts(prompt_tokens, QWEN_BLOCK_TOKENS)
+    block_tokens = options.block_tokens or QWEN_BLOCK_TOKENS
+    most = block_counts(prompt_tokens, block_tokens)
     return ParsedRequests(
         prompt_tokens,
         tokens(records, "output_length", least=0),
         times(records, "timestamp", "s", options.time_unit),
         request_id=chats,
         session=[first[chat] for chat in chats],
-        prefix=read_prefix_blocks(records, "hash_ids", most, most, QWEN_BLOCK_TOKENS),
+        prefix=read_prefix_blocks(records, "hash_ids", most, most, block_tokens),
     )
 
 

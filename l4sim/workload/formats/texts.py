@@ -3,7 +3,7 @@
 In conversations (``sharegpt``, ``aiperf_multi_turn``) every answer is one request, whose prompt is the conversation
 before it. It arrives once the answer before it has ended: ``delay`` milliseconds later in AIPerf, at once in ShareGPT.
 Turns of AIPerf with a ``timestamp`` (milliseconds) arrive then. A prompt's tokens are the sum over
-its messages. Since each prompt begins with the one before it, block ids are numbered accordingly.
+its messages. Each prompt begins with the one before it and its answer.
 
 AIPerf's files and vLLM's prompts without ``output_tokens`` say nothing of the answers' lengths: the default of vLLM's
 benchmark is assumed, with a warning.
@@ -19,7 +19,7 @@ import numpy as np
 from l4sim.errors import InputError
 from l4sim.workload.formats.base import Format, Options, fields
 from l4sim.workload.parsed import ParsedRequests
-from l4sim.workload.prefix_blocks import shared_prefix_blocks
+from l4sim.workload.prefix_blocks import runs_of_rows
 from l4sim.workload.raw_records import (
     MAX_TOKENS,
     MISSING,
@@ -78,14 +78,16 @@ def _read_sharegpt(records: RawRecords, options: Options) -> ParsedRequests:
     if silent:
         warnings.append(f"{silent} of {len(records)} conversations hold no answered prompt and are left out")
     prompt_tokens = _checked(np.array(prompts, dtype=np.int64), records, turns_of)
+    output_tokens = np.array(outputs, dtype=np.int64)
+    lengths = prompt_tokens + output_tokens
     return ParsedRequests(
         prompt_tokens,
-        np.array(outputs, dtype=np.int64),
+        output_tokens,
         request_id=_turn_ids(records, "id", turns_of),
         session=list(map(str, turns_of)),
         after=after,
         delay_s=np.where(after >= 0, 0.0, np.nan),
-        prefix=shared_prefix_blocks(prompt_tokens, after, prompt_tokens[after]),
+        prefix=runs_of_rows(lengths, after, lengths[after]),
         warnings=tuple(warnings),
     )
 
@@ -119,6 +121,7 @@ def _read_aiperf_multi(records: RawRecords, options: Options) -> ParsedRequests:
     for row in np.flatnonzero(previous >= 0).tolist():
         prompt_tokens[row] += prompt_tokens[row - 1] + output_tokens[row - 1]
     prompt_tokens = _checked(prompt_tokens, records, owners)
+    lengths = prompt_tokens + output_tokens
     return ParsedRequests(
         prompt_tokens,
         output_tokens,
@@ -127,7 +130,7 @@ def _read_aiperf_multi(records: RawRecords, options: Options) -> ParsedRequests:
         session=list(map(str, owners)),
         after=np.where(waits, previous, -1),
         delay_s=np.where(waits, np.nan_to_num(delay_s), np.nan),
-        prefix=shared_prefix_blocks(prompt_tokens, previous, prompt_tokens[previous]),
+        prefix=runs_of_rows(lengths, previous, lengths[previous]),
         warnings=warnings,
     )
 

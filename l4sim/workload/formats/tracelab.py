@@ -2,8 +2,8 @@
 
 A round is one request: ``input_tokens_total`` is its full prompt, of which ``prefix_tokens`` were cached when it came.
 It arrives at the last of the inputs (user message, tool result) that ``timing_events`` list before its first output.
-Rounds have absolute times, so they wait for nothing. Block ids are ours: a round shares its ``prefix_tokens`` with the
-session's round before it; what the first round of a session shares with other sessions is not recorded.
+Rounds have absolute times, so they wait for nothing. A round shares its ``prefix_tokens`` with the session's round
+before it, prompt and answer; what the first round of a session shares with other sessions is not recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from l4sim.workload.formats.base import Format, Options, fields
 from l4sim.workload.parsed import ParsedRequests
-from l4sim.workload.prefix_blocks import shared_prefix_blocks
+from l4sim.workload.prefix_blocks import runs_of_rows
 from l4sim.workload.raw_records import RawRecords, labels, times, tokens
 
 INPUT_EVENTS = ("user_message", "tool_result")
@@ -31,13 +31,15 @@ def _read(records: RawRecords, options: Options) -> ParsedRequests:
         if name is not None:
             last[name] = row
     starts = replace(records, columns={"timing_events": _starts(records)})
+    output_tokens = tokens(records, "output_tokens", least=0)
+    shared_tokens = np.minimum(tokens(records, "prefix_tokens", least=0), prompt_tokens)
     return ParsedRequests(
         prompt_tokens,
-        tokens(records, "output_tokens", least=0),
+        output_tokens,
         times(starts, "timing_events", "s", options.time_unit),
         request_id=labels(records, "round_id"),
         session=session,
-        prefix=shared_prefix_blocks(prompt_tokens, previous, tokens(records, "prefix_tokens", least=0)),
+        prefix=runs_of_rows(prompt_tokens + output_tokens, previous, shared_tokens),
     )
 
 

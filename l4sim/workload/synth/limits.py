@@ -7,8 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from l4sim.workload.prefix_runs import cut
 from l4sim.workload.synth.checks import require
-from l4sim.workload.trace import IntArray, PrefixBlocks, Trace
+from l4sim.workload.trace import Trace
+from l4sim.workload.transform import take
 
 
 def limit_context(trace: Trace, limit_tokens: int, over_limit: Literal["clip", "drop"]) -> Trace:
@@ -37,8 +39,9 @@ def _clip(trace: Trace, limit_tokens: int) -> Trace:
     )
     prefix = trace.prefix
     if prefix is not None:
-        kept = np.minimum(np.diff(prefix.offsets), -(-prompt_tokens // prefix.block_tokens))
-        prefix = _select(prefix, np.arange(len(trace)), kept)
+        # Behind a prompt that was cut short stands another answer than the session goes on with.
+        answered = np.where(prompt_tokens < trace.prompt_tokens, 0, output_tokens)
+        prefix = cut(prefix, trace.prompt_tokens, prompt_tokens + answered)
     return replace(
         trace,
         prompt_tokens=prompt_tokens,
@@ -59,26 +62,4 @@ def _drop(trace: Trace, limit_tokens: int) -> Trace:
     warning = f"context limit of {limit_tokens} tokens: {len(trace) - len(rows)} of {len(trace)} requests were dropped"
     if orphans:
         warning += f", {orphans} of them because an earlier turn was"
-    new_row = keep.cumsum() - 1
-    after = trace.after[rows]
-    prefix = trace.prefix
-    return replace(
-        trace,
-        request_id=tuple(trace.request_id[row] for row in rows),
-        arrival_s=trace.arrival_s[rows],
-        prompt_tokens=trace.prompt_tokens[rows],
-        output_tokens=trace.output_tokens[rows],
-        session=trace.session[rows],
-        after=np.where(after >= 0, new_row[after], -1),
-        delay_s=trace.delay_s[rows],
-        prefix=None if prefix is None else _select(prefix, rows, np.diff(prefix.offsets)[rows]),
-        warnings=(*trace.warnings, warning),
-    )
-
-
-def _select(prefix: PrefixBlocks, rows: IntArray, kept: IntArray) -> PrefixBlocks:
-    """The first ``kept[i]`` ids of each of ``rows``."""
-    offsets = np.concatenate(([0], kept.cumsum()))
-    position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], kept)
-    ids = prefix.ids[np.repeat(prefix.offsets[rows], kept) + position]
-    return PrefixBlocks(ids=ids, offsets=offsets, block_tokens=prefix.block_tokens)
+    return replace(take(trace, rows), warnings=(*trace.warnings, warning))

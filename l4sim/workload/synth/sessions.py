@@ -22,7 +22,7 @@ class Sessions:
     system_tokens: int = 0
     """A system prompt that opens every prompt of every session."""
     block_tokens: int = 512
-    """Tokens per prefix-block id."""
+    """Tokens per prefix-block id where ids are written, or seen by routers; what is shared is known to the token."""
 
     def __post_init__(self) -> None:
         require(1 <= self.turns_mean < math.inf, f"sessions: mean turns must be >= 1, not {self.turns_mean}")
@@ -83,30 +83,19 @@ def converse(
         session=np.repeat(np.arange(len(turns)), turns),
         after=np.where(first, -1, np.arange(rows) - 1),
         delay_s=np.where(first, np.nan, think_s),
-        prefix=_prefix_blocks(sessions, turns, prompt_tokens),
+        prefix=_prefix(sessions, turns, prompt_tokens + output_tokens),
     )
 
 
-def _prefix_blocks(sessions: Sessions, turns: IntArray, prompt_tokens: IntArray) -> PrefixBlocks:
-    """Ids of the blocks of growing prompts.
+def _prefix(sessions: Sessions, turns: IntArray, lengths: IntArray) -> PrefixBlocks:
+    """Two blocks for each request: the system prompt, which is everybody's, and its session's conversation so far.
 
-    Full blocks of the system prompt have the same ids everywhere, other full blocks the same ids throughout their
-    session. A block that a prompt fills only in part has an id of its own, as in Mooncake's traces: the next turn
-    fills it with other tokens, so it is not shared.
+    ``lengths`` are of prompt and answer, which the next turn repeats.
     """
-    block = sessions.block_tokens
-    shared = sessions.system_tokens // block
-    full = prompt_tokens // block
-    blocks = -(-prompt_tokens // block)
-    offsets = np.concatenate(([0], blocks.cumsum()))
-
-    own_blocks = full[turns.cumsum() - 1] - shared
-    session_base = shared + own_blocks.cumsum() - own_blocks
-    row_base = np.repeat(session_base, turns)
-    partial_id = shared + own_blocks.sum() + np.arange(len(prompt_tokens))
-
-    position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], blocks)
-    own_id = np.repeat(row_base - shared, blocks) + position
-    ids = np.where(position < shared, position, own_id)
-    ids = np.where(position < np.repeat(full, blocks), ids, np.repeat(partial_id, blocks))
-    return PrefixBlocks(ids=ids, offsets=offsets, block_tokens=block)
+    rows = len(lengths)
+    conversation = np.repeat(np.arange(len(turns)), turns)
+    if not sessions.system_tokens:
+        return PrefixBlocks(conversation, np.arange(rows + 1), sessions.block_tokens, lengths)
+    ids = np.stack((np.zeros(rows, dtype=np.int64), 1 + conversation), axis=1).ravel()
+    ends = np.stack((np.full(rows, sessions.system_tokens), lengths), axis=1).ravel()
+    return PrefixBlocks(ids, 2 * np.arange(rows + 1), sessions.block_tokens, ends)

@@ -20,6 +20,8 @@ class Record:
 
     requests: list[Request]
     iterations: list[Iteration] = field(default_factory=list)
+    blocks_used: list[int] = field(default_factory=list)
+    """KV blocks held in each iteration."""
     crossings: list[tuple[int, float]] = field(default_factory=list)
     """Request and time."""
     segments: int = 0
@@ -31,7 +33,9 @@ def drive(instance: VLLMEngine, jobs: Sequence[Job], iteration_s: Callable[[Sequ
 
     ``iteration_s`` must not depend on decoding, since a step's repetitions take as long as its first.
     """
-    requests = [Request(index, *job[:3], prefix_ids=job.prefix_ids) for index, job in enumerate(jobs)]
+    requests = [
+        Request(index, *job[:3], block_keys=job.block_keys, priority=job.priority) for index, job in enumerate(jobs)
+    ]
     record = Record(requests)
     arriving = deque(requests)
     now_s = 0.0
@@ -58,6 +62,7 @@ def drive(instance: VLLMEngine, jobs: Sequence[Job], iteration_s: Callable[[Sequ
         for done in range(iterations):
             work = [*chunks, *(Work(index, 1, context + done) for index, context in decoding)]
             record.iterations.append(Iteration(now_s + done * one_s, tuple(sorted(work))))
+            record.blocks_used.append(instance.kv_blocks_total - instance.kv_blocks_free(done + 1))
         started_s = now_s + (iterations - 1) * one_s
         now_s += iterations * one_s
         outcome = instance.commit(step, now_s, iterations=iterations, last_started_s=started_s, longest_s=one_s)
@@ -81,9 +86,15 @@ class Driver:
         self.requests: list[Request] = []
         self.ran: list[tuple[list[int], dict[int, int]]] = []
 
-    def add(self, prompt_tokens: int, output_tokens: int, *prefix_ids: int, at_s: float | None = None) -> Request:
+    def add(
+        self, prompt_tokens: int, output_tokens: int, *shared_keys: int, at_s: float | None = None, priority: int = 0
+    ) -> Request:
+        """Send a request; ``shared_keys`` name its first full blocks, the others are its own."""
         time_s = self.now_s if at_s is None else at_s
-        request = Request(len(self.requests), time_s, prompt_tokens, output_tokens, prefix_ids=prefix_ids)
+        index = len(self.requests)
+        own = (prompt_tokens + output_tokens) // self.instance.config.block_tokens - len(shared_keys)
+        keys = (*(range(key, key + 1) for key in shared_keys), range(1000 * (index + 1), 1000 * (index + 1) + own))
+        request = Request(index, time_s, prompt_tokens, output_tokens, block_keys=keys, priority=priority)
         self.requests.append(request)
         self.instance.add(request, time_s)
         return request

@@ -1,8 +1,7 @@
 """vLLM V1's block pool and scheduler, block by block and token by token: slow and plain, for the engine to be held to.
 
-Written from vLLM's `v1/core/block_pool.py`, `v1/core/sched/scheduler.py` and `async_scheduler.py`. It shares the
-simplifications that `l4sim.engine.prefix_cache` states (hits in whole hash blocks, generated tokens found again only by
-their own request, no second copy of a prompt's last block) and no code.
+Written from vLLM's `v1/core/block_pool.py`, `v1/core/sched/scheduler.py` and `async_scheduler.py`, and sharing no code
+with the engine. Where vLLM itself is at hand, `tests_vllm` holds the engine to that.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
-Key = tuple[str, int, int]
+from l4sim.engine.config import EngineConfig
 
 
 class Job(NamedTuple):
@@ -21,14 +21,15 @@ class Job(NamedTuple):
     arrival_s: float
     prompt_tokens: int
     output_tokens: int
-    prefix_ids: tuple[int, ...] = ()
+    block_keys: tuple[range, ...] = ()
+    priority: int = 0
 
 
 class Block:
     """One KV block."""
 
     def __init__(self) -> None:
-        self.key: Key | None = None
+        self.key: int | None = None
         self.holders = 0
 
 
@@ -36,39 +37,31 @@ class Block:
 class Holder:
     """A request, as far as blocks are concerned."""
 
-    index: int
-    prefix_ids: tuple[int, ...]
+    keys: tuple[int, ...]
+    """What its full blocks hold."""
     blocks: list[Block] = field(default_factory=list)
 
 
 class ReferencePool:
-    """The free queue, next block to be reused first, and the cached blocks by key."""
+    """The free queue, next block to be reused first, and the cached blocks by key, the first to be cached in front."""
 
-    def __init__(self, total: int, block_tokens: int, blocks_per_id: int = 1, *, caching: bool = True) -> None:
+    def __init__(self, total: int, block_tokens: int, *, unhashed_first: bool) -> None:
         self.block_tokens = block_tokens
-        self._blocks_per_id = blocks_per_id
-        self._caching = caching
+        self._unhashed_first = unhashed_first
         self._queue = deque(Block() for _ in range(total))
-        self._cached: dict[Key, Block] = {}
+        self._cached: dict[int, list[Block]] = {}
 
     @property
     def free(self) -> int:
         return len(self._queue)
 
-    def _key(self, holder: Holder, position: int) -> Key:
-        hash_position, part = divmod(position, self._blocks_per_id)
-        if hash_position < len(holder.prefix_ids):
-            return ("shared", holder.prefix_ids[hash_position], part)
-        return ("own", holder.index, position)
-
     def find(self, holder: Holder, tokens: int) -> list[Block]:
-        """The cached blocks that lead a context of ``tokens`` tokens."""
+        """The cached blocks that lead a context of ``tokens`` tokens, of which the last must be computed."""
         found = []
-        for position in range(tokens // self.block_tokens):
-            block = self._cached.get(self._key(holder, position))
-            if block is None:
+        for key in holder.keys[: (tokens - 1) // self.block_tokens]:
+            if key not in self._cached:
                 break
-            found.append(block)
+            found.append(self._cached[key][0])
         return found
 
     def lacks(self, holder: Holder, tokens: int, found: Sequence[Block] = ()) -> bool:
@@ -77,7 +70,7 @@ class ReferencePool:
         return blocks + sum(block.holders == 0 for block in found) > self.free
 
     def allocate(self, holder: Holder, tokens: int, found: Sequence[Block] = ()) -> None:
-        """Give the holder blocks for ``tokens`` tokens, and cache those that are full."""
+        """Give the holder blocks for ``tokens`` tokens."""
         for block in found:
             if block.holders == 0:
                 self._queue.remove(block)
@@ -85,31 +78,31 @@ class ReferencePool:
             holder.blocks.append(block)
         while len(holder.blocks) * self.block_tokens < tokens:
             block = self._queue.popleft()
-            self._evict(block)
+            if block.key is not None:
+                self._cached[block.key].remove(block)
+                if not self._cached[block.key]:
+                    del self._cached[block.key]
+                block.key = None
             block.holders = 1
             holder.blocks.append(block)
-        for position in range(tokens // self.block_tokens if self._caching else 0):
-            hash_end = (position // self._blocks_per_id + 1) * self._blocks_per_id
-            key = self._key(holder, position)
-            complete = key[0] == "own" or hash_end * self.block_tokens <= tokens
-            if complete and key not in self._cached:
-                holder.blocks[position].key = key
-                self._cached[key] = holder.blocks[position]
 
-    def _evict(self, block: Block) -> None:
-        if block.key is None:
-            return
-        kind, number, _ = block.key
-        parts = [(kind, number, part) for part in range(self._blocks_per_id)] if kind == "shared" else [block.key]
-        for key in parts:
-            self._cached.pop(key).key = None
+    def cache(self, holder: Holder, tokens: int) -> None:
+        """Let the blocks that are full with ``tokens`` tokens be found."""
+        full = tokens // self.block_tokens
+        for block, key in zip(holder.blocks[:full], holder.keys[:full], strict=False):
+            if block.key is None:
+                block.key = key
+                self._cached.setdefault(key, []).append(block)
 
     def release(self, holder: Holder) -> None:
         """Take the holder's blocks back, the last first."""
+        first, last = [], []
         for block in reversed(holder.blocks):
             block.holders -= 1
             if block.holders == 0:
-                self._queue.append(block)
+                (first if block.key is None and self._unhashed_first else last).append(block)
+        self._queue.extendleft(reversed(first))
+        self._queue.extend(last)
         holder.blocks.clear()
 
 
@@ -117,6 +110,7 @@ class ReferencePool:
 class Sequenced(Holder):
     """A request in the scheduler."""
 
+    index: int = field(kw_only=True)
     job: Job = field(kw_only=True)
     generated: int = 0
     on_their_way: int = 0
@@ -136,6 +130,10 @@ class Sequenced(Holder):
         """Whether the last token is on its way."""
         return self.generated + self.on_their_way == self.job.output_tokens
 
+    @property
+    def urgency(self) -> tuple[int, float]:
+        return self.job.priority, self.job.arrival_s
+
 
 class Work(NamedTuple):
     """One request's share of an iteration."""
@@ -152,107 +150,150 @@ class Iteration(NamedTuple):
     work: tuple[Work, ...]
 
 
+class Share(NamedTuple):
+    """A request's part in an iteration that is scheduled."""
+
+    request: Sequenced
+    work: Work
+    samples: bool
+    life: int
+    """Preemptions of the request before it."""
+
+
 @dataclass
 class ReferenceScheduler:
     """vLLM's scheduler and its loop; ``iteration_s`` gives the time of an iteration from its work."""
 
-    pool: ReferencePool
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    reserve_full_prompt: bool
-    async_scheduling: bool
+    config: EngineConfig
+    version: str
     iteration_s: Callable[[Sequence[Work]], float]
 
-    def run(self, jobs: Sequence[Job]) -> tuple[list[Sequenced], list[Iteration]]:
-        """Serve all jobs, given in order of arrival."""
-        requests = [Sequenced(index, job.prefix_ids, job=job) for index, job in enumerate(jobs)]
-        self.waiting: deque[Sequenced] = deque()
+    def run(self, jobs: Sequence[Job]) -> tuple[list[Sequenced], list[Iteration], list[int]]:
+        """Serve all jobs, given in order of arrival; returns them, the iterations, and the blocks used in each."""
+        config = self.config
+        self.pool = ReferencePool(config.kv_blocks, config.block_tokens, unhashed_first=self.version != "vllm-0.19")
+        requests = [Sequenced(tuple(chain(*job.block_keys)), index=at, job=job) for at, job in enumerate(jobs)]
+        self.waiting: list[Sequenced] = []
         self.running: list[Sequenced] = []
         arriving = deque(requests)
-        in_flight: deque[list[tuple[Sequenced, Work, bool]]] = deque()
+        in_flight: deque[list[Share]] = deque()
         ran: list[Iteration] = []
+        used: dict[int, int] = {}
+        scheduled = 0
         now_s = 0.0
         while True:
             while arriving and arriving[0].job.arrival_s <= now_s:
                 self.waiting.append(arriving.popleft())
             step = self._schedule(now_s)
             if step:
+                scheduled += 1
+                used[scheduled] = config.kv_blocks - self.pool.free
                 in_flight.append(step)
-                if len(in_flight) <= self.async_scheduling:
+                if len(in_flight) <= config.async_scheduling:
                     continue
             if in_flight:
                 step = in_flight.popleft()
-                work = tuple(sorted(work for _, work, _ in step))
+                work = tuple(sorted(share.work for share in step))
                 ran.append(Iteration(now_s, work))
                 now_s += self.iteration_s(work)
                 self._update(step, now_s)
+                if in_flight:
+                    used[scheduled] = config.kv_blocks - self.pool.free
+            elif self.running or self.waiting:
+                assert self.preempted, "requests wait, and nothing is to come that could let them in"
             elif arriving:
                 now_s = arriving[0].job.arrival_s
             else:
-                assert not self.waiting
-                assert not self.running
-                return requests, ran
+                return requests, ran, list(used.values())
 
-    def _schedule(self, now_s: float) -> list[tuple[Sequenced, Work, bool]]:
-        budget = self.max_num_batched_tokens
-        step: list[tuple[Sequenced, Work, bool]] = []
-        preempted = False
-
-        def compute(request: Sequenced, tokens: int, computed: int) -> None:
-            request.computed = computed + tokens
+    def _schedule(self, now_s: float) -> list[Share]:
+        self.preempted = False
+        self._budget = self.config.max_num_batched_tokens
+        self._shares: dict[Sequenced, int] = {}
+        threshold = self.config.long_prefill_token_threshold
+        if self.version != "vllm-0.19" and len(self.running) + len(self.waiting) <= 1:
+            threshold = 0
+        self._cap = threshold or self._budget
+        self._schedule_running()
+        if not self.preempted:
+            self._schedule_waiting(now_s)
+        step = []
+        for request, tokens in self._shares.items():
+            work = Work(request.index, tokens, request.computed)
+            request.computed += tokens
             samples = request.computed == request.tokens + request.on_their_way
+            step.append(Share(request, work, samples, request.preemptions))
             request.on_their_way += samples
-            step.append((request, Work(request.index, tokens, computed), samples))
+        return step
 
+    def _schedule_running(self) -> None:
         position = 0
-        while position < len(self.running) and budget:
+        while position < len(self.running) and self._budget:
             request = self.running[position]
             if request.ends:
                 position += 1
                 continue
-            tokens = min(request.tokens + request.on_their_way - request.computed, budget)
+            tokens = min(request.tokens + request.on_their_way - request.computed, self._cap, self._budget)
             while request in self.running and self.pool.lacks(request, request.computed + tokens):
-                preempted = True
-                self._preempt_last()
+                position -= self._preempt_one(position)
             if request not in self.running:
                 break
-            self.pool.allocate(request, request.computed + tokens)
-            compute(request, tokens, request.computed)
-            budget -= tokens
+            self._give(request, tokens)
             position += 1
-        while self.waiting and budget and not preempted and len(self.running) < self.max_num_seqs:
+
+    def _schedule_waiting(self, now_s: float) -> None:
+        while self.waiting and self._budget and len(self.running) < self.config.max_num_seqs:
             request = self.waiting[0]
+            if self.config.scheduling_policy == "priority":
+                request = min(self.waiting, key=lambda waiting: waiting.urgency)
             found = self.pool.find(request, request.tokens)
-            hit_tokens = min(len(found), (request.tokens - 1) // self.pool.block_tokens) * self.pool.block_tokens
-            tokens = min(request.tokens - hit_tokens, budget)
-            asked = request.tokens if self.reserve_full_prompt else hit_tokens + tokens
+            hit_tokens = len(found) * self.pool.block_tokens
+            tokens = min(request.tokens - hit_tokens, self._cap, self._budget)
+            asked = request.tokens if self.config.reserve_full_prompt else hit_tokens + tokens
             if self.pool.lacks(request, asked, found):
                 break
-            self.running.append(self.waiting.popleft())
+            self.waiting.remove(request)
+            self.running.append(request)
             if request.cached_tokens < 0:
                 request.cached_tokens = hit_tokens
                 request.scheduled_s = now_s
-            self.pool.allocate(request, hit_tokens + tokens, found)
-            compute(request, tokens, hit_tokens)
-            budget -= tokens
-        return step
+            request.computed = hit_tokens
+            self._give(request, tokens, found)
 
-    def _preempt_last(self) -> None:
-        # Unlike vLLM, which preempts a request even when its last token is on its way.
-        request = next(r for r in reversed(self.running) if not r.ends)
-        self.running.remove(request)
-        self.pool.release(request)
-        request.computed = 0
-        request.preemptions += 1
-        self.waiting.appendleft(request)
+    def _give(self, request: Sequenced, tokens: int, found: Sequence[Block] = ()) -> None:
+        """Let a request compute so many tokens more; what it has is found from here on, as far as it is known."""
+        self.pool.allocate(request, request.computed + tokens, found)
+        if self.config.prefix_caching:
+            self.pool.cache(request, min(request.computed + tokens, request.tokens))
+        self._shares[request] = tokens
+        self._budget -= tokens
 
-    def _update(self, step: list[tuple[Sequenced, Work, bool]], now_s: float) -> None:
-        for request, _, samples in step:
+    def _preempt_one(self, position: int) -> bool:
+        """Preempt a request; returns whether those behind it move up to before ``position``."""
+        victim = self.running[-1]
+        if self.config.scheduling_policy == "priority":
+            victim = max(self.running, key=lambda running: running.urgency)
+        before = self.running.index(victim) < position
+        self.running.remove(victim)
+        had = self._shares.pop(victim, 0)
+        self._budget += had
+        self.pool.release(victim)
+        victim.computed = victim.on_their_way = 0
+        victim.preemptions += 1
+        self.waiting.insert(0, victim)
+        self.preempted = True
+        return had > 0 if self.version == "vllm-0.19" else before
+
+    def _update(self, step: list[Share], now_s: float) -> None:
+        for request, _, samples, life in step:
             if not samples:
                 continue
-            request.on_their_way -= 1
             request.generated += 1
             request.token_times_s.append(now_s)
+            lives = life == request.preemptions
+            request.on_their_way -= lives
+            if lives and self.config.prefix_caching:
+                self.pool.cache(request, request.computed - request.on_their_way)
             if request.generated == request.job.output_tokens:
-                self.running.remove(request)
+                (self.running if lives else self.waiting).remove(request)
                 self.pool.release(request)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.vllm.engine import VLLMEngine
+from l4sim.engine.vllm.versions import VERSIONS
 from tests.engine.vllm.driving import Record, drive
-from tests.engine.vllm.reference import Job, ReferencePool, ReferenceScheduler, Work
+from tests.engine.vllm.reference import Job, ReferenceScheduler, Work
 
 
 def iteration_s(work: Sequence[Work]) -> float:
@@ -32,33 +33,45 @@ def configs(draw: st.DrawFn) -> EngineConfig:
         prefix_caching=draw(st.booleans()),
         reserve_full_prompt=draw(st.booleans()),
         async_scheduling=draw(st.booleans()),
+        scheduling_policy=draw(st.sampled_from(["fcfs", "priority"])),
+        long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 9])),
     )
 
 
 @st.composite
-def scenarios(draw: st.DrawFn) -> tuple[EngineConfig, int, list[Job]]:
-    """An instance with little KV memory, its hash block size, and requests that overload it; no two events coincide."""
+def scenarios(draw: st.DrawFn) -> tuple[EngineConfig, list[Job]]:
+    """An instance with little KV memory, and requests that overload it; no two events coincide."""
     config = draw(configs())
-    hash_tokens = config.block_tokens * draw(st.integers(1, 2))
-    room = config.kv_blocks * config.block_tokens
-    jobs = []
+    size = config.block_tokens
+    room = config.kv_blocks * size
+    jobs: list[Job] = []
     second = 0
     for index in range(draw(st.integers(1, 12))):
         second += draw(st.integers(0, 8))
         prompt = draw(st.integers(1, room * 2 // 3))
         output = draw(st.integers(1, min(40, room - prompt + 1)))
-        full = prompt // hash_tokens if config.prefix_caching else 0
-        family, shared = draw(st.integers(0, 2)), draw(st.integers(0, full))
-        ids = tuple(100 * family + at if at < shared else 1000 + 100 * index + at for at in range(full))
-        jobs.append(Job(second + (2 * index + 1) / 4096, prompt, output, ids))
-    return config, hash_tokens, jobs
+        shared = draw(st.integers(0, prompt // size))
+        # What it shares is a family's, or an earlier request with a part of its answer.
+        if jobs and draw(st.booleans()):
+            begins = [key for run in draw(st.sampled_from(jobs)).block_keys for key in run][:shared]
+        else:
+            family = 10_000 * draw(st.integers(1, 3))
+            begins = list(range(family, family + shared))
+        own = 1000 * index + 100_000
+        keys = [*begins, *range(own, own + (prompt + output) // size - len(begins))]
+        named = tuple(range(key, key + 1) for key in keys) if config.prefix_caching else ()
+        jobs.append(Job(second + (2 * index + 1) / 4096, prompt, output, named, draw(st.integers(0, 2))))
+    return config, jobs
 
 
 def run(
-    scenario: tuple[EngineConfig, int, list[Job]], max_iterations: int | None, boundary_tokens: int | None = None
+    scenario: tuple[EngineConfig, list[Job]],
+    max_iterations: int | None,
+    boundary_tokens: int | None = None,
+    version: str = "vllm-0.32",
 ) -> tuple[VLLMEngine, Record]:
-    config, hash_tokens, jobs = scenario
-    instance = VLLMEngine(config, hash_block_tokens=hash_tokens, max_iterations=max_iterations)
+    config, jobs = scenario
+    instance = VLLMEngine(config, rules=VERSIONS[version], max_iterations=max_iterations)
     instance.decoding.watch(boundary_tokens)
     return instance, drive(instance, jobs, iteration_s)
 
@@ -74,33 +87,22 @@ EVICTED_WHILE_BLOCKED = (
         reserve_full_prompt=False,
         async_scheduling=False,
     ),
-    4,
-    [Job(1 / 4096, 1, 9), Job(1 + 3 / 4096, 3, 7), Job(1 + 5 / 4096, 6, 2, (1200,))],
+    [Job(1 / 4096, 1, 9), Job(1 + 3 / 4096, 3, 7), Job(1 + 5 / 4096, 6, 2, (range(1200, 1204),))],
 )
 
 
 @pytest.mark.slow
-@given(scenarios(), st.sampled_from([1, 5, None]))
-@example(EVICTED_WHILE_BLOCKED, None)
+@given(scenarios(), st.sampled_from([1, 5, None]), st.sampled_from(sorted(VERSIONS)))
+@example(EVICTED_WHILE_BLOCKED, None, "vllm-0.32")
 @settings(max_examples=200, deadline=None)
 def test_the_same_work_in_the_same_iterations_as_vllm(
-    scenario: tuple[EngineConfig, int, list[Job]], max_iterations: int | None
+    scenario: tuple[EngineConfig, list[Job]], max_iterations: int | None, version: str
 ) -> None:
-    config, hash_tokens, jobs = scenario
-    instance, record = run(scenario, max_iterations)
-    pool = ReferencePool(
-        config.kv_blocks, config.block_tokens, hash_tokens // config.block_tokens, caching=config.prefix_caching
-    )
-    scheduler = ReferenceScheduler(
-        pool,
-        config.max_num_seqs,
-        config.max_num_batched_tokens,
-        config.reserve_full_prompt,
-        config.async_scheduling,
-        iteration_s,
-    )
-    expected, iterations = scheduler.run(jobs)
+    config, jobs = scenario
+    instance, record = run(scenario, max_iterations, version=version)
+    expected, iterations, blocks_used = ReferenceScheduler(config, version, iteration_s).run(jobs)
     assert record.iterations == iterations
+    assert record.blocks_used == blocks_used
     for request, sequence in zip(record.requests, expected, strict=True):
         times = sequence.token_times_s
         assert request.preemptions == sequence.preemptions
@@ -109,17 +111,19 @@ def test_the_same_work_in_the_same_iterations_as_vllm(
         assert (request.first_token_s, request.last_token_s) == (times[0], times[-1])
         assert request.max_itl_s == max((later - earlier for earlier, later in pairwise(times)), default=0.0)
     assert (instance.pool.free, instance.running, instance.waiting_tokens) == (config.kv_blocks, 0, 0)
+    assert instance.violations() == []
 
 
 @pytest.mark.slow
 @given(scenarios(), st.integers(1, 60))
 @settings(max_examples=100, deadline=None)
 def test_skipping_over_iterations_changes_nothing(
-    scenario: tuple[EngineConfig, int, list[Job]], boundary_tokens: int
+    scenario: tuple[EngineConfig, list[Job]], boundary_tokens: int
 ) -> None:
     _, stepped = run(scenario, 1, boundary_tokens)
     _, skipped = run(scenario, None, boundary_tokens)
     assert skipped.iterations == stepped.iterations
+    assert skipped.blocks_used == stepped.blocks_used
     assert skipped.crossings == stepped.crossings
     assert skipped.segments <= stepped.segments == len(stepped.iterations)
     for one, other in zip(stepped.requests, skipped.requests, strict=True):
@@ -132,5 +136,5 @@ def test_a_lone_answer_takes_two_steps(async_scheduling: bool) -> None:
     # The prompt, then 999 decode iterations at once; asynchronously the step behind the prompt was planned before it
     # ended, yet by then the batch is known as well.
     config = EngineConfig(kv_blocks=100, max_model_len=4096, async_scheduling=async_scheduling)
-    _, record = run((config, 16, [Job(0.0, 10, 1000)]), None)
+    _, record = run((config, [Job(0.0, 10, 1000)]), None)
     assert (len(record.iterations), record.segments) == (1000, 2)

@@ -8,6 +8,7 @@ from l4sim.batch import Prefill
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.request import Request
 from l4sim.engine.vllm.engine import VLLMEngine
+from l4sim.engine.vllm.versions import VERSIONS
 from tests.engine.vllm.driving import Driver, instance_with
 
 # Batching.
@@ -238,6 +239,109 @@ def test_a_preempted_request_resumes_through_its_own_cached_blocks() -> None:
     assert (second.preemptions, second.cached_tokens) == (1, 0)
     assert second.last_token_s == 11.0
     assert driver.instance.pool.free == 6
+
+
+def test_asynchronously_a_request_that_is_about_to_end_may_be_preempted_and_ends_all_the_same() -> None:
+    # The first two blocks hold 8 tokens each. The second's last token comes with iteration 4, when iteration 5 is
+    # planned already: for the first's 9th token it takes the second's blocks.
+    driver = Driver(instance_with(kv_blocks=4, async_scheduling=True))
+    first, second = driver.add(4, 8), driver.add(4, 5)
+    driver.run(4)
+    outcome = driver.run()
+    assert outcome.finished == [second]
+    assert [request.preemptions for request in (first, second)] == [0, 1]
+    assert (second.generated_tokens, second.last_token_s, driver.instance.preempted) == (5, 5.0, [])
+    driver.finish()
+    assert driver.ran[5:] == [([0], {})] * 3
+    assert driver.instance.pool.free == 4
+
+
+# Priorities.
+
+
+def test_by_priority_the_lowest_number_is_admitted_first_and_of_equal_ones_the_earliest() -> None:
+    driver = Driver(instance_with(max_num_seqs=1, scheduling_policy="priority"))
+    driver.add(3, 2)
+    driver.start()
+    for priority in (2, 1, 0, 1):
+        driver.add(3, 1, priority=priority)
+    driver.end()
+    driver.finish()
+    assert [next(iter(prompts)) for _, prompts in driver.ran if prompts] == [0, 3, 2, 4, 1]
+
+
+def test_by_priority_an_urgent_arrival_is_seen_behind_a_blocked_head() -> None:
+    config = EngineConfig(
+        kv_blocks=8, max_model_len=100, block_tokens=4, async_scheduling=False, scheduling_policy="priority"
+    )
+    instance = VLLMEngine(config)
+    for index, (prompt, priority) in enumerate(((20, 0), (20, 1))):
+        instance.add(Request(index, 0.0, prompt, 10, priority=priority), 0.0)
+    step = instance.plan(0.0)
+    assert step is not None
+    assert instance.admission_blocked
+    instance.add(Request(2, 0.5, 2, 1), 0.5)
+    assert not instance.admission_blocked
+    instance.commit(step, 1.0)
+    following = instance.plan(1.0)
+    assert following is not None
+    assert [chunk.request.index for chunk in following.chunks] == [2]
+
+
+def test_by_priority_the_least_urgent_is_preempted_wherever_it_stands() -> None:
+    driver = Driver(instance_with(kv_blocks=5, scheduling_policy="priority"))
+    patient, urgent = driver.add(7, 6, priority=1), driver.add(7, 6)
+    driver.run(3)
+    # Two blocks each. The 9th token of the first takes the fifth, that of the second finds none: the first has to go,
+    # although it has had its turn in this iteration.
+    assert driver.ran == [([], {0: 7, 1: 7}), ([0, 1], {}), ([1], {})]
+    assert (patient.preemptions, urgent.preemptions) == (1, 0)
+    driver.finish()
+    assert driver.instance.pool.free == 5
+
+
+def test_by_priority_who_stands_behind_one_that_preempts_itself_sits_an_iteration_out() -> None:
+    # Two blocks each are all. The second's 9th token finds none, and nobody is less urgent; the third, whose
+    # turn would be next, gets its token an iteration later.
+    driver = Driver(instance_with(kv_blocks=6, scheduling_policy="priority"))
+    driver.add(5, 9)
+    patient = driver.add(7, 9, priority=1)
+    driver.start()
+    last = driver.add(6, 3, at_s=0.5)
+    driver.end()
+    driver.run(4)
+    assert driver.ran == [([], {0: 5, 1: 7}), ([0, 1], {2: 6}), ([0], {}), ([0, 2], {}), ([0, 2], {})]
+    assert (patient.preemptions, last.preemptions) == (1, 0)
+    # Its tokens came at 2, 4 and 5.
+    assert (last.max_itl_s, last.last_token_s) == (2.0, 5.0)
+
+
+# Long prompts.
+
+
+def test_a_long_prompt_leaves_room_for_others_of_which_several_may_be_partly_done() -> None:
+    driver = Driver(instance_with(max_num_batched_tokens=20, long_prefill_token_threshold=8))
+    driver.add(20, 5)
+    driver.add(18, 5)
+    driver.add(3, 5)
+    driver.run(4)
+    # 8 of each long prompt in an iteration, and what is left of 20 for the third; then 4 and 2 are left of the two.
+    assert driver.ran == [([], {0: 8, 1: 8, 2: 3}), ([2], {0: 8, 1: 8}), ([2], {0: 4, 1: 2}), ([0, 1, 2], {})]
+
+
+@pytest.mark.parametrize(("rules", "chunks"), [("vllm-0.19", [8, 8, 4]), ("vllm-0.32", [20])])
+def test_a_long_prompt_that_is_alone_is_cut_by_older_versions_only(rules: str, chunks: list[int]) -> None:
+    config = EngineConfig(
+        kv_blocks=50,
+        max_model_len=100,
+        max_num_batched_tokens=300,
+        long_prefill_token_threshold=8,
+        async_scheduling=False,
+    )
+    driver = Driver(VLLMEngine(config, rules=VERSIONS[rules], max_iterations=1))
+    driver.add(20, 1)
+    driver.finish()
+    assert [prompts[0] for _, prompts in driver.ran] == chunks
 
 
 # Prefix caching.

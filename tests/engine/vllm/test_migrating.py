@@ -215,7 +215,7 @@ def test_a_dead_instance_gives_up_all_that_it_had_with_the_tokens_generated() ->
     # What the iteration under way would have brought is lost; the tokens of those before it are not.
     assert [request.generated_tokens for request in (decoding, prompting, queued)] == [2, 0, 0]
     assert [request.has_begun for request in (decoding, prompting, queued)] == [True, True, False]
-    assert [request.held_ids for request in (decoding, prompting)] == [[], []]
+    assert [request.held for request in (decoding, prompting)] == [None, None]
     # Elsewhere it computes prompt and answer so far, and its gap counts from its last token here, at 2.
     elsewhere = Driver(instance_with())
     elsewhere.now_s = 7.0

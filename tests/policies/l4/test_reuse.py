@@ -17,12 +17,13 @@ def test_where_a_prefix_was_used_before():
     uses = prefix_uses(
         np.array([40, 70, 30, 100]), prefix_of([1, 2, 3], [1, 2, 3, 4, 5], [1, 9], [1, 2, 3, 4, 5, 6, 7])
     )
-    assert uses.tokens.tolist() == [0, 39 + 9, 16, 80]
+    # The last block of a prompt is the beginning of the block of the same id.
+    assert uses.tokens.tolist() == [0, 40, 16, 70]
     assert uses.earlier.tolist() == [-1, 0, 1, 1]
     # Half of the second turn's prefix had been seen once, half of the last one's twice.
     assert uses.turns.tolist() == [0, 1, 2, 2]
-    # The second turn itself had three of these five blocks from the first.
-    assert uses.growth[3] == pytest.approx(1 - 3 / 5)
+    # The second turn itself had 40 of these 70 tokens from the first.
+    assert uses.growth[3] == pytest.approx(1 - 40 / 70)
 
 
 def test_a_whole_prompt_seen_before_is_computed_but_for_one_token():

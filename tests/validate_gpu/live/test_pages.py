@@ -29,7 +29,7 @@ def test_no_page_has_two_owners():
 def test_released_pages_serve_others():
     pool = taken(3, 3)
     pages = sorted(pool.grow(1, 12))
-    pool.release(Request(1, 0.0, 12, 1), 12, resumable=False)
+    pool.release(Request(1, 0.0, 12, 1), 12, 12)
     assert pool.pages_held == 0
     pool.take(3)
     assert sorted(pool.grow(2, 12)) == pages
@@ -48,7 +48,7 @@ def test_a_release_of_other_blocks_than_are_held_is_a_disagreement():
     pool = taken(10, 3)
     pool.grow(1, 8)
     with pytest.raises(AssertionError, match="holds 2 pages for 12 tokens"):
-        pool.release(Request(1, 0.0, 12, 1), 12, resumable=False)
+        pool.release(Request(1, 0.0, 12, 1), 12, 12)
 
 
 def test_what_was_never_there_can_be_discarded():

@@ -59,15 +59,16 @@ def test_clipping_shortens_the_prompt_before_the_output() -> None:
     )
 
 
-def test_clipping_leaves_a_request_the_ids_of_the_blocks_that_remain() -> None:
+def test_clipping_leaves_a_request_the_prefix_of_what_remains() -> None:
     trace = three_turns_and_one()
     clipped = limit_context(trace, 40, "clip")
     assert clipped.prompt_tokens.tolist() == [10, 30, 30, 30]
     assert clipped.prefix is not None
     assert trace.prefix is not None
-    assert np.diff(clipped.prefix.offsets).tolist() == [2, 4, 4, 4]
-    third = slice(clipped.prefix.offsets[2], clipped.prefix.offsets[3])
-    assert clipped.prefix.ids[third].tolist() == trace.prefix.ids[trace.prefix.offsets[2] :][:4].tolist()
+    # The third prompt is the beginning of what it was, with another answer behind it.
+    assert clipped.prefix.ids.tolist() == trace.prefix.ids.tolist() == [0, 0, 0, 1]
+    assert clipped.prefix.ends is not None
+    assert clipped.prefix.ends.tolist() == [20, 40, 30, 30]
 
 
 def test_dropping_leaves_out_the_requests_that_do_not_fit() -> None:

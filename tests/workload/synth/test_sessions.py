@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4sim.errors import InputError
+from l4sim.workload.prefix_runs import blocks_of
 from l4sim.workload.synth.sessions import Sessions, converse
 from l4sim.workload.trace import Trace
+from tests.workload.trace_strategies import alike
 
 
 @st.composite
@@ -35,13 +37,14 @@ def conversations(draw: st.DrawFn) -> tuple[Sessions, Trace, list[int], list[int
 
 
 def ids_of(trace: Trace, row: int) -> list[int]:
+    """Ids of the prompt's blocks, the last perhaps partial."""
     assert trace.prefix is not None
-    return trace.prefix.ids[trace.prefix.offsets[row] : trace.prefix.offsets[row + 1]].tolist()
+    blocks = blocks_of(trace.prefix, trace.prompt_tokens, trace.prefix.block_tokens)
+    return blocks.ids[blocks.offsets[row] : blocks.offsets[row + 1]].tolist()
 
 
 def shared_ids(trace: Trace, a: int, b: int) -> int:
-    pairs = zip(ids_of(trace, a), ids_of(trace, b), strict=False)
-    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(ids_of(trace, a)), len(ids_of(trace, b))))
+    return alike(ids_of(trace, a), ids_of(trace, b))
 
 
 def test_two_sessions_worked_by_hand() -> None:
@@ -61,7 +64,8 @@ def test_two_sessions_worked_by_hand() -> None:
     assert np.array_equal(trace.delay_s, [np.nan, 7.0, np.nan], equal_nan=True)
     # 9 tokens are 2 full blocks and a part; 15 are 3 and a part; 8 are 2. One block of 4 is all system prompt.
     assert [len(ids_of(trace, row)) for row in range(3)] == [3, 4, 2]
-    assert shared_ids(trace, 0, 1) == 2
+    # The part is the beginning of the next turn's third block.
+    assert shared_ids(trace, 0, 1) == 3
     assert shared_ids(trace, 0, 2) == 1
 
 
@@ -95,17 +99,20 @@ def test_only_first_turns_have_an_arrival_and_the_others_a_delay(
 
 @pytest.mark.slow
 @given(conversations())
-def test_prefix_ids_are_shared_exactly_as_far_as_full_blocks_agree(
+def test_prefix_ids_are_shared_exactly_as_far_as_prompts_agree(
     case: tuple[Sessions, Trace, list[int], list[int]],
 ) -> None:
     sessions, trace, _, _ = case
     block = sessions.block_tokens
-    for a in range(len(trace)):
-        assert len(ids_of(trace, a)) == math.ceil(trace.prompt_tokens[a] / block)
+    rows = [ids_of(trace, row) for row in range(len(trace))]
+    for a, ids in enumerate(rows):
+        assert len(ids) == math.ceil(trace.prompt_tokens[a] / block)
         for b in range(a):
             same = trace.session[a] == trace.session[b]
-            common_tokens = min(trace.prompt_tokens[a], trace.prompt_tokens[b]) if same else sessions.system_tokens
-            assert shared_ids(trace, a, b) == common_tokens // block
+            shorter = min(trace.prompt_tokens[a], trace.prompt_tokens[b])
+            # A session's shorter prompt is the beginning of its longer one, down to a last block that it fills in part.
+            blocks = math.ceil(shorter / block) if same else sessions.system_tokens // block
+            assert alike(ids, rows[b]) == blocks
 
 
 @pytest.mark.slow

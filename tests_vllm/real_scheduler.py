@@ -1,0 +1,221 @@
+"""vLLM's own scheduler and KV cache manager in the loop of `vllm.v1.engine.core.EngineCore`, without a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from vllm.config import CacheConfig, DeviceConfig, ModelConfig, SchedulerConfig, VllmConfig
+from vllm.sampling_params import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+from vllm.v1.structured_output import StructuredOutputManager
+
+from l4sim.engine.config import EngineConfig
+from tests.engine.vllm.reference import Iteration, Work
+from tests_vllm.cases import Ask, answer
+
+init_none_hash(sha256)
+
+_TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "vocab_size": 4096,
+    "max_position_embeddings": 1 << 20,
+    "torch_dtype": "bfloat16",
+}
+"""A model's description, which the scheduler asks for and does not use."""
+
+
+@cache
+def _model_config() -> ModelConfig:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(_TINY))
+        return ModelConfig(model=folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=1 << 20)
+
+
+@cache
+def _structured_output() -> StructuredOutputManager:
+    return StructuredOutputManager(VllmConfig(model_config=_model_config(), device_config=DeviceConfig("cpu")))
+
+
+def scheduler_for(config: EngineConfig) -> Scheduler:
+    """vLLM's scheduler with an engine's options."""
+    scheduling = SchedulerConfig(
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=1 << 20,
+        enable_chunked_prefill=True,
+        is_encoder_decoder=False,
+        async_scheduling=config.async_scheduling,
+        scheduler_reserve_full_isl=config.reserve_full_prompt,
+        policy=config.scheduling_policy,
+        long_prefill_token_threshold=config.long_prefill_token_threshold,
+    )
+    cache_config = CacheConfig(block_size=config.block_tokens, enable_prefix_caching=config.prefix_caching)
+    everything = VllmConfig(
+        scheduler_config=scheduling,
+        model_config=_model_config(),
+        cache_config=cache_config,
+        device_config=DeviceConfig("cpu"),
+    )
+    # A build for CPUs has another block size and is never asynchronous; the scheduler is the same.
+    cache_config.block_size = config.block_tokens
+    scheduling.async_scheduling = config.async_scheduling
+    # One block more: vLLM keeps its null block.
+    cache_config.num_gpu_blocks = config.kv_blocks + 1
+    attention = FullAttentionSpec(block_size=config.block_tokens, num_kv_heads=1, head_size=1, dtype=torch.float32)
+    made = AsyncScheduler if config.async_scheduling else Scheduler
+    return made(
+        vllm_config=everything,
+        kv_cache_config=KVCacheConfig(
+            num_blocks=config.kv_blocks + 1,
+            kv_cache_tensors=[],
+            kv_cache_groups=[KVCacheGroupSpec(["layer"], attention)],
+        ),
+        structured_output_manager=_structured_output(),
+        block_size=config.block_tokens,
+        log_stats=False,
+    )
+
+
+@dataclass
+class Served:
+    """What became of a request."""
+
+    request: Request
+    cached_tokens: int = -1
+    scheduled_s: float = -1.0
+    token_times_s: list[float] = field(default_factory=list)
+
+    @property
+    def preemptions(self) -> int:
+        """How often it was preempted."""
+        count: int = self.request.num_preemptions
+        return count
+
+
+@dataclass
+class _InFlight:
+    """An iteration that was scheduled."""
+
+    output: SchedulerOutput
+    work: tuple[Work, ...]
+    samples: dict[str, bool]
+    """By the requests in it: whether a token is sampled for it."""
+    blocks_used: int
+
+
+@dataclass
+class RealEngine:
+    """`EngineCore.step`, or asynchronously `step_with_batch_queue`, in time that ``iteration_s`` makes."""
+
+    config: EngineConfig
+    iteration_s: Callable[[Sequence[Work]], float]
+
+    def run(self, asks: Sequence[Ask]) -> tuple[list[Served], list[Iteration], list[int]]:
+        """Serve all requests; returns them, the iterations, and the KV blocks in use in each."""
+        self.scheduler = scheduler_for(self.config)
+        self.served = [Served(self._request(index, ask)) for index, ask in enumerate(asks)]
+        arriving = deque(zip(asks, self.served, strict=True))
+        in_flight: deque[_InFlight] = deque()
+        ran: list[Iteration] = []
+        used: list[int] = []
+        now_s = 0.0
+        while True:
+            while arriving and arriving[0][0].arrival_s <= now_s:
+                self.scheduler.add_request(arriving.popleft()[1].request)
+            step = self._schedule(now_s)
+            if step is not None:
+                in_flight.append(step)
+                if len(in_flight) <= self.config.async_scheduling:
+                    continue
+            if in_flight:
+                step = in_flight.popleft()
+                ran.append(Iteration(now_s, step.work))
+                used.append(step.blocks_used)
+                now_s += self.iteration_s(step.work)
+                self._update(step, now_s)
+                if in_flight:
+                    in_flight[-1].blocks_used = self._blocks_used()
+            elif self.scheduler.get_num_unfinished_requests():
+                assert self.preempted, "requests wait, and nothing is to come that could let them in"
+            elif arriving:
+                now_s = arriving[0][0].arrival_s
+            else:
+                return self.served, ran, used
+
+    def _request(self, index: int, ask: Ask) -> Request:
+        hasher = get_request_block_hasher(self.config.block_tokens, sha256) if self.config.prefix_caching else None
+        sampling = SamplingParams(max_tokens=ask.output_tokens, ignore_eos=True)
+        arguments: dict[str, Any] = {"arrival_time": ask.arrival_s, "priority": ask.priority, "block_hasher": hasher}
+        return Request(str(index), ask.tokens, sampling, None, **arguments)
+
+    def _blocks_used(self) -> int:
+        free: int = self.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+        return self.config.kv_blocks - free
+
+    def _schedule(self, now_s: float) -> _InFlight | None:
+        self.preempted = False
+        if not self.scheduler.has_requests():
+            return None
+        before = sum(served.preemptions for served in self.served)
+        output = self.scheduler.schedule()
+        self.preempted = sum(served.preemptions for served in self.served) > before
+        if not output.total_num_scheduled_tokens:
+            return None
+        work, samples = [], {}
+        for name, tokens in output.num_scheduled_tokens.items():
+            served = self.served[int(name)]
+            computed = served.request.num_computed_tokens - tokens
+            work.append(Work(int(name), tokens, computed))
+            samples[name] = not served.request.is_prefill_chunk
+            if served.cached_tokens < 0:
+                served.cached_tokens, served.scheduled_s = computed, now_s
+        return _InFlight(output, tuple(sorted(work)), samples, self._blocks_used())
+
+    def _update(self, step: _InFlight, now_s: float) -> None:
+        names = list(step.samples)
+        tokens, had = [], []
+        for name, samples in step.samples.items():
+            generated = self.served[int(name)].request.num_output_tokens
+            had.append(generated)
+            tokens.append(answer(int(name), generated + 1)[-1:] if samples else [])
+        self.scheduler.update_from_output(
+            step.output,
+            ModelRunnerOutput(
+                req_ids=names,
+                req_id_to_index={name: position for position, name in enumerate(names)},
+                sampled_token_ids=tokens,
+                logprobs=None,
+                prompt_logprobs_dict={},
+                pooler_output=[],
+            ),
+        )
+        for name, before in zip(names, had, strict=True):
+            served = self.served[int(name)]
+            if served.request.num_output_tokens > before:
+                served.token_times_s.append(now_s)
