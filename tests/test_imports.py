@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 """The rooms of l4sim, from the ground up, and what each may import besides itself."""
 
 VALIDATE_GPU_ROOMS = (
+    "vllm",
     "decisions",
     "live_run",
     "live",
@@ -186,7 +187,18 @@ def test_l4sim_never_imports_the_gpu_package() -> None:
 
 
 def test_the_package_itself_imports_only_its_interface_and_that_lazily() -> None:
-    assert {found.imported for found in imports() if found.module == "l4sim"} == {"l4sim.api"}
+    interface = {"l4sim.api", "l4sim.recordings.start"}
+    assert {found.imported for found in imports() if found.module == "l4sim"} == interface
+
+
+def test_what_runs_in_vllms_environment_needs_nothing_of_l4sim() -> None:
+    assert not [
+        found
+        for found in imports()
+        if room_of(found.module) == "validate_gpu.vllm" and room_of(found.imported) != "validate_gpu.vllm"
+    ]
+    starts = {found.imported for found in imports() if found.module == "l4sim.recordings.start"}
+    assert starts == {"l4sim.errors"}
 
 
 def test_every_exception_is_still_needed() -> None:

@@ -11,6 +11,7 @@ from l4sim.calibration.profile_json import kernel_json, provenance_json
 from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.profile import load_profile
+from l4sim.specs.fitted import GRAPH_TIMED, load_fitted
 from l4sim.specs.gpu import GPU
 
 _ASSUMED = "datasheet peaks at fractions that fits of H200 and H100 reach; not measured"
@@ -30,8 +31,6 @@ ELEMENTWISE_SOURCE = (
     "ours: five kernels per layer at the time of the smallest measured GEMM, and their bytes; not measured"
 )
 
-HOST_OVERHEAD_S = 0.3e-3
-HOST_OVERHEAD_SOURCE = "ours: sampling and launches that vLLM's asynchronous scheduling does not hide; not measured"
 
 # A kernel of vLLM's that was not measured on a GPU (on Hopper not its first choice), and the measured GPU whose figures
 # for it are the nearest.
@@ -61,8 +60,19 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
         "elementwise": {"coefficients": asdict(ELEMENTWISE), "source": ELEMENTWISE_SOURCE},
         "operators": {"models": [], "source": "none"},
         "all_reduce": all_reduces_of(gpu),
-        "host_overhead": {"seconds": HOST_OVERHEAD_S, "source": HOST_OVERHEAD_SOURCE},
+        "host_overhead": host_json(GRAPH_TIMED),
     }
+
+
+def host_json(kind: str) -> dict[str, Any]:
+    """``host_overhead`` of a profile whose kernels were timed in one of the ways of `l4sim.specs.fitted`."""
+    fitted = load_fitted().host(kind)
+    return {"seconds": fitted.iteration_s, "kind": kind, "source": fitted.source}
+
+
+def hopper_elementwise() -> tuple[ElementwiseCoefficients, str]:
+    """Element-wise kernels as they were measured on an H200, and their source."""
+    return load_profile("h200-flashinfer").elementwise, "ours: measured on an H200 (profiles/h200-flashinfer)"
 
 
 def assumed_kernels(gpu: GPU) -> dict[str, Any]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "sweep": ("l4sim.cli.sweep", "Simulate a grid of settings, or search for capacity."),
     "trace": ("l4sim.cli.trace", "Describe, convert and generate traces."),
     "profile": ("l4sim.cli.profile", "List, show, fit and measure GPU profiles."),
+    "record": ("l4sim.cli.record", "Run vLLM and record what its engine does."),
     "validate": ("l4sim.cli.validate", "Hold the simulator against a real engine: recorded or live."),
 }
 

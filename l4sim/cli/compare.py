@@ -149,9 +149,11 @@ def _print(result: Result) -> None:
     from rich.console import Console
 
     from l4sim.results.comparison_text import comparison_table, fates, heading, verdict
+    from l4sim.results.held import closer_than_error, held_line
 
     console = Console(highlight=False)
     console.print(heading(result.trace, result.setup))
+    console.print(held_line(result.setup))
     for run in result.runs:
         if run.plan is not None:
             console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")
@@ -159,6 +161,8 @@ def _print(result: Result) -> None:
         console.print(line)
     console.print(comparison_table(result.summaries))
     console.print(verdict(result.summaries))
+    for line in closer_than_error(result.setup, result.summaries):
+        console.print(line)
 
 
 def describe_plan(stages: Any) -> str:

@@ -14,7 +14,6 @@ from l4sim.calibration.datasheet import roofline_profile
 from l4sim.calibration.importers import import_profile
 from l4sim.calibration.importers.aiconfigurator import import_aiconfigurator
 from l4sim.calibration.importers.importer import Given
-from l4sim.calibration.importers.llmservingsim import HOST_OVERHEAD_S
 from l4sim.calibration.links import held_links
 from l4sim.calibration.measured.fit import fit_measured
 from l4sim.calibration.measured.folder import is_measured
@@ -38,6 +37,8 @@ from l4sim.cost.build import COST_MODELS, build_cost
 from l4sim.cost.communication import all_reduce_among
 from l4sim.cost.profile import list_profiles, load_profile, profile_folder
 from l4sim.errors import InputError
+from l4sim.recordings import own
+from l4sim.recordings.fit import fit_recording
 from l4sim.specs.gpu import load_gpu
 from l4sim.specs.link import LINKS
 from l4sim.specs.model import load_model
@@ -141,13 +142,23 @@ def show_command(
 @click.argument("name")
 @click.option("--points", type=click.Path(path_type=Path), help="Folder of tables aic_<gpu>_*_<operator>.csv[.gz].")
 @click.option("--roofline", is_flag=True, help="From the datasheet alone, nothing measured.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for profile.json; a measured folder's own.")
+@click.option("--gpu", help="A recording's GPU, where its own is not bundled: the nearest that is.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for profile.json  [default: NAME/fitted or NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
-def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None, as_json: bool) -> None:
-    """Fit a profile from measured points, and print its held-out errors.
+def fit_command(
+    name: str, points: Path | None, roofline: bool, gpu: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Fit a profile from measured points or recorded iterations, and print its held-out errors.
 
-    NAME is a folder that `l4sim profile measure` wrote, or a bundled GPU.
+    NAME is a folder that `l4sim profile measure` or `l4sim record` wrote, or a bundled GPU.
     """
+    if own.recognises(Path(name)):
+        if roofline or points is not None:
+            raise InputError(f"profile fit: {name} holds a recorded run, neither --points nor --roofline go with it")
+        report_fit(fit_recording(Path(name), gpu=gpu), out or Path(name) / "fitted", as_json)
+        return
+    if gpu is not None:
+        raise InputError("profile fit: --gpu is for a folder that l4sim record wrote")
     if is_measured(Path(name)):
         if roofline or points is not None:
             raise InputError(f"profile fit: {name} holds measured points, neither --points nor --roofline go with it")
@@ -157,8 +168,8 @@ def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None
         raise InputError("profile fit: give either --points FOLDER or --roofline, or a folder of measured points")
     if out is None:
         raise InputError("profile fit: --out FOLDER is missing")
-    gpu = load_gpu(name)
-    fitted = roofline_profile(gpu) if points is None else import_aiconfigurator(points, gpu)
+    named = load_gpu(name)
+    fitted = roofline_profile(named) if points is None else import_aiconfigurator(points, named)
     report_fit(fitted, out, as_json)
 
 
@@ -170,7 +181,7 @@ def fit_command(name: str, points: Path | None, roofline: bool, out: Path | None
 @click.option(
     "--host-overhead-ms",
     type=click.FloatRange(min=0),
-    help=f"LLMServingSim: per iteration  [default: {HOST_OVERHEAD_S * 1e3:g}]",
+    help="LLMServingSim: per iteration  [default: as fitted to recorded runs]",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for profile.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")

@@ -21,6 +21,9 @@ def basis_of(
     ``measured`` alone covers all that the iterations use; else what it does not cover is named. The ``all_reduce`` of
     tensor parallelism is told apart, with its source.
     """
+    if profile.iterations:
+        # Whole ones were, with all that was in them.
+        return "measured"
     told = _told(dict(_parts(profile, model, kernel, tensor_parallel)))
     return told if all_reduce is None else f"{told}; {all_reduce_basis(all_reduce, tensor_parallel)}"
 

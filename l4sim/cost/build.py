@@ -18,6 +18,7 @@ from l4sim.cost.model import AttentionModel, CostModel
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.outside import outside_cost
 from l4sim.cost.profile import Profile
+from l4sim.cost.whole_iterations import whole_iterations_cost
 from l4sim.errors import InputError
 from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.layers import Attention, LayerGroup
@@ -63,6 +64,19 @@ def build_cost(
             kernel=kernel,
             max_num_batched_tokens=max_num_batched_tokens,
             max_num_seqs=max_num_seqs,
+        )
+    if profile.iterations:
+        if cost_model != DEFAULTS.cost_model:
+            raise InputError(
+                f"profile {profile.name}: cost model {cost_model} needs attention alone, and whole iterations were "
+                f"recorded: accepted is {DEFAULTS.cost_model}"
+            )
+        return whole_iterations_cost(
+            profile.iterations,
+            model,
+            tensor_parallel=tensor_parallel,
+            most_tokens=max(max_num_batched_tokens, max_num_seqs),
+            where=f"profile {profile.name}",
         )
     captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
     tokens_s = _tokens_s(

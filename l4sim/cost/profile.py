@@ -17,6 +17,7 @@ from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.host import HostOverhead
 from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.whole_iterations import WholeIterations
 from l4sim.errors import InputError
 from l4sim.json_files import NonNegative, Positive, Text, checked_items, read_json
 from l4sim.specs.gpu import GPU
@@ -71,6 +72,8 @@ class Profile:
     captured: Captured
     """What the engine runs as CUDA graphs, and so pads."""
     host: HostOverhead
+    host_kind: str | None
+    """Of fitted host constants the kind, by how the kernels were timed; None: the host is this profile's own."""
     errors: Mapping[str, Mapping[str, Any]]
     """Held-out errors of ``linear``, ``elementwise``, ``operators``, ``iteration`` and each table of all-reduces; empty
     if nothing was measured."""
@@ -81,6 +84,8 @@ class Profile:
     None: the device is taken as it is."""
     content_hash: str
     """SHA-256 of ``profile.json``."""
+    iterations: tuple[WholeIterations, ...] = ()
+    """Models whose whole iterations were recorded; where there are any, the profile serves these alone."""
 
     @property
     def basis(self) -> str:
@@ -156,6 +161,8 @@ class _HostOverhead:
     source: Text
     prompt_s: NonNegative | None = None
     sequence_s: NonNegative = 0.0
+    kind: Text | None = None
+    """How the kernels were timed beside which it was found (`l4sim.specs.fitted`)."""
     errors: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -176,6 +183,7 @@ class _File:
     host_overhead: _HostOverhead
     captured: Captured = NONE_CAPTURED
     reference_s: Positive | None = None
+    iterations: tuple[WholeIterations, ...] = ()
 
 
 def _profile(file: _File, where: str, content_hash: str) -> Profile:
@@ -197,6 +205,7 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         operators=file.operators.models,
         captured=file.captured,
         host=HostOverhead(host.seconds, host.seconds if host.prompt_s is None else host.prompt_s, host.sequence_s),
+        host_kind=host.kind,
         errors={
             "linear": file.linear.errors,
             "elementwise": file.elementwise.errors,
@@ -213,6 +222,7 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
         },
         reference_s=file.reference_s,
         content_hash=content_hash,
+        iterations=file.iterations,
     )
 
 

@@ -22,6 +22,7 @@ class Request:
         "cached_tokens",
         "epoch",
         "finish_at",
+        "first_batch_tokens",
         "first_instance",
         "first_token_s",
         "generated_tokens",
@@ -92,6 +93,8 @@ class Request:
         self.scheduled_s = math.nan
         self.first_token_s = math.nan
         self.last_token_s = math.nan
+        self.first_batch_tokens = 0
+        """Tokens that the iteration sampled in which its first one was."""
         self.max_itl_s = 0.0
         self.migrations = 0
         self.preemptions = 0

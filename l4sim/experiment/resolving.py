@@ -21,6 +21,7 @@ from l4sim.policies.views import InstanceKind
 from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.events import Event, joins, parse_events, settle_events
 from l4sim.specs.fleet import Fleet, FleetGroup, read_fleet
+from l4sim.specs.front_end import load_front_end
 from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks
@@ -47,6 +48,7 @@ def resolve(options: Options, *, model: Model | None = None, profile: Profile | 
     check(options)
     # A name that stands for nothing is told before anything is simulated.
     engine_named(options.engine_rules)
+    load_front_end(options.front_end)
     fleet = fleet_of(options)
     model = load_model(options.model) if model is None else model
     common = replace(options, **fleet.overrides())

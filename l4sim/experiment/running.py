@@ -20,6 +20,7 @@ from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.simulator import FleetEvent, InstanceSpec, Join, Rules, SimulationResult, simulate_fleet
 from l4sim.simulator.transport import Network
 from l4sim.specs import events
+from l4sim.specs.front_end import load_front_end
 from l4sim.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def rules_of(setup: Setup) -> Rules:
             options.migration_slowdown,
             options.migration,
         ),
+        front_end=load_front_end(options.front_end),
     )
 
 

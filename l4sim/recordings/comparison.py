@@ -17,7 +17,7 @@ _METRICS = ("ttft_s", "tpot_s", "e2e_s")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One metric of the run, measured and predicted; seconds."""
+    """One metric of the run, measured and predicted; seconds, or requests per second."""
 
     metric: str
     measured: float
@@ -31,6 +31,9 @@ class Validation:
     """A recorded run against its replay."""
 
     figures: tuple[Figure, ...]
+    """Of latencies."""
+    throughput: Figure
+    """Finished requests a second, from the first arrival to the last end."""
     requests: int
     preemptions: int
     setup: Setup
@@ -40,6 +43,11 @@ class Validation:
     assumptions: tuple[str, ...] = ()
     """What the instance has because the recording does not tell."""
 
+    @property
+    def all_figures(self) -> tuple[Figure, ...]:
+        """Those of latencies, and throughput."""
+        return (*self.figures, self.throughput)
+
     def beyond(self, tolerance_pct: float) -> tuple[Figure, ...]:
         """The figures whose error is larger than so many percent, or no number at all."""
         return tuple(figure for figure in self.figures if not abs(figure.error_pct) <= tolerance_pct)
@@ -48,6 +56,7 @@ class Validation:
         """Figures and what they were predicted with, as plain values."""
         return {
             "figures": [asdict(figure) for figure in self.figures],
+            "throughput": asdict(self.throughput),
             "requests": self.requests,
             "preemptions": self.preemptions,
             "kv_blocks_from": self.kv_blocks_from,
@@ -70,6 +79,16 @@ def compare_latencies(recorded: RecordedRequests, run: Run) -> tuple[Figure, ...
             if known.any():
                 figures.append(_figure(f"{metric}_{statistic}", float(compute(measured)), float(compute(predicted))))
     return tuple(figures)
+
+
+def compare_throughput(recorded: RecordedRequests, run: Run) -> Figure:
+    """Requests a second that were served to their end, on both sides those whose end was measured."""
+    known = np.isfinite(recorded.e2e_s)
+    predicted_s = run.requests.set_index("request_id").loc[list(recorded.request_id), "e2e_s"].to_numpy()
+    measured, predicted = (
+        int(known.sum()) / float((recorded.arrival_s + e2e_s)[known].max()) for e2e_s in (recorded.e2e_s, predicted_s)
+    )
+    return _figure("finished_per_s", measured, predicted)
 
 
 def _figure(metric: str, measured: float, predicted: float) -> Figure:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from l4sim.calibration.importers.llmservingsim import import_llmservingsim, read_meta
 from l4sim.calibration.profile_json import write_profile
@@ -15,14 +17,24 @@ from l4sim.errors import InputError
 from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.recording import EngineOptions, Recording
 from l4sim.specs.engine_defaults import defaults_of
+from l4sim.specs.front_end import OFF
 from l4sim.specs.gpu import GPU, GPUS, load_gpu
 from l4sim.specs.model import Model, list_models, load_model
 
 _PROFILE = "profile"
 
 
-def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple[Setup, str]:
+def one_instance(
+    engine: EngineOptions,
+    model: Model,
+    profile: Profile,
+    front_end: str = OFF,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[Setup, str]:
     """A cluster of one instance with the recorded engine's options, and where its number of KV blocks comes from.
+
+    ``front_end`` is what stands before it, by name or by its seconds; ``given`` are options by name that stand in for
+    what was recorded, or was not.
 
     Raises:
         InputError: the model does not fit the GPU, or the profile has nothing for it.
@@ -44,36 +56,71 @@ def one_instance(engine: EngineOptions, model: Model, profile: Profile) -> tuple
         async_scheduling=engine.async_scheduling,
         scheduling_policy=engine.scheduling_policy,
         long_prefill_token_threshold=engine.long_prefill_token_threshold,
+        front_end=front_end,
     )
-    utilization = engine.gpu_memory_utilization or defaults_of(engine.engine_rules).gpu_memory_utilization
-    blocks_from = (
-        f"derived: what vLLM leaves of {utilization:g} of {profile.gpu.name}'s memory"
-        if engine.kv_blocks is None
-        else "recorded, less vLLM's null block"
-    )
-    return resolve(options, model=model, profile=_of_version(profile, engine)), blocks_from
+    given = given or {}
+    options = replace(options, **given)
+    if "kv_blocks" in given:
+        blocks_from = "as given"
+    elif engine.kv_blocks is None:
+        share = options.gpu_memory_utilization or defaults_of(options.engine_rules).gpu_memory_utilization
+        blocks_from = f"derived: what vLLM leaves of {share:g} of {profile.gpu.name}'s memory"
+    else:
+        blocks_from = "recorded, less vLLM's null block"
+    ran = _of_version(profile, engine.version, options.tensor_parallel)
+    return resolve(options, model=model, profile=ran), blocks_from
 
 
-def _of_version(profile: Profile, engine: EngineOptions) -> Profile:
+def _of_version(profile: Profile, version: str | None, tensor_parallel: int) -> Profile:
     """A profile with the all-reduces of the version that ran, where it is recorded: rules may be of another."""
-    if engine.version is None:
+    if version is None:
         return profile
-    tables = [table for table in profile.all_reduce if table.gpus == engine.tensor_parallel]
-    return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{engine.version}").values()))
+    tables = [table for table in profile.all_reduce if table.gpus == tensor_parallel]
+    return replace(profile, all_reduce=tuple(nearest_tables(tables, f"vllm-{version}").values()))
 
 
-def assumptions(engine: EngineOptions, setup: Setup) -> tuple[str, ...]:
-    """What the simulated instance has because the recording does not tell, in a line each."""
-    defaulted = {
+def refuse_untold(recording: Recording, *, model: str | None, profile: str | None, gpu: str | None) -> None:
+    """Check that model and GPU are known of a recording that tells nothing of its engine.
+
+    Raises:
+        InputError: one of them is not.
+    """
+    if _tells_engine(recording):
+        return
+    untold = []
+    if model is None and _bundled_name(recording.engine.model) is None:
+        untold.append(f"which model {recording.engine.model or 'it was'} (--model)")
+    if profile is None and gpu is None:
+        untold.append("which GPU (--gpu, or --profile)")
+    if untold:
+        raise InputError(f"{recording.folder}: what clients measured does not tell {' nor '.join(untold)}")
+
+
+def assumptions(recording: Recording, setup: Setup, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the simulated instance has because neither the recording tells it nor was it given, in a line each."""
+    engine = recording.engine
+    limits = {
         "max_num_seqs": (engine.max_num_seqs, setup.engine.max_num_seqs),
         "max_num_batched_tokens": (engine.max_num_batched_tokens, setup.engine.max_num_batched_tokens),
     }
-    lines = [] if engine.rules_note is None else [engine.rules_note]
-    missing = [f"{name} {used}" for name, (recorded, used) in defaulted.items() if recorded is None]
-    if missing:
-        given_by = f"{engine.engine_rules}'s defaults for serving on {setup.profile.gpu.name}"
-        lines.append(f"not recorded, so {given_by}: {', '.join(missing)}")
+    missing = {name: used for name, (recorded, used) in limits.items() if recorded is None}
+    if not _tells_engine(recording):
+        missing |= {name: getattr(setup.options, name) for name in ("tensor_parallel", "prefix_caching")}
+    lines = [] if engine.rules_note is None or "engine_rules" in given else [engine.rules_note]
+    untold = [f"{name} {used}" for name, used in missing.items() if name not in given]
+    if untold:
+        given_by = f"{setup.options.engine_rules}'s defaults for serving on {setup.profile.gpu.name}"
+        lines.append(f"not recorded, so {given_by}: {', '.join(untold)}")
     return tuple(lines)
+
+
+def _tells_engine(recording: Recording) -> bool:
+    return (recording.folder / "meta.json").is_file()
+
+
+def _bundled_name(recorded: str) -> str | None:
+    name = Path(recorded).name.lower().removesuffix("-instruct")
+    return name if name in list_models() else None
 
 
 def find_model(recording: Recording, given: str | None) -> Model:
@@ -93,8 +140,8 @@ def find_model(recording: Recording, given: str | None) -> Model:
     if recording.model is not None:
         return recording.model
     recorded = recording.engine.model
-    name = Path(recorded).name.lower().removesuffix("-instruct")
-    if name not in list_models():
+    name = _bundled_name(recorded)
+    if name is None:
         raise InputError(
             f"{recording.folder / 'meta.json'}: model {recorded} is not bundled: add its config.json to the folder, or "
             f"name it by --model; bundled are {', '.join(list_models())}"

@@ -22,7 +22,7 @@ class EngineOptions:
     """The options of the engine that ran; what was not recorded is that engine's default."""
 
     model: str
-    """As the engine was given it: a Hugging Face name or a path."""
+    """As the engine was given it: a Hugging Face name or a path; empty where it is not recorded."""
     device: str | None
     """The GPU as CUDA or a profile names it; None if it is not recorded beside the run."""
     engine_rules: str

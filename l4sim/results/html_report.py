@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from l4sim.results.comparison_text import fates, heading, unfinished, verdict
+from l4sim.results.held import closer_than_error, held_line
 from l4sim.results.html import (
     Cell,
     Section,
@@ -72,6 +73,8 @@ def write_report(
     lead = [
         paragraph(question),
         paragraph(verdict(summaries), "answer") if len(runs) > 1 else "",
+        paragraph(held_line(setup)),
+        *(paragraph(line, "warning") for line in closer_than_error(setup, summaries)),
         *(paragraph(line, "warning") for line in unfinished(summaries)),
         *(paragraph(line, "warning") for line in fates(setup, summaries)),
         *(paragraph(line, "warning") for line in trace.warnings),

@@ -14,6 +14,7 @@ from l4sim.policies.views import InstanceKind, InstanceView, RequestView
 from l4sim.records import RequestRow, Table, request_table
 from l4sim.runtime.clock import Clock, Moment
 from l4sim.runtime.trace_requests import TraceRequests
+from l4sim.specs.front_end import NO_FRONT_END, FrontEndCosts
 
 _REPORT_EVERY = 512
 
@@ -35,10 +36,12 @@ class FrontEnd:
         on_all_ended: Callable[[], None],
         progress: Progress | None = None,
         lateness_counts: bool = False,
+        costs: FrontEndCosts = NO_FRONT_END,
     ) -> None:
         """``refusal`` says why an instance can never serve a request, None if it can; ``submit`` brings it there.
 
         ``lateness_counts``: a request has arrived when it was due, even if the clock calls later (the wall's does).
+        ``costs``: what passing through takes, which all latencies then count in.
         """
         self.rows: Table[RequestRow] = request_table()
         self._views: list[InstanceView] = []
@@ -54,6 +57,7 @@ class FrontEnd:
         self._on_all_ended = on_all_ended
         self._progress = progress
         self._lateness_counts = lateness_counts
+        self._costs = costs
         self._has_ended = bytearray(len(requests))
         self._left = len(requests)
         self._arrived = 0
@@ -102,11 +106,22 @@ class FrontEnd:
         self._arrive(row, due_s)
 
     def _arrive(self, row: int, due_s: float) -> None:
+        arrival_s = due_s if self._lateness_counts else self._clock.now_s
+        before_s = self._costs.before_s(self._requests.prompt_tokens(row))
+        if before_s:
+            self._clock.at(self._clock.now_s + before_s, self._on_passed, (row, arrival_s))
+        else:
+            self._enter(row, arrival_s)
+
+    def _on_passed(self, moment: Moment) -> None:
+        self._enter(*moment.value)
+
+    def _enter(self, row: int, arrival_s: float) -> None:
         if self._has_ended[row]:
             # The run has failed before.
             return
         self._arrived += 1
-        request = self._requests.request(row, due_s if self._lateness_counts else self._clock.now_s)
+        request = self._requests.request(row, arrival_s)
         reason = self._rejection(request)
         if reason is not None:
             self.end(request, "rejected", reason)
@@ -170,7 +185,9 @@ class FrontEnd:
     def end(self, request: Request, status: str, reason: str = "") -> None:
         """A request has ended, in whichever way; its session goes on."""
         self._record(request, status, reason)
-        ended_s = request.last_token_s if status == "finished" else self._clock.now_s
+        ended_s = self._clock.now_s
+        if status == "finished":
+            ended_s = sent_s(request, self._costs)[1]
         for row, delay_s in self._requests.following(request.index):
             due_s = ended_s + delay_s
             self._clock.at(max(due_s, self._clock.now_s), self._on_next_turn, (row, due_s))
@@ -194,12 +211,13 @@ class FrontEnd:
         assert not self._has_ended[request.index], f"request {request.index} has ended before"
         self._has_ended[request.index] = 1
         self._left -= 1
-        self.rows.add(request_row(request, status, reason))
+        self.rows.add(request_row(request, status, reason, self._costs))
 
 
-def request_row(request: Request, status: str, reason: str = "") -> RequestRow:
-    """A request that has ended, as the table of requests has it."""
-    first_s, last_s, output = request.first_token_s, request.last_token_s, request.output_tokens
+def request_row(request: Request, status: str, reason: str = "", costs: FrontEndCosts = NO_FRONT_END) -> RequestRow:
+    """A request that has ended, as the table of requests has it: its tokens as they left a front end of such costs."""
+    output = request.output_tokens
+    first_s, last_s = sent_s(request, costs)
     finished = status == "finished"
     several = output > 1 and finished
     e2e_s = last_s - request.arrival_s if finished else math.nan
@@ -226,3 +244,13 @@ def request_row(request: Request, status: str, reason: str = "") -> RequestRow:
         status,
         reason,
     )
+
+
+def sent_s(request: Request, costs: FrontEndCosts) -> tuple[float, float]:
+    """When a finished request's first and last token left a front end of such costs.
+
+    Both are told by how many tokens came with the first: how many come with the last is taken to be the same.
+    """
+    beside = request.first_batch_tokens
+    first_s = request.first_token_s + costs.first_token_s(beside)
+    return first_s, max(first_s, request.last_token_s + costs.last_token_s(beside))

@@ -184,6 +184,9 @@ class Server:
             last_started_s=self._start_s + self._elapsed_s(iterations - 1),
             longest_s=longest_s,
         )
+        for chunk in step.chunks:
+            if chunk.request.first_token_s == now_s:
+                chunk.request.first_batch_tokens = step.batch.sampled
         following = engine.plan(now_s)
         self._step = None
         if following is not None:

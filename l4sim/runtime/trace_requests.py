@@ -36,6 +36,10 @@ class TraceRequests:
         rows = self._open_rows
         return self._arrival_s[rows[self._next_open]] if self._next_open < len(rows) else None
 
+    def prompt_tokens(self, row: int) -> int:
+        """How long a row's prompt is."""
+        return self._prompt_tokens[row]
+
     def pop_open(self) -> int:
         """The row of that request, which is then done with."""
         self._next_open += 1

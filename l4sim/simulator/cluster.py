@@ -29,6 +29,7 @@ from l4sim.simulator.clock import SimulatedClock
 from l4sim.simulator.modelled import Modelled
 from l4sim.simulator.transport import Network, SimulatedTransport
 from l4sim.specs.events import Drain, Fail
+from l4sim.specs.front_end import NO_FRONT_END, FrontEndCosts
 from l4sim.specs.options import DEFAULTS
 from l4sim.specs.placement import Links, Placement
 from l4sim.workload.trace import Trace
@@ -80,6 +81,8 @@ class Rules:
     failure_detection_s: float = DEFAULTS.failure_detection_s
     """From a death to the moment when agents know and the requests lost start over elsewhere."""
     migration: MigrationRules = field(default_factory=MigrationRules)
+    front_end: FrontEndCosts = NO_FRONT_END
+    """What requests and tokens take on their way to and from the engines."""
     validate: bool = field(default_factory=lambda: os.environ.get("L4SIM_VALIDATE") == "1")
     """Check the invariants of `docs/invariants.md` at every event; by default if L4SIM_VALIDATE is 1, as in tests."""
 
@@ -183,6 +186,7 @@ class _Simulation:
             submit=lambda request, instance: self._hosts[instance].server.submit(request),
             on_all_ended=self._clock.stop,
             progress=progress,
+            costs=rules.front_end,
         )
         self._migrations = migration_table()
         self._hosts: list[InstanceHost] = []

@@ -226,6 +226,13 @@ class Options:
         at_least=0,
     )
 
+    front_end: str = option(
+        "off",
+        "API servers before the engines: off, vllm (as fitted to clients' measurements), or seconds per request, per "
+        "prompt token and per streamed token, as in 5ms,1us,60us.",
+        SIMULATION,
+        unit="NAME",
+    )
     fast_forward: bool = option(True, "Skip iterations in which nothing can change.", SIMULATION)
     seed: int = option(0, "Of everything that is drawn at random.", SIMULATION, unit="N", at_least=0)
 

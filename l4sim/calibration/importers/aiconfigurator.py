@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 
 from l4sim.calibration.all_reduces import all_reduces_of
-from l4sim.calibration.datasheet import (
-    ELEMENTWISE,
-    ELEMENTWISE_SOURCE,
-    HOST_OVERHEAD_S,
-    HOST_OVERHEAD_SOURCE,
-    assumed_kernels,
-    scaled_kernels,
-)
+from l4sim.calibration.datasheet import assumed_kernels, hopper_elementwise, host_json, scaled_kernels
 from l4sim.calibration.fits.gemm import GemmPoints, fit_gemm
 from l4sim.calibration.importers.importer import Importer
 from l4sim.calibration.kernels import fit_kernel
@@ -26,6 +19,7 @@ from l4sim.calibration.points.attention import UniformPoints, UniformTables
 from l4sim.calibration.points.tables import HALVES, distinct, read_points
 from l4sim.calibration.profile_json import kernel_json, provenance_json
 from l4sim.errors import InputError
+from l4sim.specs.fitted import GRAPH_TIMED
 from l4sim.specs.gpu import GPU
 
 _SOURCE = "ai-dynamo/aiconfigurator @ 095f58a5, vLLM 0.24"
@@ -133,6 +127,7 @@ def import_aiconfigurator(folder: Path, gpu: GPU, source: str = _SOURCE) -> dict
         read_prefill_points(find_table(gpu, folder, "prefill_attention")),
     )
     attention, attention_report = fit_kernel("fa3", points, gpu)
+    elementwise, elementwise_source = hopper_elementwise()
     return {
         "name": gpu.name,
         "measured": True,
@@ -153,10 +148,10 @@ def import_aiconfigurator(folder: Path, gpu: GPU, source: str = _SOURCE) -> dict
             "errors": gemm_errors.to_json(),
             "source": f"{source}: torch.nn.functional.linear, bf16",
         },
-        "elementwise": {"coefficients": asdict(ELEMENTWISE), "source": ELEMENTWISE_SOURCE},
+        "elementwise": {"coefficients": asdict(elementwise), "source": elementwise_source},
         "operators": {"models": [], "source": "none"},
         "all_reduce": all_reduces_of(gpu, own, source),
-        "host_overhead": {"seconds": HOST_OVERHEAD_S, "source": HOST_OVERHEAD_SOURCE},
+        "host_overhead": host_json(GRAPH_TIMED),
     }
 
 

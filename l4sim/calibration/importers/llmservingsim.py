@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from l4sim.calibration.all_reduces import all_reduces_of
-from l4sim.calibration.datasheet import assumed_kernels
+from l4sim.calibration.datasheet import assumed_kernels, host_json
 from l4sim.calibration.fits.curves import thinned_curve
 from l4sim.calibration.fits.gemm import GemmPoints, fit_gemm
 from l4sim.calibration.importers.importer import Given, Importer
@@ -26,6 +26,7 @@ from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.operators import MeasuredOperators, OperatorSizes
 from l4sim.errors import InputError
 from l4sim.specs.dtypes import size_bytes
+from l4sim.specs.fitted import EAGER_TIMED
 from l4sim.specs.gpu import GPU
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model, uniform_layers
@@ -51,22 +52,16 @@ _BANDWIDTH_FRACTION = 0.8
 _LEAST_HEAD_BANDWIDTH = 0.6
 _CACHES = 3
 
-HOST_OVERHEAD_S = 0.6e-3
-_HOST_SOURCE = (
-    "chosen to meet the latencies of vLLM 0.19 over 300 requests of Llama-3.1-8B on an RTX PRO 6000, the only figure "
-    "tuned on that run"
-)
-
 
 def import_llmservingsim(
-    folder: Path, gpu: GPU, model: Model, *, tensor_parallel: int = 1, host_overhead_s: float = HOST_OVERHEAD_S
+    folder: Path, gpu: GPU, model: Model, *, tensor_parallel: int = 1, host_overhead_s: float | None = None
 ) -> dict[str, Any]:
     """Turn ``dense.csv``, ``per_sequence.csv``, ``attention.csv`` and, where there is one, ``skew.csv`` into a profile.
 
     The CSVs may be gzipped; ``meta.yaml`` tells where they come from. Attention is taken to be FlashAttention-2. The
     folder's times are those of one rank of ``model`` at ``tensor_parallel``: for them the operators are kept as curves
     within 1 % of every point; for other models the products' physical coefficients are fitted to them. The host's
-    default overhead per iteration is what vLLM 0.19 on an RTX PRO 6000 shows beside such times.
+    overhead per iteration is what vLLM was found to show beside such times, unless it is given.
 
     Raises:
         InputError: a missing file, an operator that is missing or unknown, a value that is not a number above 0, or
@@ -121,10 +116,9 @@ def import_llmservingsim(
         },
         "operators": {"models": [to_builtins(operators)], "source": f"{_SOURCE}, within 1 % of every point"},
         "all_reduce": all_reduces_of(gpu),
-        "host_overhead": {
-            "seconds": host_overhead_s,
-            "source": _HOST_SOURCE if host_overhead_s == HOST_OVERHEAD_S else "as given when it was imported",
-        },
+        "host_overhead": host_json(EAGER_TIMED)
+        if host_overhead_s is None
+        else {"seconds": host_overhead_s, "source": "as given when it was imported"},
     }
 
 
@@ -255,7 +249,7 @@ def _load(path: Path, gpu: GPU, given: Given) -> dict[str, Any]:
         gpu,
         given.model,
         tensor_parallel=given.tensor_parallel or 1,
-        host_overhead_s=HOST_OVERHEAD_S if given.host_overhead_s is None else given.host_overhead_s,
+        host_overhead_s=given.host_overhead_s,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from l4sim.calibration.kernels.calibration import Calibration, Coefficients, as_
 from l4sim.calibration.points.attention import MixedPoints, ProfiledBatches, SkewPoints, no_skew_points
 from l4sim.cost.attention.fa2 import FA2Coefficients, fa2_attention
 from l4sim.cost.attention.shape import Shape
+from l4sim.cost.gemm import Correction, hat
 from l4sim.cost.model import AttentionModel
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
@@ -28,6 +29,10 @@ _MIXED_SAMPLE = 200
 _SKEW_SAMPLE = 120
 _TOLERANCE = 1e-3
 _SKEW_WEIGHT = 3.0
+# Log2 of requests x KV heads, and of the context: finer where batches of an engine are.
+_TILES_KNOTS = (3.0, 5.0, 7.0, 8.0, 9.0, 10.0, 11.0)
+_CONTEXT_KNOTS = (4.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 14.0)
+_RIDGE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ def fit_fa2(profiled: ProfiledBatches, gpu: GPU) -> tuple[dict[str, Any], FitRep
     if not decode.any():
         raise InputError("attention: no batches of decodes alone (prefill_chunk 0), which the fit starts from")
     c = _fit_decode(points, decode & ~unseen, skewed, _sample(pure & ~unseen_skew, _SKEW_SAMPLE), gpu, shape)
+    c = _corrected(c, points, decode & ~unseen, shape)
     tile_bounds = {"tile_launch_s": (1e-6, 1e-5), "tile_start_s": (1e-7, 2e-5), "tile_kv_block_s": (5e-7, 2e-5)}
     c = _fit(c, tile_bounds, points, prefill & ~unseen, shape)
     mixed_bounds = {
@@ -155,6 +161,20 @@ def _fit_decode(
     return least_squares(start, bounds, relative, np.ones(len(uniform_batches) + 3 * len(index)), _TOLERANCE)
 
 
+def _corrected(c: FA2Coefficients, points: MixedPoints, uniform: BoolArray, shape: Shape) -> FA2Coefficients:
+    """The coefficients with what is left of uniform decodes, smoothed over a grid of two octaves and less."""
+    model_s = _predict(fa2_attention(shape, c), _batches(points, uniform))
+    left = np.log(points.seconds[uniform] / model_s)
+    x = np.log2(points.decodes[uniform] * shape.kv_heads)
+    y = np.log2(points.context_tokens[uniform])
+    weights = (hat(x, _TILES_KNOTS)[:, :, None] * hat(y, _CONTEXT_KNOTS)[:, None, :]).reshape(len(left), -1)
+    # A knot that no point is near stays 0.
+    ridge = _RIDGE * np.eye(weights.shape[1])
+    values = np.linalg.solve(weights.T @ weights + ridge, weights.T @ left).reshape(len(_TILES_KNOTS), -1)
+    rows = tuple(tuple(row) for row in values.tolist())
+    return replace(c, decode_correction=Correction(_TILES_KNOTS, _CONTEXT_KNOTS, rows))
+
+
 def _fit(
     start: FA2Coefficients,
     bounds: Mapping[str, tuple[float, float]],
@@ -212,6 +232,8 @@ def scaled_fa2(coefficients: Coefficients, measured: GPU, target: GPU) -> dict[s
         "tile_kv_block_s": coefficients["tile_kv_block_s"] * slower,
         "kv_block_s": coefficients["kv_block_s"] * slower,
         "drift_bytes": coefficients["drift_bytes"] * target.l2_bytes / measured.l2_bytes,
+        # Of one GPU's own: another's number of SMs moves it.
+        "decode_correction": None,
     }
 
 

@@ -8,7 +8,10 @@ kernel are issued head by head (the grid's last dimension), so that the last hea
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log2
 
 from l4sim.batch import Batch, Prefill
 from l4sim.cost.attention.fluid import issued_s
@@ -25,6 +28,7 @@ from l4sim.cost.attention.kernel import (
 )
 from l4sim.cost.attention.memory import MemoryTable, memory_table
 from l4sim.cost.attention.shape import Shape
+from l4sim.cost.gemm import Correction
 from l4sim.kernels.flash_attention import FA2_BLOCK_TOKENS, FA2_TILE_ROWS, fa2_splits
 
 _PARTIAL_BYTES = 4
@@ -73,6 +77,9 @@ class FA2Coefficients:
     """Keys and values of the decodes at work at one time that no longer stay in L2 until all heads have read them."""
     blocks_per_sm: WholeNumber
     """Blocks that share an SM (shared memory: 80 KiB each at head_dim 128)."""
+    decode_correction: Correction | None = None
+    """Of decodes alone over (log2 of requests x KV heads, log2 of their mean context): what uniform batches were
+    measured to take more or less than all of the above; unequal lengths change it in proportion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,14 @@ class FA2Attention:
         contexts = batch.decode_context_tokens.tolist()
         if batch.prefills:
             return self._mixed_s(contexts, batch.decode_context_sum, batch.prefills)
-        return self._decode_s(contexts, batch.decode_context_sum) if contexts else 0.0
+        if not contexts:
+            return 0.0
+        seconds = self._decode_s(contexts, batch.decode_context_sum)
+        if self.c.decode_correction is None:
+            return seconds
+        requests = len(contexts)
+        x, y = log2(requests * self.shape.kv_heads), log2(batch.decode_context_sum / requests)
+        return seconds * exp(interpolated(self.c.decode_correction, x, y))
 
     def _decode_s(self, contexts: list[int], context_sum: int) -> float:
         c, shape = self.c, self.shape
@@ -174,6 +188,23 @@ class FA2Attention:
             memory_s=self.memory.at(size_bytes),
             sharpness=sharpness,
         )
+
+
+def interpolated(correction: Correction, x: float, y: float) -> float:
+    """A correction at one point, as ``Correction.log_factor`` has it for many: simulations ask all the time."""
+    row, right = _between(correction.x_knots, x)
+    column, above = _between(correction.y_knots, y)
+    left, further = correction.values[row], correction.values[row + 1]
+    low = left[column] + above * (left[column + 1] - left[column])
+    high = further[column] + above * (further[column + 1] - further[column])
+    return low + right * (high - low)
+
+
+def _between(knots: Sequence[float], value: float) -> tuple[int, float]:
+    """The knot before a value, and the share of the way to the next one; at the ends the knots themselves."""
+    index = min(max(bisect_right(knots, value) - 1, 0), len(knots) - 2)
+    share = (value - knots[index]) / (knots[index + 1] - knots[index])
+    return index, min(max(share, 0.0), 1.0)
 
 
 def _tile_blocks(prefill: Prefill) -> list[int]:

@@ -55,6 +55,8 @@ class Kernel(Generic[C]):
 
 
 def units(coefficients: type[Any]) -> Mapping[str, str]:
-    """The unit of every coefficient, by name."""
+    """The unit of every coefficient that is one number, by name."""
     annotations = get_type_hints(coefficients, include_extras=True)
-    return {name: hint.__metadata__[0].extra[_UNIT] for name, hint in annotations.items()}
+    return {
+        name: hint.__metadata__[0].extra[_UNIT] for name, hint in annotations.items() if hasattr(hint, "__metadata__")
+    }

@@ -1,0 +1,1 @@
+"""A real engine's run, recorded and decided once more."""
