@@ -68,7 +68,8 @@ def _print(found: Everything) -> None:
         "host, ms",
         "request, ms",
         "streamed token, us",
-        title="Constants of the others",
+        "E2E, % for 1 % of TPOT",
+        title="Constants of the others, and how an error of iterations grows",
     )
     for each in held:
         fitted.add_row(each.name, *_constants(each))
@@ -88,9 +89,10 @@ def _cell(metric: str, measured: float, predicted: float) -> str:
     return f"{measured * _MS:.1f} {predicted * _MS:.1f}"
 
 
-def _constants(held: Held) -> tuple[str, str, str]:
+def _constants(held: Held) -> tuple[str, ...]:
     host, front_end = held.left_out.host, held.left_out.front_end
     iteration = "-" if host is None else f"{host.iteration_s * 1e3:.3g}"
+    grows = "-" if held.e2e_per_tpot is None else f"{held.e2e_per_tpot:.1f}"
     if front_end is None:
-        return iteration, "-", "-"
-    return iteration, f"{front_end.request_s * 1e3:.3g}", f"{front_end.streamed_token_s * 1e6:.3g}"
+        return iteration, "-", "-", grows
+    return iteration, f"{front_end.request_s * 1e3:.3g}", f"{front_end.streamed_token_s * 1e6:.3g}", grows

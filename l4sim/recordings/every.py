@@ -44,6 +44,8 @@ class Held:
     bundled: Validation
     """With the constants that are bundled, to which the run itself may have been fitted."""
     left_out: LeftOut
+    e2e_per_tpot: float | None
+    """By how many percent mean E2E latency moves with 1 % of mean TPOT; None where the host was not changed."""
 
     @property
     def name(self) -> str:
@@ -102,7 +104,7 @@ def validate_all(folder: Path, say: Say = lambda _: None) -> Everything:
     held = []
     for run in runs:
         say(f"{run.name}: predicted")
-        held.append(Held(run, predict(run), _left_out(run, hosts, front_ends)))
+        held.append(Held(run, predict(run), _left_out(run, hosts, front_ends), hosts.e2e_per_tpot(run)))
     known = load_fitted()
     fitted = Fitted(front_ends.fit(None) or known.front_end, {**known.hosts, **hosts.all_kinds()})
     return Everything(tuple(held), tuple(refused), fitted)
@@ -119,6 +121,7 @@ def _run_json(held: Held) -> dict[str, Any]:
         "tensor_parallel": setup.options.tensor_parallel,
         "engine": held.replayed.recording.engine.version,
         "figures": [asdict(figure) for figure in held.bundled.all_figures],
+        "e2e_per_tpot": held.e2e_per_tpot,
         "left_out": {
             "host": None if left_out.host is None else asdict(left_out.host),
             "front_end": None if left_out.front_end is None else asdict(left_out.front_end),
@@ -174,6 +177,11 @@ class _HostFits:
         """A run with these constants in its profile, or its own where there are none."""
         constants = self.fit(_kind(run), without)
         return run if constants is None else run.with_host(host(constants.iteration_s))
+
+    def e2e_per_tpot(self, run: Replayable) -> float | None:
+        """How a run's E2E latency moves with its TPOT."""
+        kind = _kind(run)
+        return None if kind is None else self._responses[kind][run.name].e2e_per_tpot
 
     def all_kinds(self) -> dict[str, FittedHost]:
         """Constants fitted to all runs, by kind."""

@@ -40,6 +40,8 @@ class HostResponse:
     """Relative, by slice; shape ``[slices]``."""
     slopes: FloatArray
     """Of them, for each second; of the same shape."""
+    e2e_per_tpot: float
+    """By how many percent mean E2E latency moves with 1 % of mean TPOT: what a queue multiplies an error by."""
 
 
 def host(iteration_s: float) -> HostOverhead:
@@ -49,9 +51,13 @@ def host(iteration_s: float) -> HostOverhead:
 
 def host_response(recorded: Replayable) -> HostResponse:
     """Replay a run with the constant that the fit starts from, and with twice as much."""
-    errors = _tpot_errors(recorded, host(_START_S))
-    slopes = (_tpot_errors(recorded, host(2 * _START_S)) - errors) / _START_S
-    return HostResponse(errors, slopes)
+    requests = [
+        _in_order(replay(recorded.recording, recorded.with_host(host(seconds)).setup), recorded)
+        for seconds in (_START_S, 2 * _START_S)
+    ]
+    errors, further = (_tpot_errors(recorded, each) for each in requests)
+    e2e, tpot = (np.log([each[metric].mean() for each in requests]) for metric in ("e2e_s", "tpot_s"))
+    return HostResponse(errors, (further - errors) / _START_S, float(np.diff(e2e)[0] / np.diff(tpot)[0]))
 
 
 def fit_host(responses: Sequence[HostResponse], source: str) -> FittedHost:
@@ -115,10 +121,8 @@ def fit_front_end(responses: Sequence[FrontEndResponse], source: str) -> FittedF
     return FittedFrontEnd(_rounded(1e-3 * request_ms), 0.0, _rounded(1e-6 * token_us), source)
 
 
-def _tpot_errors(recorded: Replayable, constants: HostOverhead) -> FloatArray:
-    run = replay(recorded.recording, recorded.with_host(constants).setup)
-    measured = recorded.recording.requests.tpot_s
-    predicted = _in_order(run, recorded)["tpot_s"].to_numpy()
+def _tpot_errors(recorded: Replayable, requests: pd.DataFrame) -> FloatArray:
+    measured, predicted = recorded.recording.requests.tpot_s, requests["tpot_s"].to_numpy()
     slices = np.array_split(np.flatnonzero(np.isfinite(measured)), _SLICES)
     return np.array([predicted[rows].mean() / measured[rows].mean() - 1 for rows in slices if len(rows)])
 

@@ -11,7 +11,7 @@ from l4sim.recordings.fitting import FrontEndResponse, HostResponse, fit_front_e
 def host_run(true_ms: float, *, slowed: float = 0.0) -> HostResponse:
     """A run of 10 ms iterations whose host takes so long, predicted with 0.2 ms."""
     slopes = np.full(10, 1 / 10e-3)
-    return HostResponse((0.2 - true_ms) * 1e-3 * slopes - slowed, slopes)
+    return HostResponse((0.2 - true_ms) * 1e-3 * slopes - slowed, slopes, 1.0)
 
 
 def test_the_hosts_seconds_are_found() -> None:
