@@ -130,13 +130,15 @@ def join_turns(trace: Trace) -> Trace:
 
     guessed = 0
     for later, before in enumerate(_turns_before(trace)):
-        found = ((row, repeats(later, row)) for row in before)
-        row, same = next(((row, same) for row, same in found if same >= block), (-1, -1))
-        if row < 0 and before:
-            # Prompts that fill no block: that one comes after the other is all that there is to go by.
+        row, same = -1, block - 1
+        for turn in before:
+            if prompts[turn] > same and (alike := repeats(later, turn)) > same:
+                row, same = turn, alike
+        if row < 0 and before and repeats(later, before[0]) >= 0:
+            # A prompt that fills no block: that one comes after the other is all that there is to go by.
             row, same = before[0], repeats(later, before[0])
-            guessed += same >= 0
-        if same < 0:
+            guessed += 1
+        if row < 0:
             continue
         tokens = min(totals[row] if totals[row] <= prompts[later] else prompts[row], known[later])
         if same < tree.length[row] > prompts[row] and tokens > (same // block + 1) * block:

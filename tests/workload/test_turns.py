@@ -129,6 +129,12 @@ def test_a_subagent_between_two_turns_does_not_part_them(tmp_path: Path) -> None
     assert reused(rows_of(tmp_path, *turns)) == [0, 0, 700]
 
 
+def test_of_earlier_turns_the_one_counts_that_most_is_repeated_of(tmp_path: Path) -> None:
+    # A subagent between them has the same first block, and no more.
+    turns = (("a", 1100, 100, [1, 2, 3]), ("a", 600, 9, [1, 9]), ("a", 2000, 9, [1, 2, 4, 5]))
+    assert reused(rows_of(tmp_path, *turns)) == [0, 512, 1200]
+
+
 def test_turns_that_fill_no_block_are_believed_and_told(tmp_path: Path) -> None:
     trace = rows_of(tmp_path, ("a", 100, 50, [1]), ("a", 200, 9, [2]))
     assert reused(trace) == [0, 150]
