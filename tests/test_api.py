@@ -14,7 +14,7 @@ import l4sim.experiment
 from l4sim.errors import InputError
 from l4sim.specs.option import described
 
-NAMES = {"Cluster", "compare", "load_profile", "load_trace", "plan", "replay", "sweep", "synthesize"}
+NAMES = {"Cluster", "compare", "load_profile", "load_trace", "plan", "record", "replay", "sweep", "synthesize"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def pyplot():
 
 
 @pytest.mark.slow
-def test_eight_names_and_nothing_heavy_is_imported_before_one_is_used():
+def test_nine_names_and_nothing_heavy_is_imported_before_one_is_used():
     script = (
         "import sys, l4sim\n"
         "print(sorted({'numpy', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'simpy', 'yaml'} & set(sys.modules)))\n"
