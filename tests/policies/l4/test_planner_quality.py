@@ -15,7 +15,7 @@ AFFINE = {"instances": 4, "cost_model": "affine"}
     "workload",
     [
         Workload("mix", "long-context-mix.jsonl.gz", 400, 0.3, options=AFFINE),
-        Workload("reasoning", "long-reasoning.jsonl.gz", 300, 2.0, options=AFFINE),
+        Workload("reasoning", "long-reasoning.jsonl.gz", 200, 2.0, options=AFFINE),
     ],
     ids=lambda workload: workload.name,
 )
