@@ -20,8 +20,9 @@ from l4sim.cost.outside import outside_cost
 from l4sim.cost.profile import Profile
 from l4sim.cost.whole_iterations import whole_iterations_cost
 from l4sim.errors import InputError
+from l4sim.specs.attention import GroupedQuery
 from l4sim.specs.dtypes import size_bytes
-from l4sim.specs.layers import Attention, LayerGroup
+from l4sim.specs.layers import LayerGroup
 from l4sim.specs.memory import check_tensor_parallel
 from l4sim.specs.model import Model
 from l4sim.specs.options import DEFAULTS
@@ -48,7 +49,8 @@ def build_cost(
     tokens and ``max_num_seqs`` sequences. ``all_reduce`` is the profile's newest for so many GPUs if None.
 
     Raises:
-        InputError: an unknown kernel or cost model, or a tensor-parallel size that model or profile do not have.
+        InputError: an unknown kernel or cost model, a tensor-parallel size that model or profile do not have, or a kind
+            of layer or number format whose seconds are not known.
     """
     kernel = profile.default_kernel if kernel is None else kernel
     if kernel not in profile.kernels:
@@ -77,6 +79,11 @@ def build_cost(
             tensor_parallel=tensor_parallel,
             most_tokens=max(max_num_batched_tokens, max_num_seqs),
             where=f"profile {profile.name}",
+        )
+    if model.beyond_dense is not None:
+        raise InputError(
+            f"{model.name}: profile {profile.name} has no seconds of {model.beyond_dense}, accepted are models of full "
+            "grouped-query attention and dense MLPs in 16 bits (`l4sim models` shows others)"
         )
     captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
     tokens_s = _tokens_s(
@@ -116,9 +123,9 @@ def _attention(
     profile: Profile, model: Model, tensor_parallel: int, kernel: str, attention_model: str
 ) -> tuple[AttentionModel, int]:
     """The attention of one rank, and how many times an iteration runs it (``IterationCost.repeats``)."""
-    layers: Counter[Attention] = Counter()
+    layers: Counter[GroupedQuery] = Counter()
     for group in model.groups:
-        layers[group.attention.of_rank(tensor_parallel)] += group.count
+        layers[group.dense().attention.of_rank(tensor_parallel)] += group.count
     kinds = tuple(
         (
             count,

@@ -38,7 +38,8 @@ def layer_elementwise_s(
     ``hidden`` is the model's; ``layer`` is one rank's share (``LayerGroup.of_rank``). A kernel takes ``kernel_s`` and
     the time of its bytes at the reached bandwidth. Source: ours; that caches hold some of the bytes is left out.
     """
-    attention, mlp = layer.attention, layer.mlp
+    dense = layer.dense()
+    attention, mlp = dense.attention, dense.mlp
     kernels = _NORMS_PER_LAYER + attention.elementwise_kernels + mlp.elementwise_kernels
     elements = _NORMS_PER_LAYER * 4 * hidden + attention.moved_elements + mlp.activation_elements
     return _seconds(kernels, size_bytes(elements, layer.dtypes.activations), gpu, coefficients, tokens)

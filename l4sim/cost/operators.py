@@ -7,7 +7,9 @@ from typing import Self
 
 from l4sim.cost.curve import OverSequences, OverTokens
 from l4sim.json_files import Count
-from l4sim.specs.layers import DenseMLP, GroupedQuery, LayerGroup
+from l4sim.specs.attention import GroupedQuery
+from l4sim.specs.layers import LayerGroup
+from l4sim.specs.mlp import DenseMLP
 from l4sim.specs.model import Model
 
 
@@ -28,7 +30,8 @@ class OperatorSizes:
     @classmethod
     def of(cls, model: Model, layer: LayerGroup) -> Self:
         """Those of a model, with the layers of one of its groups."""
-        attention, mlp = layer.attention, layer.mlp
+        dense = layer.dense()
+        attention, mlp = dense.attention, dense.mlp
         shape = attention.heads, attention.kv_heads, attention.head_dim
         return cls(model.hidden, mlp.intermediate, *shape, model.vocab)
 

@@ -1,0 +1,166 @@
+"""Families with multi-head latent attention: DeepSeek's, Kimi K2, GLM-5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l4sim.errors import InputError
+from l4sim.json_files import Count
+from l4sim.specs.attention import CompressedLatent, Indexer, Latent
+from l4sim.specs.families.experts import mlps_of, shared_width
+from l4sim.specs.families.family import Decoder, Family, Layer, Shape, predictors_like, typed_layers
+from l4sim.specs.mlp import Experts
+
+SPARSE = "deepseek_sparse_attention"
+"""What ``layer_types`` calls latent attention with an indexer."""
+# DeepSeek-V4's rate at which compressed entries overlap and are chosen by an indexer (its reference code).
+_INDEXED_RATE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing(Decoder):
+    """Fields of models with experts, as DeepSeek's and their successors have them."""
+
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_experts: Count | None = None
+    num_experts_per_tok: Count | None = None
+    moe_intermediate_size: Count | None = None
+    intermediate_size: Count | None = None
+    n_shared_experts: int | None = None
+    shared_expert_intermediate_size: int | None = None
+    first_k_dense_replace: int | None = None
+    moe_layer_freq: int | tuple[int, ...] | None = None
+    mlp_layer_types: tuple[str, ...] | None = None
+    decoder_sparse_step: Count | None = None
+    mlp_only_layers: tuple[int, ...] | None = None
+    num_nextn_predict_layers: int | None = None
+
+
+def experts_of(config: Mixing, where: str, *, latent: int | None = None) -> Experts:
+    """The experts of such a model.
+
+    Raises:
+        InputError: one of their fields is missing.
+    """
+    experts, used, width = config.num_experts, config.num_experts_per_tok, config.moe_intermediate_size
+    if experts is None or used is None or width is None:
+        raise InputError(f"{where}: num_experts, num_experts_per_tok or moe_intermediate_size is missing")
+    return Experts(experts, used, width, shared=shared_width(config), latent=latent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithLatent(Mixing):
+    """Fields of latent attention."""
+
+    q_lora_rank: Count | None = None
+    kv_lora_rank: Count
+    qk_nope_head_dim: Count
+    qk_rope_head_dim: int
+    v_head_dim: Count
+    index_topk: Count | None = None
+    index_n_heads: Count | None = None
+    index_head_dim: Count | None = None
+    indexer_types: tuple[str, ...] | None = None
+    layer_types: tuple[str, ...] | None = None
+    index_kpool_compress: bool = False
+    mla_use_output_gate: bool = False
+
+
+def latent_of(config: WithLatent, where: str) -> Latent:
+    """The latent attention of such a model, with the indexer if it has one.
+
+    Raises:
+        InputError: an indexer's field is missing.
+    """
+    indexer = None
+    if config.index_topk is not None:
+        if config.index_n_heads is None or config.index_head_dim is None:
+            raise InputError(f"{where}: index_topk, and index_n_heads or index_head_dim is missing")
+        indexer = Indexer(config.index_n_heads, config.index_head_dim, config.index_kpool_compress)
+    return Latent(
+        config.num_attention_heads,
+        config.q_lora_rank,
+        config.kv_lora_rank,
+        config.qk_nope_head_dim,
+        config.qk_rope_head_dim,
+        config.v_head_dim,
+        indexer,
+        gated=config.mla_use_output_gate,
+    )
+
+
+def latents_of(config: WithLatent, where: str) -> list[Latent]:
+    """The same of each layer: some may see what an earlier layer's indexer chose.
+
+    Raises:
+        InputError: fields that do not go together.
+    """
+    own, count = latent_of(config, where), config.num_hidden_layers
+    if config.indexer_types is None or own.indexer is None:
+        return [own] * count
+    shared = Latent(
+        own.heads, own.query_rank, own.kv_rank, own.nope_dim, own.rope_dim, own.value_dim, None, True, own.gated
+    )
+    return typed_layers(config.indexer_types, {"full": own, "shared": shared}, count, where, "indexer_types")
+
+
+def _latent(config: WithLatent, where: str) -> Shape:
+    attentions = latents_of(config, where)
+    if config.layer_types is not None:
+        named = {SPARSE: True} if config.index_topk else {"full_attention": True}
+        typed_layers(config.layer_types, named, config.num_hidden_layers, where)
+    mlps = mlps_of(config, experts_of(config, where), where)
+    layers = tuple(map(Layer, attentions, mlps))
+    return Shape(layers, predictors_like(layers, config.num_nextn_predict_layers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compressed(Mixing):
+    """DeepSeek-V4."""
+
+    head_dim: Count
+    q_lora_rank: Count
+    o_lora_rank: Count
+    o_groups: Count
+    sliding_window: Count
+    compress_ratios: tuple[int, ...]
+    """By layer, those that predict further tokens at the end; 0: the window alone."""
+    index_topk: Count
+    index_n_heads: Count
+    index_head_dim: Count
+
+
+def _compressed(config: _Compressed, where: str) -> Shape:
+    if len(config.compress_ratios) < config.num_hidden_layers:
+        raise InputError(
+            f"{where}: compress_ratios names {len(config.compress_ratios)} layers of {config.num_hidden_layers}"
+        )
+    experts, indexer = experts_of(config, where), Indexer(config.index_n_heads, config.index_head_dim)
+    layers = tuple(
+        Layer(
+            CompressedLatent(
+                config.num_attention_heads,
+                config.head_dim,
+                config.q_lora_rank,
+                config.o_groups,
+                config.o_lora_rank,
+                config.sliding_window,
+                rate,
+                overlapping=rate == _INDEXED_RATE,
+                indexer=indexer if rate == _INDEXED_RATE else None,
+            ),
+            experts,
+        )
+        for rate in config.compress_ratios
+    )
+    count = config.num_hidden_layers
+    return Shape(layers[:count], layers[count:])
+
+
+FAMILIES = (
+    Family(
+        ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "glm4_moe_lite"), WithLatent, _latent
+    ),
+    Family(("deepseek_v4", "deepseek_ref"), _Compressed, _compressed),
+)
