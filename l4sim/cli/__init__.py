@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": ("l4sim.cli.plan", "Partition instances into length ranges for a trace."),
     "sweep": ("l4sim.cli.sweep", "Simulate a grid of settings, or search for capacity."),
     "trace": ("l4sim.cli.trace", "Describe, convert and generate traces."),
+    "models": ("l4sim.cli.models", "Show what models hold: layers, parameters, weights, KV; what fits a GPU."),
     "profile": ("l4sim.cli.profile", "List, show, fit and measure GPU profiles."),
     "record": ("l4sim.cli.record", "Run vLLM and record what its engine does."),
     "validate": ("l4sim.cli.validate", "Hold the simulator against a real engine: recorded or live."),

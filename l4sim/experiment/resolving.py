@@ -115,6 +115,19 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
     max_num_seqs, max_num_batched_tokens = defaults.batch(
         profile.gpu, options.max_num_seqs, options.max_num_batched_tokens
     )
+    # Before memory: a kind of layer that has no seconds is told by its name.
+    all_reduce = all_reduce_for(options, profile)
+    cost = build_cost(
+        profile,
+        model,
+        tensor_parallel=options.tensor_parallel,
+        kernel=options.kernel,
+        cost_model=options.cost_model,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        all_reduce=all_reduce,
+    )
+    kernel = options.kernel or profile.default_kernel
     engine = EngineConfig(
         kv_blocks=options.kv_blocks
         or kv_blocks(
@@ -137,18 +150,6 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         scheduling_policy=options.scheduling_policy,
         long_prefill_token_threshold=options.long_prefill_token_threshold,
     )
-    all_reduce = all_reduce_for(options, profile)
-    cost = build_cost(
-        profile,
-        model,
-        tensor_parallel=options.tensor_parallel,
-        kernel=options.kernel,
-        cost_model=options.cost_model,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-        all_reduce=all_reduce,
-    )
-    kernel = options.kernel or profile.default_kernel
     return GroupSetup(
         spec,
         InstanceKind(spec.name, profile.gpu.name, spec.role, options.tensor_parallel, relative_speed=1.0),

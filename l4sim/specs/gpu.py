@@ -125,6 +125,9 @@ _TABLE = (
     ),
 )
 
+# Accelerators that are asked for by these names, and whose kernels nothing here knows.
+_OTHER_MAKERS = {"mi": "AMD", "gaudi": "Intel", "tpu": "Google", "trn": "Amazon", "trainium": "Amazon"}
+
 GPUS = {gpu.name: gpu for gpu in _TABLE}
 """Bundled GPUs by name."""
 
@@ -136,5 +139,7 @@ def load_gpu(name: str) -> GPU:
         InputError: no GPU of that name.
     """
     if name not in GPUS:
-        raise InputError(f"no GPU '{name}': accepted are {', '.join(GPUS)}")
+        maker = next((maker for prefix, maker in _OTHER_MAKERS.items() if name.lower().startswith(prefix)), None)
+        reason = f", {maker}'s are not modelled" if maker else ""
+        raise InputError(f"no GPU '{name}'{reason}: accepted are {', '.join(GPUS)}")
     return GPUS[name]

@@ -46,6 +46,11 @@ class Kept:
     """However long the sequence."""
 
     @property
+    def every_token(self) -> bool:
+        """Whether it is one entry for every token, and nothing else."""
+        return self.window_tokens is None and self.tokens_per_entry == 1 and not self.state_bytes
+
+    @property
     def bytes_per_token(self) -> int:
         """Bytes that a further token adds while the window has room, rounded up."""
         return -(-self.entry_bytes // self.tokens_per_entry)

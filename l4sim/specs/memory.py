@@ -34,6 +34,30 @@ def non_kv_bytes(
     return _CONTEXT_BYTES + (_COMMUNICATION_BYTES if tensor_parallel > 1 else 0) + activations + sampler
 
 
+def kv_memory_bytes(
+    model: Model,
+    gpu: GPU,
+    tensor_parallel: int = 1,
+    *,
+    utilization: float = 0.9,
+    graphs_share: float = 0.0,
+    max_num_batched_tokens: int = 8192,
+    max_num_seqs: int = 256,
+) -> float:
+    """Bytes that each GPU of an instance has for KV; below 0 where the model does not fit.
+
+    (utilization - graphs) x memory - weights / TP - ``non_kv_bytes``. ``graphs_share`` is what of the utilisation CUDA
+    graphs take; 0 where they come from beyond it (`EngineDefaults`).
+    """
+    other = non_kv_bytes(
+        model,
+        tensor_parallel=tensor_parallel,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+    )
+    return (utilization - graphs_share) * gpu.memory_bytes - model.weight_bytes / tensor_parallel - other
+
+
 def kv_blocks(
     model: Model,
     gpu: GPU,
@@ -47,26 +71,32 @@ def kv_blocks(
 ) -> int:
     """Blocks of KV cache that one instance can hand out, as vLLM would have them.
 
-    (utilization - graphs) x memory - weights / TP - ``non_kv_bytes``, over a block's bytes per rank, less the one block
-    that vLLM keeps as its null block. ``graphs_share`` is what of the utilisation CUDA graphs take; 0 where they come
-    from beyond it (`EngineDefaults`). A block holds its tokens' KV of all layers; KV heads that tensor parallelism
-    exceeds are replicated.
+    ``kv_memory_bytes`` over a block's bytes per rank, less the one block that vLLM keeps as its null block. A block
+    holds its tokens' KV of all layers; KV heads that tensor parallelism exceeds are replicated.
 
     Raises:
-        InputError: a parameter out of range, or a model that does not fit, and by how much.
+        InputError: a parameter out of range, a model that does not fit, and by how much, or layers that do not all
+            keep every token: vLLM has groups of blocks for these, which are not counted yet.
     """
     if not 0 < utilization <= 1:
         raise InputError(f"gpu memory utilization is {utilization}, accepted is above 0 and at most 1")
     if block_tokens < 1 or tensor_parallel < 1:
         raise InputError(f"block size {block_tokens} and tensor parallel {tensor_parallel} must be >= 1")
     check_tensor_parallel(model, tensor_parallel)
-    other = non_kv_bytes(
+    for group in model.groups:
+        if not all(kept.every_token for kept in group.kept):
+            raise InputError(
+                f"{model.name}: {group.attention.kind} keeps other KV than every token's: its blocks are not counted"
+            )
+    free = kv_memory_bytes(
         model,
-        tensor_parallel=tensor_parallel,
+        gpu,
+        tensor_parallel,
+        utilization=utilization,
+        graphs_share=graphs_share,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
     )
-    free = (utilization - graphs_share) * gpu.memory_bytes - model.weight_bytes / tensor_parallel - other
     block_bytes = block_tokens * sum(group.of_rank(tensor_parallel).kv_bytes_per_token for group in model.groups)
     blocks = int(free // block_bytes) - 1
     if blocks < 1:

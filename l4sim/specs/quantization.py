@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Any, TypeVar
 
 from l4sim.errors import InputError
+from l4sim.json_files import checked
 
 # Where checkpoints have their layers; every name of a module is tried behind each.
 _ROOTS = (
@@ -205,18 +206,46 @@ _IGNORED = ("ignore", "exclude_modules", "modules_to_not_convert", "ignored_laye
 _CLASSES = ("Linear",)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """The types of the fields that are read; files may have any others."""
+
+    quant_method: str | None = None
+    quant_algo: str | None = None
+    moe_quant_algo: str | None = None
+    weight_block_size: tuple[int, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+    exclude_modules: tuple[str, ...] | None = None
+    modules_to_not_convert: tuple[str, ...] | None = None
+    ignored_layers: tuple[str, ...] | None = None
+    quantized_layers: dict[str, dict[str, Any]] | None = None
+    config_groups: dict[str, _Group] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """Weights that are quantised alike."""
+
+    weights: dict[str, Any] | None = None
+    targets: tuple[str, ...] | None = None
+
+
 def read_quantization(values: Mapping[str, Any], where: str, *, expert_dtype: str | None = None) -> Quantization:
     """What a ``quantization_config``, or the ``quantization`` of an ``hf_quant_config.json``, says.
 
     ``expert_dtype`` is the model's own word on its experts, as DeepSeek-V4 gives it.
 
     Raises:
-        InputError: a method or a format that is not known, by its name.
+        InputError: a method or a format that is not known, by its name, or a field of another type.
     """
+    checked(values, _Recipe, where, others=True)
     method = values.get("quant_method", "modelopt" if "quant_algo" in values else None)
     if str(method).startswith("modelopt"):
         method = "modelopt"
-    read = _known(_METHODS, method, f"{where}: quant_method")(values, where)
+    try:
+        read = _known(_METHODS, method, f"{where}: quant_method")(values, where)
+    except re.error as error:
+        raise InputError(f"{where}: a pattern of modules is no regular expression ({error})") from None
     experts = values.get("expert_dtype", expert_dtype)
     if method != "fp8" or experts is None:
         return read
