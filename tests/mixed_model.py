@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from l4sim.specs.layers import DenseMLP, GroupedQuery, LayerGroup
+from l4sim.specs.attention import GroupedQuery
+from l4sim.specs.layers import LayerGroup
+from l4sim.specs.mlp import DenseMLP
 from l4sim.specs.model import Model
 
 WIDE = LayerGroup(4, GroupedQuery(heads=32, kv_heads=8, head_dim=128), DenseMLP(14_336))

@@ -130,8 +130,8 @@ class Indexer:
 
     heads: int
     head_dim: int
-    pooled: bool = False
-    """Whether keys are pooled over neighbouring tokens, by a gate of their own (GLM-5.3-Flash)."""
+    pool_tokens: int = 1
+    """How many neighbouring tokens share a key, pooled by a gate of their own (GLM-5.3-Flash); 1: none."""
 
     def matrices(self, hidden: int, query_rank: int) -> tuple[Matrix, ...]:
         """Its queries, its keys, the weights of its heads, the pool's gate."""
@@ -140,7 +140,7 @@ class Indexer:
             Matrix("index_key", self.head_dim, hidden),
             Matrix("index_weights", self.heads, hidden),
         )
-        return (*found, Matrix("index_weights", self.head_dim, hidden)) if self.pooled else found
+        return (*found, Matrix("index_weights", self.head_dim, hidden)) if self.pool_tokens > 1 else found
 
     @property
     def key_bytes(self) -> int:
@@ -203,7 +203,9 @@ class Latent:
         latent = Kept(size_bytes(self.kv_rank + self.rope_dim, dtypes.kv))
         if (self.indexer is not None or self.shared_index) and dtypes.kv == "fp8":
             latent = Kept(self.kv_rank + self.kv_rank // 128 * 4 + size_bytes(self.rope_dim, dtypes.activations))
-        return (latent, Kept(self.indexer.key_bytes)) if self.indexer else (latent,)
+        if self.indexer is None:
+            return (latent,)
+        return latent, Kept(self.indexer.key_bytes, tokens_per_entry=self.indexer.pool_tokens)
 
     def of_rank(self, ranks: int) -> Latent:
         """One rank's share of the heads; latent vectors and the indexer are replicated."""

@@ -16,7 +16,8 @@ from l4sim.cost.operators import MeasuredOperators, OperatorSizes
 from l4sim.cost.profile import list_profiles, load_profile
 from l4sim.errors import InputError
 from l4sim.specs.layers import LayerGroup
-from l4sim.specs.model import Model, load_model
+from l4sim.specs.mlp import Experts
+from l4sim.specs.model import Model, load_model, with_kv_dtype
 from tests.mixed_model import MIXED, NARROW, WIDE, of_layers
 
 H200 = load_profile("h200-sxm")
@@ -177,3 +178,12 @@ def test_measured_operators_serve_the_groups_that_they_are_of(batch: Callable[..
     # Another vocabulary is another model.
     other = replace(MIXED, vocab=32_001)
     assert build_cost(profile, other).iteration_s(iteration) == seconds(other, iteration)
+
+
+@pytest.mark.parametrize("cost_model", COST_MODELS)
+def test_layers_whose_seconds_are_not_known_are_refused_with_the_profile(cost_model: str) -> None:
+    group = replace(WIDE, mlp=Experts(8, 2, 1024))
+    with pytest.raises(InputError, match="^mixed: profile h200-sxm has no seconds of experts, accepted are models of"):
+        build_cost(H200, replace(MIXED, groups=(WIDE, group)), cost_model=cost_model)
+    with pytest.raises(InputError, match="^mixed: profile h200-sxm has no seconds of KV in fp8"):
+        build_cost(H200, with_kv_dtype(MIXED, "fp8"), cost_model=cost_model)

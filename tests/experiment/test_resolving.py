@@ -15,6 +15,8 @@ from l4sim.experiment import instances_of, joining_of, resolve
 from l4sim.results.comparison_text import heading
 from l4sim.specs.events import Drain, Fail, Join
 from l4sim.specs.fleet import Fleet, FleetGroup
+from l4sim.specs.mlp import Experts
+from l4sim.specs.model import load_model
 from l4sim.specs.options import Options
 from l4sim.workload.synth.named import synthesize_named
 from l4sim.workload.trace import Trace
@@ -207,3 +209,11 @@ class _Second:
 
     def decode_segment_s(self, batch: Batch, iterations: int) -> tuple[float, float]:
         return 1.0, 1.0
+
+
+def test_a_model_without_seconds_is_told_so_even_where_it_would_not_fit() -> None:
+    model = load_model("llama-3.1-70b")
+    (group,) = model.groups
+    experts = replace(model, groups=(replace(group, mlp=Experts(64, 2, 28_672)),))
+    with pytest.raises(InputError, match=r"llama-3\.1-70b: profile h200-flashinfer has no seconds of experts"):
+        resolve(Options(), model=experts)

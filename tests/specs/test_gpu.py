@@ -37,3 +37,8 @@ def test_the_machine_balance_of_hopper() -> None:
 def test_an_unknown_gpu_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"no GPU 'b300'.*h200-sxm"):
         load_gpu("b300")
+
+
+def test_other_makers_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"no GPU 'MI355X', AMD's are not modelled: accepted are h200-sxm"):
+        load_gpu("MI355X")

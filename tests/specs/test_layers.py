@@ -1,14 +1,19 @@
 """A model is groups of layers: sizes of each kind by hand, and sums over kinds."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.specs.attention import GroupedQuery, VariedQuery
+from l4sim.specs.dtypes import Dtypes
 from l4sim.specs.gpu import GPUS
-from l4sim.specs.layers import DenseMLP, GroupedQuery, LayerGroup
+from l4sim.specs.layers import LayerGroup
+from l4sim.specs.matrix import Absent
 from l4sim.specs.memory import check_tensor_parallel, kv_blocks, non_kv_bytes
-from l4sim.specs.model import Model, dense_model, load_model, uniform_layers, with_layers
+from l4sim.specs.mlp import DenseMLP, Experts
+from l4sim.specs.model import Model, dense_model, load_model, uniform_layers, with_kv_dtype, with_layers
 from tests.mixed_model import MIXED, NARROW, WIDE, of_layers
 
 H200 = GPUS["h200-sxm"]
@@ -101,3 +106,50 @@ def test_a_dense_model_is_one_group_in_one_format() -> None:
     (group,) = dense_model("small", layers=3, max_model_len=64, dtype="float16", **sizes).groups
     assert (group.count, group.attention, group.mlp) == (3, GroupedQuery(4, 2, 8), DenseMLP(48))
     assert {group.dtypes.weights, group.dtypes.kv, group.dtypes.activations} == {"float16"}
+
+
+def test_weights_are_told_by_format() -> None:
+    dtypes = Dtypes(kv="fp8", parts=(("down", "mxfp4"), ("up", "mxfp4")))
+    mixed = replace(WIDE, dtypes=dtypes)
+    mlps = 4 * 3 * 14_336 * 4096
+    assert mixed.weight_bytes_by_dtype(4096) == {
+        "bfloat16": 2 * (WIDE.parameters(4096) - mlps),
+        "mxfp4": mlps // 2 + mlps // 32,
+    }
+    assert mixed.kv_bytes_per_token == WIDE.kv_bytes_per_token // 2
+    model = replace(MIXED, groups=(mixed,), head_dtype="nvfp4")
+    ends = 32_000 * 4096
+    assert model.weight_bytes == mixed.weight_bytes(4096) + 2 * ends + ends // 2 + ends // 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"attention": VariedQuery(32, 8, 128, 128, window_tokens=9)}, "sliding-window attention"),
+        ({"attention": Absent()}, "layers without attention"),
+        ({"mlp": Experts(8, 2, 100)}, "experts"),
+        ({"mlp": Absent()}, "layers without MLP"),
+        ({"dtypes": Dtypes(parts=(("up", "fp8"),))}, "weights in fp8"),
+        ({"dtypes": Dtypes(kv="fp8")}, "KV in fp8"),
+    ],
+)
+def test_layers_that_are_not_dense_are_told_by_what_makes_them_others(changes: dict[str, Any], named: str) -> None:
+    group = replace(WIDE, **changes)
+    assert (group.beyond_dense, replace(MIXED, groups=(WIDE, group)).beyond_dense) == (named, named)
+    with pytest.raises(InputError, match=f"{named}: accepted are layers of full grouped-query attention"):
+        group.products(4096)
+    with pytest.raises(InputError, match=f"mixed: {named}: accepted are"):
+        uniform_layers(replace(MIXED, groups=(group,)))
+
+
+def test_dense_layers_are_what_they_were() -> None:
+    dense = WIDE.dense()
+    assert (dense.count, dense.attention, dense.mlp, dense.dtypes) == (4, WIDE.attention, WIDE.mlp, WIDE.dtypes)
+    assert (WIDE.beyond_dense, MIXED.beyond_dense) == (None, None)
+
+
+def test_kv_can_be_put_in_another_format() -> None:
+    assert with_kv_dtype(MIXED, "fp8").kv_bytes_per_token == MIXED.kv_bytes_per_token // 2
+    assert with_kv_dtype(MIXED, "fp8").weight_bytes == MIXED.weight_bytes
+    with pytest.raises(InputError, match="no number format 'fp7'"):
+        with_kv_dtype(MIXED, "fp7")

@@ -1,11 +1,14 @@
 """KV cache memory: block counts near those that vLLM logs, and models that do not fit."""
 
+from dataclasses import replace
+
 import pytest
 
 from l4sim.errors import InputError
+from l4sim.specs.attention import VariedQuery
 from l4sim.specs.gpu import GPUS
 from l4sim.specs.memory import check_tensor_parallel, kv_blocks, non_kv_bytes
-from l4sim.specs.model import dense_model, load_model
+from l4sim.specs.model import dense_model, load_model, with_kv_dtype
 
 LLAMA_8B = load_model("llama-3.1-8b")
 
@@ -83,3 +86,15 @@ def test_heads_that_do_not_split_evenly_are_refused() -> None:
 def test_a_utilization_out_of_range_is_refused() -> None:
     with pytest.raises(InputError, match=r"utilization is 1\.5"):
         kv_blocks(LLAMA_8B, GPUS["h200-sxm"], utilization=1.5)
+
+
+def test_kv_in_half_the_bytes_makes_twice_the_blocks() -> None:
+    gpu = GPUS["h200-sxm"]
+    assert kv_blocks(with_kv_dtype(LLAMA_8B, "fp8"), gpu) == pytest.approx(2 * kv_blocks(LLAMA_8B, gpu), abs=2)
+
+
+def test_layers_that_forget_have_blocks_of_their_own_which_are_not_counted() -> None:
+    (group,) = LLAMA_8B.groups
+    sliding = replace(group, attention=VariedQuery(32, 8, 128, 128, window_tokens=512))
+    with pytest.raises(InputError, match=r"llama-3\.1-8b: sliding-window attention keeps other KV than every token's"):
+        kv_blocks(replace(LLAMA_8B, groups=(sliding,)), GPUS["h200-sxm"])

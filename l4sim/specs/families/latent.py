@@ -63,6 +63,7 @@ class WithLatent(Mixing):
     index_head_dim: Count | None = None
     indexer_types: tuple[str, ...] | None = None
     layer_types: tuple[str, ...] | None = None
+    index_kpool: Count | None = None
     index_kpool_compress: bool = False
     mla_use_output_gate: bool = False
 
@@ -77,7 +78,8 @@ def latent_of(config: WithLatent, where: str) -> Latent:
     if config.index_topk is not None:
         if config.index_n_heads is None or config.index_head_dim is None:
             raise InputError(f"{where}: index_topk, and index_n_heads or index_head_dim is missing")
-        indexer = Indexer(config.index_n_heads, config.index_head_dim, config.index_kpool_compress)
+        pool = config.index_kpool if config.index_kpool_compress else None
+        indexer = Indexer(config.index_n_heads, config.index_head_dim, pool or 1)
     return Latent(
         config.num_attention_heads,
         config.q_lora_rank,
