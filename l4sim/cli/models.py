@@ -249,7 +249,7 @@ def _per_token(row: dict[str, Any], tokens: int) -> str:
 def _sizes(kind: dict[str, Any]) -> str:
     """A kind of attention or MLP with the sizes that matter first to whoever reads."""
     shown = [f"{label} {kind[name]:,}" for name, label in _SHOWN.items() if kind.get(name)]
-    return kind["kind"] + (f" ({', '.join(shown)})" if shown else "")
+    return str(kind["kind"]) + (f" ({', '.join(shown)})" if shown else "")
 
 
 _SHOWN = {

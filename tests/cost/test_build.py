@@ -183,7 +183,7 @@ def test_measured_operators_serve_the_groups_that_they_are_of(batch: Callable[..
 @pytest.mark.parametrize("cost_model", COST_MODELS)
 def test_layers_whose_seconds_are_not_known_are_refused_with_the_profile(cost_model: str) -> None:
     group = replace(WIDE, mlp=Experts(8, 2, 1024))
-    with pytest.raises(InputError, match="^mixed: profile h200-sxm has no seconds of experts, accepted are models of"):
+    with pytest.raises(InputError, match=r"^mixed: profile h200-sxm has no seconds of experts, accepted are models of"):
         build_cost(H200, replace(MIXED, groups=(WIDE, group)), cost_model=cost_model)
-    with pytest.raises(InputError, match="^mixed: profile h200-sxm has no seconds of KV in fp8"):
+    with pytest.raises(InputError, match=r"^mixed: profile h200-sxm has no seconds of KV in fp8"):
         build_cost(H200, with_kv_dtype(MIXED, "fp8"), cost_model=cost_model)

@@ -11,6 +11,9 @@ import pytest
 from l4sim.errors import InputError
 from l4sim.specs.model import Model, load_model
 
+# A file with a recipe for every expert of every layer takes a tenth of a second.
+pytestmark = pytest.mark.slow
+
 # What differs from the number in the name by more than 5 %, and why.
 EXCEPTIONS = {
     "Qwen__Qwen3-VL-2B-Instruct": "0.4 billion in the vision tower are left out",
