@@ -60,6 +60,7 @@ _TELLING = {
     "linear_attn_config": "linear attention",
     "linear_num_value_heads": "gated delta nets",
     "linear_num_heads": "linear attention",
+    "compress_rates": "compressed attention",
     "mamba_num_heads": "Mamba",
     "ssm_state_size": "Mamba",
     "num_kv_shared_layers": "layers that share keys and values",

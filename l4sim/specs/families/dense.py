@@ -204,6 +204,7 @@ FAMILIES = (
             "qwen2",
             "qwen3",
             "qwen2_vl",
+            "qwen2_vl_text",
             "qwen2_5_vl",
             "qwen2_5_vl_text",
             "qwen3_vl_text",

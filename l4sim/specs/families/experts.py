@@ -28,6 +28,7 @@ from l4sim.specs.mlp import DenseMLP, Experts
 from l4sim.specs.quantization import MODULES, modules_named
 
 _EXPERTS, _DENSE = "sparse", "dense"
+_BLOCKS = "minimax_m3_sparse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,16 +91,19 @@ def _minimax(config: _MiniMax, where: str) -> Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class _MiniMaxM3(Headed):
-    """MiniMax-M3: an index over blocks of keys, dense first layers."""
+    """MiniMax-M3: an index over blocks of keys, dense first layers; told layer by layer in the older or newer way."""
 
     num_experts: Count
     num_experts_per_tok: Count
     intermediate_size: Count
     dense_intermediate_size: Count
-    n_shared_experts: int | None = None
+    n_shared_experts: int = 1
     shared_intermediate_size: int | None = None
-    moe_layer_freq: tuple[int, ...]
-    sparse_attention_config: dict[str, Any]
+    moe_layer_freq: tuple[int, ...] | None = None
+    mlp_layer_types: tuple[str, ...] | None = None
+    sparse_attention_config: dict[str, Any] | None = None
+    index_n_heads: Count | None = None
+    index_head_dim: Count | None = None
     num_mtp_modules: int | None = None
 
 
@@ -114,25 +118,38 @@ class _SparseBlocks:
 
 
 def _minimax_m3(config: _MiniMaxM3, where: str) -> Shape:
-    sparse = checked(config.sparse_attention_config, _SparseBlocks, f"{where}: sparse_attention_config", others=True)
-    full, count = grouped_query(config, where), config.num_hidden_layers
-    indexed = varied(full, index_heads=sparse.sparse_num_index_heads, index_dim=sparse.sparse_index_dim)
+    count = config.num_hidden_layers
     experts = Experts(
         config.num_experts,
         config.num_experts_per_tok,
         config.intermediate_size,
-        shared=(config.shared_intermediate_size or 0) * (config.n_shared_experts or 0),
+        shared=(config.shared_intermediate_size or 0) * config.n_shared_experts,
     )
-    sees = _flags(sparse.sparse_attention_freq, count, f"{where}: sparse_attention_freq")
-    mixes = _flags(config.moe_layer_freq, count, f"{where}: moe_layer_freq")
-    layers = tuple(
-        Layer(
-            indexed if index and sparse.use_sparse_attention else full,
-            experts if mixed else DenseMLP(config.dense_intermediate_size),
-        )
-        for index, mixed in zip(sees, mixes, strict=True)
-    )
+    by_type: dict[str, MLP] = {_EXPERTS: experts, _DENSE: DenseMLP(config.dense_intermediate_size)}
+    kinds = config.mlp_layer_types
+    if config.moe_layer_freq is not None:
+        kinds = tuple(_EXPERTS if mixed else _DENSE for mixed in config.moe_layer_freq)
+    if kinds is None:
+        raise InputError(f"{where}: moe_layer_freq and mlp_layer_types are missing")
+    mlps = typed_layers(kinds, by_type, count, where, "mlp_layer_types")
+    layers = tuple(map(Layer, _block_sparse(config, where), mlps))
     return Shape(layers, predictors_like(layers, config.num_nextn_predict_layers or config.num_mtp_modules))
+
+
+def _block_sparse(config: _MiniMaxM3, where: str) -> list[Attention]:
+    full, heads, dim = grouped_query(config, where), config.index_n_heads, config.index_head_dim
+    kinds = config.layer_types
+    if config.sparse_attention_config is not None:
+        named = f"{where}: sparse_attention_config"
+        sparse = checked(config.sparse_attention_config, _SparseBlocks, named, others=True)
+        heads, dim, freq = sparse.sparse_num_index_heads, sparse.sparse_index_dim, sparse.sparse_attention_freq
+        kinds = tuple(_BLOCKS if index and sparse.use_sparse_attention else FULL for index in freq)
+    if kinds is None:
+        raise InputError(f"{where}: sparse_attention_config and layer_types are missing")
+    by_type: dict[str, Attention] = {FULL: full}
+    if heads is not None and dim is not None:
+        by_type[_BLOCKS] = varied(full, index_heads=heads, index_dim=dim)
+    return typed_layers(kinds, by_type, config.num_hidden_layers, where)
 
 
 def _flags(values: Sequence[int], count: int, where: str) -> list[bool]:

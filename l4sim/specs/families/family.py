@@ -14,6 +14,8 @@ from l4sim.specs.quantization import MODULES
 
 # How layers' attention is called in ``layer_types``.
 FULL, SLIDING, CHUNKED, LINEAR = "full_attention", "sliding_attention", "chunked_attention", "linear_attention"
+INDEXED = "indexed_attention"
+_OLDER_NAMES = {"deepseek_sparse_attention": INDEXED}
 
 
 Kind = TypeVar("Kind")
@@ -112,10 +114,11 @@ def typed_layers(
     """
     if len(kinds) < count:
         raise InputError(f"{where}: {name} names {len(kinds)} layers of {count}")
-    for kind in kinds[:count]:
+    kinds = tuple(_OLDER_NAMES.get(kind, kind) for kind in kinds[:count])
+    for kind in kinds:
         if kind not in known:
             raise InputError(f"{where}: {name} names {kind!r}, accepted are {', '.join(known)}")
-    return [known[kind] for kind in kinds[:count]]
+    return [known[kind] for kind in kinds]
 
 
 def attentions_of(config: Headed, where: str) -> list[GroupedQuery | VariedQuery]:

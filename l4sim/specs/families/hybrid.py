@@ -11,6 +11,7 @@ from l4sim.specs.attention import GroupedQuery
 from l4sim.specs.families.experts import mlps_of, shared_width
 from l4sim.specs.families.family import (
     FULL,
+    INDEXED,
     LINEAR,
     Decoder,
     Family,
@@ -18,11 +19,10 @@ from l4sim.specs.families.family import (
     Layer,
     Shape,
     grouped_query,
-    predictors_like,
     typed_layers,
     varied,
 )
-from l4sim.specs.families.latent import SPARSE, WithLatent, experts_of, latent_of
+from l4sim.specs.families.latent import WithLatent, experts_of, latent_of
 from l4sim.specs.layers import MLP, Attention
 from l4sim.specs.matrix import Absent
 from l4sim.specs.mlp import DenseMLP, Experts, UngatedMLP
@@ -169,7 +169,7 @@ def _nemotron_layers(config: _Nemotron, where: str) -> dict[str, Layer]:
 
 @dataclass(frozen=True, kw_only=True)
 class _LinearLayers:
-    """The sizes of linear attention, and which layers have which, counted as the family does."""
+    """The sizes of linear attention, and which layers have which, counted from 1."""
 
     num_heads: Count
     head_dim: Count
@@ -178,58 +178,49 @@ class _LinearLayers:
     full_attn_layers: tuple[int, ...] = ()
     kda_layers: tuple[int, ...] = ()
 
-    @property
-    def delta(self) -> KimiDelta:
-        """The linear attention."""
-        return KimiDelta(self.num_heads, self.head_dim, self.short_conv_kernel_size, self.use_full_rank_gate)
-
 
 @dataclass(frozen=True, kw_only=True)
-class _KimiLinear(WithLatent):
-    """Kimi Linear and Kimi K3: Kimi delta attention, and latent attention in some layers."""
+class _WithDelta(WithLatent):
+    """Fields of Kimi delta attention beside latent attention: in an object, or as transformers 5 writes them."""
 
-    linear_attn_config: dict[str, Any]
+    linear_attn_config: dict[str, Any] | None = None
+    linear_num_heads: Count | None = None
+    linear_head_dim: Count | None = None
+    linear_conv_kernel_dim: Count | None = None
     routed_expert_hidden_size: Count | None = None
 
 
-def _kimi_linear(config: _KimiLinear, where: str) -> Shape:
-    linear = _linear_layers(config.linear_attn_config, where)
-    latent, count = latent_of(config, where), config.num_hidden_layers
-    if sorted((*linear.full_attn_layers, *linear.kda_layers)) != list(range(1, count + 1)):
-        raise InputError(f"{where}: linear_attn_config: full_attn_layers and kda_layers are not layers 1 to {count}")
-    attentions = [latent if index in linear.full_attn_layers else linear.delta for index in range(1, count + 1)]
-    experts = experts_of(config, where, latent=config.routed_expert_hidden_size)
-    layers = tuple(map(Layer, attentions, mlps_of(config, experts, where)))
-    return Shape(layers, predictors_like(layers, config.num_nextn_predict_layers))
-
-
-def _linear_layers(values: dict[str, Any], where: str) -> _LinearLayers:
+def _linear_layers(config: _WithDelta, where: str) -> _LinearLayers:
+    values = config.linear_attn_config
+    if values is None:
+        values = {
+            "num_heads": config.linear_num_heads,
+            "head_dim": config.linear_head_dim,
+            "short_conv_kernel_size": config.linear_conv_kernel_dim,
+        }
     return checked(values, _LinearLayers, f"{where}: linear_attn_config", others=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _GlmNext(WithLatent):
-    """GLM-5.3-Flash: Kimi delta attention, and sparse latent attention in every fourth layer."""
-
-    layer_types: tuple[str, ...]
-    linear_attn_config: dict[str, Any]
-    linear_num_heads: Count | None = None
-    """The same once more, as are other ``linear_`` fields."""
-
-
-def _glm_next(config: _GlmNext, where: str) -> Shape:
+def _with_delta(config: _WithDelta, where: str) -> Shape:
+    """Kimi Linear, Kimi K3, and GLM-5.3-Flash, whose latent attention is sparse."""
+    linear, count = _linear_layers(config, where), config.num_hidden_layers
+    delta = KimiDelta(linear.num_heads, linear.head_dim, linear.short_conv_kernel_size, linear.use_full_rank_gate)
     latent = latent_of(config, where)
-    known: dict[str, Attention] = {SPARSE: latent, LINEAR: _linear_layers(config.linear_attn_config, where).delta}
-    attentions = typed_layers(config.layer_types, known, config.num_hidden_layers, where)
-    mlps = mlps_of(config, experts_of(config, where), where)
-    layers = tuple(map(Layer, attentions, mlps))
-    return Shape(layers, (Layer(latent, mlps[-1]),) * (config.num_nextn_predict_layers or 0))
+    known: dict[str, Attention] = {INDEXED if latent.indexer else FULL: latent, LINEAR: delta}
+    if config.layer_types is not None:
+        attentions = typed_layers(config.layer_types, known, count, where)
+    elif sorted((*linear.full_attn_layers, *linear.kda_layers)) == list(range(1, count + 1)):
+        attentions = [latent if index in linear.full_attn_layers else delta for index in range(1, count + 1)]
+    else:
+        raise InputError(f"{where}: linear_attn_config: full_attn_layers and kda_layers are not layers 1 to {count}")
+    experts = experts_of(config, where, latent=config.routed_expert_hidden_size)
+    layers = tuple(map(Layer, attentions, mlps_of(config, experts, where)))
+    return Shape(layers, (Layer(latent, layers[-1].mlp),) * (config.num_nextn_predict_layers or 0))
 
 
 FAMILIES = (
     Family(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QwenHybrid, _qwen_hybrid),
     Family(("nemotron_h",), _Nemotron, _nemotron),
     # vLLM leaves the latent's projections as they are (`kimi_k3/nvidia/model.py`, 0.32).
-    Family(("kimi_linear",), _KimiLinear, _kimi_linear, modules=modules_without("expert_latent")),
-    Family(("glm5_next_text",), _GlmNext, _glm_next),
+    Family(("kimi_linear", "glm5_next_text"), _WithDelta, _with_delta, modules=modules_without("expert_latent")),
 )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from l4sim.errors import InputError
 from l4sim.json_files import Count
 from l4sim.specs.attention import CompressedLatent, Indexer, Latent
 from l4sim.specs.families.experts import mlps_of, shared_width
-from l4sim.specs.families.family import Decoder, Family, Layer, Shape, predictors_like, typed_layers
+from l4sim.specs.families.family import (
+    FULL,
+    INDEXED,
+    SLIDING,
+    Decoder,
+    Family,
+    Layer,
+    Shape,
+    predictors_like,
+    typed_layers,
+)
 from l4sim.specs.mlp import Experts
 
-SPARSE = "deepseek_sparse_attention"
-"""What ``layer_types`` calls latent attention with an indexer."""
-# DeepSeek-V4's rate at which compressed entries overlap and are chosen by an indexer (its reference code).
-_INDEXED_RATE = 4
+# How DeepSeek-V4's attention is called, by how many tokens share a compressed entry.
+_COMPRESSED = {0: SLIDING, 4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,7 @@ class WithLatent(Mixing):
     indexer_types: tuple[str, ...] | None = None
     layer_types: tuple[str, ...] | None = None
     index_kpool: Count | None = None
-    index_kpool_compress: bool = False
+    index_kpool_compress: bool = True
     mla_use_output_gate: bool = False
 
 
@@ -110,7 +118,7 @@ def latents_of(config: WithLatent, where: str) -> list[Latent]:
 def _latent(config: WithLatent, where: str) -> Shape:
     attentions = latents_of(config, where)
     if config.layer_types is not None:
-        named = {SPARSE: True} if config.index_topk else {"full_attention": True}
+        named = {INDEXED: True} if config.index_topk else {FULL: True}
         typed_layers(config.layer_types, named, config.num_hidden_layers, where)
     mlps = mlps_of(config, experts_of(config, where), where)
     layers = tuple(map(Layer, attentions, mlps))
@@ -118,7 +126,7 @@ def _latent(config: WithLatent, where: str) -> Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Compressed(Mixing):
+class _WithCompression(Mixing):
     """DeepSeek-V4."""
 
     head_dim: Count
@@ -126,43 +134,54 @@ class _Compressed(Mixing):
     o_lora_rank: Count
     o_groups: Count
     sliding_window: Count
-    compress_ratios: tuple[int, ...]
+    compress_ratios: tuple[int, ...] | None = None
     """By layer, those that predict further tokens at the end; 0: the window alone."""
+    layer_types: tuple[str, ...] | None = None
+    """The same in files of transformers 5, with ``compress_rates``."""
+    compress_rates: dict[str, Count] = field(default_factory=dict)
     index_topk: Count
     index_n_heads: Count
     index_head_dim: Count
 
 
-def _compressed(config: _Compressed, where: str) -> Shape:
-    if len(config.compress_ratios) < config.num_hidden_layers:
-        raise InputError(
-            f"{where}: compress_ratios names {len(config.compress_ratios)} layers of {config.num_hidden_layers}"
+def _compressed(config: _WithCompression, where: str) -> Shape:
+    kinds, count = config.layer_types, config.num_hidden_layers
+    if config.compress_ratios is not None:
+        kinds = tuple(_COMPRESSED.get(ratio, str(ratio)) for ratio in config.compress_ratios)
+    if kinds is None:
+        raise InputError(f"{where}: compress_ratios and layer_types are missing")
+    if config.mlp_layer_types is not None:
+        typed_layers(
+            config.mlp_layer_types, dict.fromkeys(("moe", "hash_moe", "sparse")), count, where, "mlp_layer_types"
         )
-    experts, indexer = experts_of(config, where), Indexer(config.index_n_heads, config.index_head_dim)
-    layers = tuple(
-        Layer(
-            CompressedLatent(
-                config.num_attention_heads,
-                config.head_dim,
-                config.q_lora_rank,
-                config.o_groups,
-                config.o_lora_rank,
-                config.sliding_window,
-                rate,
-                overlapping=rate == _INDEXED_RATE,
-                indexer=indexer if rate == _INDEXED_RATE else None,
-            ),
-            experts,
-        )
-        for rate in config.compress_ratios
-    )
-    count = config.num_hidden_layers
+    experts, named = experts_of(config, where), "layer_types" if config.compress_ratios is None else "compress_ratios"
+    known = {
+        kind: Layer(_compressed_latent(config, kind, config.compress_rates.get(kind, tokens)), experts)
+        for tokens, kind in _COMPRESSED.items()
+    }
+    layers = tuple(typed_layers(kinds, known, max(count, len(kinds)), where, named))
     return Shape(layers[:count], layers[count:])
+
+
+def _compressed_latent(config: _WithCompression, kind: str, tokens_per_entry: int) -> CompressedLatent:
+    # Of entries for few tokens, which overlap, an indexer chooses; those for many are all seen (transformers' module).
+    chosen = kind == _COMPRESSED[4]
+    return CompressedLatent(
+        config.num_attention_heads,
+        config.head_dim,
+        config.q_lora_rank,
+        config.o_groups,
+        config.o_lora_rank,
+        config.sliding_window,
+        tokens_per_entry,
+        overlapping=chosen,
+        indexer=Indexer(config.index_n_heads, config.index_head_dim) if chosen else None,
+    )
 
 
 FAMILIES = (
     Family(
         ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "glm4_moe_lite"), WithLatent, _latent
     ),
-    Family(("deepseek_v4", "deepseek_ref"), _Compressed, _compressed),
+    Family(("deepseek_v4", "deepseek_ref"), _WithCompression, _compressed),
 )

@@ -164,6 +164,76 @@ def test_predictors_are_counted_apart(read: Read) -> None:
     assert without.predictor_parameters == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "newer"),
+    [
+        (
+            "DeepSeek-V4-Flash",
+            {
+                "compress_ratios": ...,
+                "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128},
+                "layer_types": [
+                    *["sliding_attention"] * 2,
+                    *["compressed_sparse_attention", "heavily_compressed_attention"] * 20,
+                    "compressed_sparse_attention",
+                ],
+                "mlp_layer_types": [*["hash_moe"] * 3, *["moe"] * 40],
+            },
+        ),
+        (
+            "GLM-5.3-Flash",
+            {
+                "linear_attn_config": ...,
+                "linear_num_heads": 64,
+                "linear_head_dim": 128,
+                "linear_conv_kernel_dim": 4,
+                "layer_types": [*[*["linear_attention"] * 3, "indexed_attention"] * 11, "linear_attention"],
+            },
+        ),
+        (
+            "MiniMax-M3",
+            {
+                "sparse_attention_config": ...,
+                "moe_layer_freq": ...,
+                "index_n_heads": 4,
+                "index_head_dim": 128,
+                "layer_types": [*["full_attention"] * 3, *["minimax_m3_sparse"] * 57],
+                "mlp_layer_types": [*["dense"] * 3, *["sparse"] * 57],
+            },
+        ),
+    ],
+)
+def test_files_of_transformers_5_say_the_same(read: Read, name: str, newer: dict[str, Any]) -> None:
+    assert read(name, **newer).groups == read(name).groups
+
+
+def test_kimi_linear_counts_its_layers_from_one(read: Read) -> None:
+    """Kimi-Linear-48B-A3B: 49.13 billion in transformers' own modules."""
+    full = [4, 8, 12, 16, 20, 24, 27]
+    model = read(
+        "DeepSeek-R1",
+        model_type="kimi_linear",
+        hidden_size=2304,
+        intermediate_size=9216,
+        moe_intermediate_size=1024,
+        num_attention_heads=32,
+        num_hidden_layers=27,
+        num_nextn_predict_layers=0,
+        first_k_dense_replace=1,
+        q_lora_rank=None,
+        vocab_size=163840,
+        linear_attn_config={
+            "full_attn_layers": full,
+            "kda_layers": sorted({*range(1, 28)} - {*full}),
+            "num_heads": 32,
+            "head_dim": 128,
+            "short_conv_kernel_size": 4,
+        },
+    )
+    assert model.parameters / 1e9 == pytest.approx(49.13, rel=2e-3)
+    assert sum(group.count for group in model.groups if isinstance(group.attention, KimiDelta)) == 20
+
+
 def test_steps_gates_heads_and_experts_are_read(read: Read, tmp_path: Path) -> None:
     """As Step 3.5 Flash has them: other heads in sliding layers, experts listed in a text."""
     fields = {
@@ -267,6 +337,17 @@ def test_gemma_3_slides_but_in_every_sixth_layer(tmp_path: Path, pattern: int | 
         ("DeepSeek-R1", {"compress_ratios": [4] * 61}, "compress_ratios means compressed attention"),
         ("DeepSeek-R1", {"intermediate_size": ...}, "intermediate_size is missing, and layers without experts"),
         ("DeepSeek-V4-Flash", {"compress_ratios": [4]}, "compress_ratios names 1 layers of 43"),
+        (
+            "DeepSeek-V4-Flash",
+            {"compress_ratios": [2] * 43},
+            "compress_ratios names '2', accepted are sliding",
+        ),
+        ("DeepSeek-V4-Flash", {"compress_ratios": ...}, "compress_ratios and layer_types are missing"),
+        ("DeepSeek-V4-Flash", {"mlp_layer_types": ["dense"] * 43}, "mlp_layer_types names 'dense', accepted are moe"),
+        ("GLM-5.3-Flash", {"layer_types": ...}, "full_attn_layers and kda_layers are not layers 1 to 45"),
+        ("GLM-5.3-Flash", {"linear_attn_config": ...}, "linear_attn_config: num_heads is None"),
+        ("MiniMax-M3", {"sparse_attention_config": ...}, "sparse_attention_config and layer_types are missing"),
+        ("MiniMax-M3", {"moe_layer_freq": ...}, "moe_layer_freq and mlp_layer_types are missing"),
         ("MiniMax-M3", {"sparse_attention_config": {}}, "sparse_attention_config: sparse_attention_freq is missing"),
         ("Qwen3.5-397B-A17B", {"num_experts_per_tok": ...}, "num_experts_per_tok or moe_intermediate_size is missing"),
         ("Nemotron-3-Super", {"hybrid_override_pattern": "MX"}, "the pattern of layers names 'X', accepted are mamba"),
