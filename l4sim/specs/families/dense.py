@@ -16,6 +16,7 @@ from l4sim.specs.families.family import (
     Family,
     Headed,
     Layer,
+    LayerCount,
     Shape,
     attentions_of,
     grouped_query,
@@ -113,7 +114,7 @@ class _Searched(Decoder):
     """Fields of models made by neural architecture search (DeciLM, Llama-Nemotron)."""
 
     num_attention_heads: Count
-    num_hidden_layers: Count
+    num_hidden_layers: LayerCount
     head_dim: Count | None = None
     block_configs: tuple[_Block, ...]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from msgspec import Meta
 
 from l4sim.errors import InputError
 from l4sim.json_files import Count
@@ -19,6 +21,9 @@ _OLDER_NAMES = {"deepseek_sparse_attention": INDEXED}
 
 
 Kind = TypeVar("Kind")
+
+LayerCount = Annotated[int, Meta(ge=1, le=10_000)]
+"""A number of layers: more are no model, and would take forever to list."""
 
 
 class Layer(NamedTuple):
@@ -69,7 +74,7 @@ class Decoder:
 class Headed(Decoder):
     """Fields of models with grouped-query attention."""
 
-    num_hidden_layers: Count
+    num_hidden_layers: LayerCount
     num_attention_heads: Count
     num_key_value_heads: Count | None = None
     head_dim: Count | None = None

@@ -17,6 +17,7 @@ from l4sim.specs.families.family import (
     Family,
     Headed,
     Layer,
+    LayerCount,
     Shape,
     grouped_query,
     typed_layers,
@@ -91,7 +92,7 @@ def _qwen_mlps(config: _QwenHybrid, where: str) -> list[MLP]:
 class _Nemotron(Decoder):
     """Nemotron-H: every layer is one mixer, of Mamba, attention, experts or an MLP."""
 
-    num_hidden_layers: Count | None = None
+    num_hidden_layers: LayerCount | None = None
     hybrid_override_pattern: str | None = None
     layers_block_type: tuple[str, ...] | None = None
     num_attention_heads: Count

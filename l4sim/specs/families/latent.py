@@ -15,6 +15,7 @@ from l4sim.specs.families.family import (
     Decoder,
     Family,
     Layer,
+    LayerCount,
     Shape,
     predictors_like,
     typed_layers,
@@ -29,7 +30,7 @@ _COMPRESSED = {0: SLIDING, 4: "compressed_sparse_attention", 128: "heavily_compr
 class Mixing(Decoder):
     """Fields of models with experts, as DeepSeek's and their successors have them."""
 
-    num_hidden_layers: Count
+    num_hidden_layers: LayerCount
     num_attention_heads: Count
     num_experts: Count | None = None
     num_experts_per_tok: Count | None = None
