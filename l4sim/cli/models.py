@@ -11,6 +11,7 @@ import click
 
 from l4sim.errors import InputError
 from l4sim.specs.dtypes import FORMATS
+from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.gpu import GPU, GPUS
 from l4sim.specs.layers import LayerGroup
 from l4sim.specs.memory import kv_memory_bytes
@@ -133,16 +134,26 @@ def _group(group: LayerGroup, hidden: int) -> dict[str, Any]:
 
 def _fit(model: Model, gpu: GPU) -> dict[str, Any]:
     """How many instances one GPU holds, or how many GPUs hold one, each with room for a sequence of 32K tokens."""
-    usable = DEFAULTS.gpu_memory_utilization * gpu.memory_bytes
+    defaults = defaults_of(DEFAULTS.engine_rules)
+    share, (seqs, tokens) = defaults.gpu_memory_utilization, defaults.batch(gpu, None, None)
+    usable = (share - defaults.graphs_share) * gpu.memory_bytes
     for ranks in _RANKS:
         if any(group.unsplittable(ranks) for group in model.groups):
             continue
-        free = kv_memory_bytes(model, gpu, ranks)
+        free = kv_memory_bytes(
+            model,
+            gpu,
+            ranks,
+            utilization=share,
+            graphs_share=defaults.graphs_share,
+            max_num_batched_tokens=tokens,
+            max_num_seqs=seqs,
+        )
         sequence = sum(group.of_rank(ranks).kv_bytes(_FIT_TOKENS) for group in model.groups)
         if free >= sequence:
             instances = int(usable // (usable - free + sequence)) if ranks == 1 else 0
-            tokens = int(free // sequence) * _FIT_TOKENS if sequence else None
-            return {"gpu": gpu.name, "instances_per_gpu": instances, "tensor_parallel": ranks, "kv_tokens": tokens}
+            kv_tokens = int(free // sequence) * _FIT_TOKENS if sequence else None
+            return {"gpu": gpu.name, "instances_per_gpu": instances, "tensor_parallel": ranks, "kv_tokens": kv_tokens}
     return {"gpu": gpu.name, "instances_per_gpu": 0, "tensor_parallel": None, "kv_tokens": None}
 
 
