@@ -96,6 +96,13 @@ class _Scaling:
 
 
 @dataclass(frozen=True, slots=True)
+class _Architectures:
+    """What code the weights are for."""
+
+    architectures: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """What a ``config.json`` tells of a decoder."""
 
@@ -151,8 +158,8 @@ def _text_model(outer: dict[str, Any], where: str) -> tuple[dict[str, Any], str]
 
 def _family(outer: Mapping[str, Any], values: Mapping[str, Any], where: str) -> Family:
     model_type = str(values.get("model_type"))
-    for architecture in outer.get("architectures") or ():
-        if not str(architecture).endswith(("ForCausalLM", "ForConditionalGeneration")):
+    for architecture in checked(outer, _Architectures, where, others=True).architectures or ():
+        if not architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
             raise InputError(
                 f"{where}: architectures names {architecture}, accepted are ...ForCausalLM and "
                 "...ForConditionalGeneration decoders"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any, TypeVar
@@ -344,6 +344,6 @@ Known = TypeVar("Known")
 
 
 def _known(table: Mapping[Any, Known], key: object, what: str) -> Known:
-    if key not in table:
+    if not isinstance(key, Hashable) or key not in table:
         raise InputError(f"{what} is {key!r}, accepted are {', '.join(map(str, table))}")
     return table[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from l4sim.specs.dtypes import Dtypes, size_bytes
+from l4sim.specs.dtypes import FORMATS, Dtypes, check_dtype, size_bytes
 from l4sim.specs.matrix import Kept, Matrix
 
 
@@ -21,6 +21,9 @@ class Mamba:
     state_dtype: str = "float32"
 
     kind: ClassVar[str] = "Mamba-2"
+
+    def __post_init__(self) -> None:
+        check_dtype(self.state_dtype, FORMATS)
 
     @property
     def conv_columns(self) -> int:
@@ -62,6 +65,9 @@ class GatedDeltaNet:
     state_dtype: str = "bfloat16"
 
     kind: ClassVar[str] = "gated delta net"
+
+    def __post_init__(self) -> None:
+        check_dtype(self.state_dtype, FORMATS)
 
     @property
     def conv_columns(self) -> int:

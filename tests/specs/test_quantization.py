@@ -138,6 +138,7 @@ def test_the_kv_caches_format_is_the_checkpoints(told: dict[str, Any], kv: str |
         ({"quant_algo": "MIXED_PRECISION", "quantized_layers": {"a.b": {"quant_algo": "X"}}}, "q: a.b is 'X'"),
         ({"quant_method": "fp8", "weight_block_size": [7, 7]}, "q: weight_block_size is (7, 7)"),
         ({"quant_method": "fp8", "expert_dtype": "fp2"}, "q: expert_dtype is 'fp2'"),
+        ({"quant_method": "fp8", "expert_dtype": ["fp4"]}, "q: expert_dtype is ['fp4']"),
         ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "q: bits is 'int3-g128'"),
         ({"quant_method": "awq"}, "q: bits is missing"),
         ({"quant_algo": "FP8", "ignore": ["re:("]}, "q: a pattern of modules is no regular expression"),

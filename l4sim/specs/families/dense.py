@@ -20,6 +20,7 @@ from l4sim.specs.families.family import (
     Shape,
     attentions_of,
     grouped_query,
+    needed,
     predictors_like,
     typed_layers,
     varied,
@@ -164,7 +165,6 @@ class Gemma4(Dense):
     global_head_dim: Count | None = None
     num_global_key_value_heads: Count | None = None
     attention_k_eq_v: bool = False
-    layer_types: tuple[str, ...]
     enable_moe_block: bool = False
     num_experts: Count | None = None
     num_experts_per_tok: Count | None = None
@@ -182,7 +182,8 @@ def gemma4_attentions(config: Gemma4, where: str) -> list[Attention]:
     by_type: dict[str, Attention] = {FULL: full}
     if config.sliding_window is not None:
         by_type[SLIDING] = windowed(own, config.sliding_window, config)
-    return typed_layers(config.layer_types, by_type, config.num_hidden_layers, where)
+    kinds = needed(config.layer_types, "layer_types", where)
+    return typed_layers(kinds, by_type, config.num_hidden_layers, where)
 
 
 _GEMMA3 = {

@@ -19,6 +19,7 @@ from l4sim.specs.families.family import (
     Shape,
     attentions_of,
     grouped_query,
+    needed,
     predictors_like,
     typed_layers,
     varied,
@@ -52,18 +53,13 @@ def _mixtral(config: WithExperts, where: str) -> Shape:
     return all_experts(attentions_of(config, where), experts, config.num_nextn_predict_layers)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _GptOss(WithExperts):
+def _gpt_oss(config: WithExperts, where: str) -> Shape:
     """gpt-oss: every other layer slides where ``layer_types`` is missing."""
-
-    sliding_window: Count
-
-
-def _gpt_oss(config: _GptOss, where: str) -> Shape:
+    window = needed(config.sliding_window, "sliding_window", where)
     if config.layer_types is not None:
         return _mixtral(config, where)
     full = grouped_query(config, where)
-    sliding = varied(full, window_tokens=config.sliding_window)
+    sliding = varied(full, window_tokens=window)
     layers = [full if index % 2 else sliding for index in range(config.num_hidden_layers)]
     return all_experts(layers, Experts(config.num_experts, config.num_experts_per_tok, config.intermediate_size))
 
@@ -306,7 +302,10 @@ def _step_mlps(config: _Step, experts: Experts, where: str) -> list[MLP]:
         return mlps_of(config, experts, where)
     if config.intermediate_size is None:
         raise InputError(f"{where}: intermediate_size is missing, and layers without experts have it")
-    mixed = {int(index) for index in told.split(",")} if isinstance(told, str) else set(told)
+    try:
+        mixed = {int(index) for index in told.split(",")} if isinstance(told, str) else set(told)
+    except ValueError:
+        raise InputError(f"{where}: moe_layers_enum is {told!r}, accepted are numbers with commas between") from None
     return [
         experts if index in mixed else DenseMLP(config.intermediate_size) for index in range(config.num_hidden_layers)
     ]
@@ -316,10 +315,8 @@ def _step_mlps(config: _Step, experts: Experts, where: str) -> list[MLP]:
 class _MiMo(Mixed):
     """MiMo-V2: keys wider than values, sliding layers with heads of their own."""
 
-    head_dim: Count
     v_head_dim: Count
     hybrid_layer_pattern: tuple[int, ...]
-    sliding_window: Count
     swa_num_attention_heads: Count
     swa_num_key_value_heads: Count
     swa_head_dim: Count
@@ -335,7 +332,7 @@ def _mimo(config: _MiMo, where: str) -> Shape:
         config.swa_num_key_value_heads,
         config.swa_head_dim,
         config.swa_v_head_dim,
-        window_tokens=config.sliding_window,
+        window_tokens=needed(config.sliding_window, "sliding_window", where),
     )
     slides = _flags(config.hybrid_layer_pattern, config.num_hidden_layers, f"{where}: hybrid_layer_pattern")
     experts = Experts(
@@ -361,7 +358,7 @@ def _gemma4(config: Gemma4, where: str) -> Shape:
 
 FAMILIES = (
     Family(("mixtral",), WithExperts, _mixtral),
-    Family(("gpt_oss",), _GptOss, _gpt_oss),
+    Family(("gpt_oss",), WithExperts, _gpt_oss),
     Family(("minimax_m2",), _MiniMax, _minimax),
     Family(("minimax_m3", "minimax_m3_vl_text"), _MiniMaxM3, _minimax_m3),
     Family(("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "glm4_moe"), Mixed, mixed_shape),

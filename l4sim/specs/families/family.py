@@ -87,6 +87,17 @@ class Headed(Decoder):
     num_nextn_predict_layers: int | None = None
 
 
+def needed(value: Kind | None, name: str, where: str) -> Kind:
+    """A field that a family needs though most do without it.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if value is None:
+        raise InputError(f"{where}: {name} is missing")
+    return value
+
+
 def grouped_query(config: Headed, where: str) -> GroupedQuery:
     """The attention of a model's full layers.
 

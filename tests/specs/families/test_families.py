@@ -351,12 +351,17 @@ def test_gemma_3_slides_but_in_every_sixth_layer(tmp_path: Path, pattern: int | 
         ("MiniMax-M3", {"sparse_attention_config": {}}, "sparse_attention_config: sparse_attention_freq is missing"),
         ("Qwen3.5-397B-A17B", {"num_experts_per_tok": ...}, "num_experts_per_tok or moe_intermediate_size is missing"),
         ("Nemotron-3-Super", {"hybrid_override_pattern": "MX"}, "the pattern of layers names 'X', accepted are mamba"),
+        ("Nemotron-3-Super", {"mamba_ssm_cache_dtype": "int3"}, "no number format 'int3'"),
         ("Nemotron-3-Super", {"num_hidden_layers": 5}, "num_hidden_layers is 5, and the pattern has 88"),
         (
             "Gemma-4-26B-A4B",
             {"hidden_size_per_layer_input": 256},
             "hidden_size_per_layer_input means embeddings",
         ),
+        ("Gemma-4-26B-A4B", {"layer_types": ...}, "layer_types is missing"),
+        ("gpt-oss-120b", {"layer_types": ..., "sliding_window": ...}, "sliding_window is missing"),
+        ("MiMo-V2-Flash", {"sliding_window": ...}, "sliding_window is missing"),
+        ("Mixtral-8x7B", {"architectures": 3}, "architectures is 3, accepted is a list, each a text or null"),
         ("Gemma-4-26B-A4B", {"top_k_experts": ...}, "top_k_experts or moe_intermediate_size is missing"),
     ],
 )
