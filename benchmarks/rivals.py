@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from l4sim.experiment import Options, compare, resolve
+from l4sim.policies.defaults import COMPARED
 from l4sim.workload.load import load_trace
 from l4sim.workload.synth.named import synthesize_named
 from l4sim.workload.trace import Trace
 from l4sim.workload.transform import pace
 
-POLICIES = ("vllm", "two-pools", "llumnix", "sglang-cache-aware", "least-harm", "l4")
+POLICIES = COMPARED
 SHARED = Path(os.environ.get("L4SIM_SHARED", Path(__file__).resolve().parents[1] / ".." / "shared")) / "traces"
 BUNDLED = Path(__file__).resolve().parents[1] / "traces"
 MEAN_PROMPT_TOKENS, MEAN_OUTPUT_TOKENS = 4000, 300

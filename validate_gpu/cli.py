@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from l4sim.cli.grouped import GroupedCommand, grouped
 from l4sim.cli.run_options import load_from_options, run_options, setup_from_options
 from l4sim.cli.validate import percent
-from l4sim.policies.defaults import LIVE as LIVE_POLICIES
+from l4sim.policies.defaults import COMPARED
 from l4sim.specs.options import EVENTS, FLEET, MIGRATION, OUTPUT, POLICIES
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _LIVE = "Live instances"
 @click.command(cls=GroupedCommand)
 # Live instances are equal, and the simulator's rules of messages and migrations are not theirs.
 @run_options(without=(EVENTS, FLEET, MIGRATION))
-@grouped(POLICIES, "--policies", default=",".join(LIVE_POLICIES), show_default=True, metavar="A,B,…", help="To run.")
+@grouped(POLICIES, "--policies", default=",".join(COMPARED), show_default=True, metavar="A,B,…", help="To run.")
 @grouped(_LIVE, "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @grouped(_LIVE, "--driver", type=click.Choice(["lockstep", "realtime"]), default="lockstep", show_default=True)
 @grouped(_LIVE, "--repeats", type=click.IntRange(1), default=3, show_default=True, help="Live runs of every policy.")

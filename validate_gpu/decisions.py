@@ -22,6 +22,8 @@ Read = dict[str | tuple[Any, ...], Any]
 """What was read of a view: by attribute, or by method and arguments."""
 
 _METHODS = ("decoding", "queued", "find")
+_TOLD = ("ended", "published", "tick", "cache_changed")
+"""Methods by which a router hears, beside `receive`, `follow` and `hear`."""
 
 
 class Routed(NamedTuple):
@@ -55,6 +57,13 @@ class Noticed(NamedTuple):
     now_s: float
 
 
+class Told(NamedTuple):
+    """A call of one of the router's other methods, which return nothing: what it may hear besides."""
+
+    method: str
+    arguments: tuple[Any, ...]
+
+
 class Asked(NamedTuple):
     """A call of the ``handle`` of an agent, or of the coordinator: it has answered a stimulus."""
 
@@ -66,7 +75,7 @@ class Asked(NamedTuple):
     instructions: tuple[Instruction, ...]
 
 
-Call = Routed | Heard | Followed | Noticed | Asked
+Call = Routed | Heard | Followed | Noticed | Told | Asked
 """One call of a part of a policy, with what it was given and what it returned."""
 
 
@@ -121,6 +130,9 @@ def replay_decisions(calls: Iterable[Call], fresh: Policy) -> DecisionReplay:
             case Noticed(change, now_s):
                 if isinstance(fresh.router, Hearing):
                     fresh.router.hear(change, now_s)
+                continue
+            case Told(method, arguments):
+                getattr(fresh.router, method)(*arguments)
                 continue
             case Routed(position=decided):
                 routed += 1
@@ -207,6 +219,18 @@ class _RecordingRouter:
         if isinstance(self._router, Hearing):
             self._router.hear(change, now_s)
             self._calls.append(Noticed(change, now_s))
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the router has; calls of its methods are recorded."""
+        found = getattr(self._router, name)
+        if name not in _TOLD:
+            return found
+
+        def tell(*arguments: Any) -> None:
+            found(*arguments)
+            self._calls.append(Told(name, arguments))
+
+        return tell
 
 
 class _Reading:

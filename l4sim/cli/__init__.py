@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": ("l4sim.cli.compare", "Replay a trace under several policies and compare them."),
     "replay": ("l4sim.cli.compare", "Replay a trace under one policy."),
     "gain": ("l4sim.cli.gain", "Say what a policy gains over its best rival, and by what."),
+    "policies": ("l4sim.cli.policies", "List the policies, with what they follow."),
     "plan": ("l4sim.cli.plan", "Partition instances into length ranges for a trace."),
     "sweep": ("l4sim.cli.sweep", "Simulate a grid of settings, or search for capacity."),
     "trace": ("l4sim.cli.trace", "Describe, convert and generate traces."),

@@ -22,6 +22,39 @@ class Match(NamedTuple):
 NO_MATCH = Match(0, 0, 0)
 
 
+class CacheLog:
+    """What has become of cached blocks since somebody last looked: vLLM's KV events, less those that are undone."""
+
+    __slots__ = ("removed", "stored")
+
+    def __init__(self) -> None:
+        self.stored: dict[int, None] = {}
+        """Keys of blocks that are found from now on."""
+        self.removed: dict[int, None] = {}
+        """Keys of blocks that are found no more."""
+
+    def store(self, key: int) -> None:
+        """A block can be found."""
+        if key in self.removed:
+            del self.removed[key]
+        else:
+            self.stored[key] = None
+
+    def remove(self, key: int) -> None:
+        """A block has been taken for something else."""
+        if key in self.stored:
+            del self.stored[key]
+        else:
+            self.removed[key] = None
+
+    def drain(self) -> tuple[list[int], list[int]]:
+        """What was stored and what was removed; the log is empty afterwards."""
+        drained = list(self.stored), list(self.removed)
+        self.stored.clear()
+        self.removed.clear()
+        return drained
+
+
 def blocks_for(tokens: int, block_tokens: int) -> int:
     """Blocks that hold ``tokens`` tokens."""
     return -(-tokens // block_tokens)
@@ -35,6 +68,8 @@ class BlockPool:
         self.block_tokens = block_tokens
         self.free = total
         """Blocks that no request holds."""
+        self.log: CacheLog | None = None
+        """Where a prefix cache notes what it stores and removes, if anybody wants to know."""
 
     def take(self, blocks: int) -> None:
         """Take free blocks; the caller has seen that there are enough."""

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from l4sim.batch import Batch
-from l4sim.engine.blocks import BlockPool
+from l4sim.engine.blocks import BlockPool, CacheLog
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.request import Request
 
@@ -142,6 +142,10 @@ class Engine(Protocol):
 
     def refusal(self, request: Request) -> str | None:
         """Why a request can never be served here; None if it can."""
+        ...
+
+    def log_cache(self) -> CacheLog:
+        """Where the prefix cache notes from now on what it stores and removes."""
         ...
 
     # Stimuli. Their times let a step that was planned earlier not see them.

@@ -96,6 +96,7 @@ def rules_of(setup: Setup) -> Rules:
     return Rules(
         fast_forward=options.fast_forward,
         failure_detection_s=options.failure_detection_s,
+        view_age_s=options.view_age_s,
         network=Network(
             options.message_latency_s,
             options.message_jitter_s,

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from l4sim.cost.affine import fit_affine
 from l4sim.policies.l4.agent import LEVELS
-from l4sim.policies.l4.build import build_l4
+from l4sim.policies.l4.build import build_l4, capacity_of, demand_for, plan_for, planned_as
+from l4sim.policies.l4.partition import partition
 from l4sim.policies.policy import Policy, PolicyEntry, Setting
-from l4sim.policies.rivals.least_harm import LeastHarm
+from l4sim.policies.rivals import smg
+from l4sim.policies.rivals.aibrix import AIBrix
+from l4sim.policies.rivals.cache_aware import VLLM_EVICTION_S, VLLM_TREE_TOKENS, CacheAware
+from l4sim.policies.rivals.dynamo import Dynamo
+from l4sim.policies.rivals.least_harm import LeastHarm, LeastHarmPrefix
+from l4sim.policies.rivals.llm_d import LLMD
 from l4sim.policies.rivals.llumnix import LlumnixAgent, LlumnixCoordinator, LlumnixRouter
 from l4sim.policies.rivals.oracle import OracleLength
-from l4sim.policies.rivals.pools import TwoPools, split_pools
-from l4sim.policies.rivals.sglang.bucket import Bucket
-from l4sim.policies.rivals.sglang.cache_aware import CacheAware
-from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, RoundRobin
+from l4sim.policies.rivals.pools import Pools, TwoPools, check_instances, split_pools
+from l4sim.policies.rivals.preble import Preble
+from l4sim.policies.rivals.production_stack import PrefixAware
+from l4sim.policies.rivals.ray_serve import RayServe
+from l4sim.policies.rivals.sglang import PowerOfTwoTokens
+from l4sim.policies.rivals.sglang_bucket import Bucket
+from l4sim.policies.rivals.vllm_dp import VLLM019, VLLM032
+from l4sim.policies.routers import LeastOutstanding, PowerOfTwo, Random, RoundRobin
 
 
 def _llumnix(setting: Setting) -> Policy:
@@ -23,9 +34,53 @@ def _llumnix(setting: Setting) -> Policy:
 
 
 def _two_pools(setting: Setting) -> Policy:
+    check_instances(setting.instances)
+    facts = planned_as(setting.fleet)
+    made = partition(demand_for(setting), facts.cost, capacity_of(facts), setting.instances, stages=2)
+    short, _ = made.plan.stages
+    return Policy(TwoPools(Pools(short.hi_tokens, len(short.instances)), setting.instances))
+
+
+def _two_pools_naive(setting: Setting) -> Policy:
     sample = setting.sample()
     pools = split_pools(sample.prompt_tokens, sample.output_tokens, setting.instances)
     return Policy(TwoPools(pools, setting.instances))
+
+
+def _llm_d(setting: Setting) -> Policy:
+    return Policy(LLMD(setting.prefix_id_tokens, planned_as(setting.fleet).kv_tokens, setting.seed))
+
+
+def _llm_d_by_length(setting: Setting) -> Policy:
+    made = setting.plans.plan("l4", lambda: plan_for(setting))
+    ranges = {
+        instance: (stage.lo_tokens, stage.hi_tokens - 1) for stage in made.plan.stages for instance in stage.instances
+    }
+    kv_tokens = planned_as(setting.fleet).kv_tokens
+    return Policy(LLMD(setting.prefix_id_tokens, kv_tokens, setting.seed, ranges=ranges))
+
+
+def _dynamo(setting: Setting) -> Policy:
+    budget = planned_as(setting.fleet).max_num_batched_tokens
+    return Policy(Dynamo(setting.instances, setting.prefix_id_tokens, budget, setting.seed))
+
+
+def _preble(setting: Setting) -> Policy:
+    facts = planned_as(setting.fleet)
+    affine = fit_affine(
+        facts.cost,
+        max_sequences=facts.max_num_seqs,
+        max_tokens=facts.max_num_batched_tokens,
+        max_context_tokens=facts.max_model_len,
+    )
+    answer_s = float(setting.sample().output_tokens.mean()) * affine.base_s
+    router = Preble(
+        setting.instances,
+        setting.prefix_id_tokens,
+        prompt_token_s=affine.per_prefill_token_s,
+        answer_s=answer_s,
+    )
+    return Policy(router)
 
 
 _LEVELS = {
@@ -64,43 +119,150 @@ _ENTRIES = (
         "power-of-two",
         lambda setting: Policy(PowerOfTwo(setting.seed)),
         kind="baseline",
-        summary="the less loaded of two random instances",
-        source="Mitzenmacher 2001; SGLang gateway, power_of_two.rs",
+        summary="the fewer requests of two random instances",
+        source="Mitzenmacher 2001",
     ),
     PolicyEntry(
-        "vllm",
-        lambda setting: Policy(VLLM()),
-        summary="the least 4 x waiting + running",
+        "vllm-dp-0.19",
+        lambda setting: Policy(VLLM019(setting.instances, setting.seed)),
+        summary="the least 4 x waiting + running, of counts that are published every 100 ms",
         source="vLLM 0.19, v1/engine/core_client.py, DPLBAsyncMPClient",
+    ),
+    PolicyEntry(
+        "vllm-dp-0.32",
+        lambda setting: Policy(VLLM032(setting.instances, setting.seed)),
+        summary="the fewest requests, of counts that are published every 100 ms; queues weigh more where KV is short",
+        source="vLLM 0.32, v1/engine/core_client.py:1653-1691, DPLBAsyncMPClient",
     ),
     PolicyEntry(
         "llumnix",
         _llumnix,
         summary="the most remaining steps; requests migrate for load",
-        source="Llumnix v0 (Sun et al., OSDI '24)",
+        source="Llumnix at its last release (Sun et al., OSDI '24), llumnix/global_scheduler/",
     ),
     PolicyEntry(
-        "sglang-cache-aware",
+        "sglang-0.3",
         lambda setting: Policy(CacheAware(setting.instances, setting.prefix_id_tokens)),
-        summary="where the prefix was sent before, unless load is uneven",
-        source="SGLang, sgl-router, cache_aware.rs",
+        summary="where the prefix was sent before, else the least loaded; always that if load is uneven",
+        source="SGLang's gateway 0.3.2, cache_aware.rs",
     ),
     PolicyEntry(
-        "sglang-bucket",
+        "sglang-0.3:power-of-two",
+        lambda setting: Policy(PowerOfTwoTokens(setting.instances, setting.seed)),
+        kind="baseline",
+        summary="the fewer tokens of two random instances, as polled every 30 s",
+        source="SGLang's gateway 0.3.2, power_of_two.rs",
+    ),
+    PolicyEntry(
+        "sglang-0.3:bucket",
         lambda setting: Policy(Bucket(setting.instances)),
         summary="one range of prompt lengths per instance, redrawn every few seconds",
-        source="SGLang gateway, bucket.rs",
+        source="SGLang's gateway 0.3.2, bucket.rs",
+    ),
+    PolicyEntry(
+        "vllm-router-0.1",
+        lambda setting: Policy(
+            CacheAware(
+                setting.instances,
+                setting.prefix_id_tokens,
+                eviction_interval_s=VLLM_EVICTION_S,
+                max_tree_tokens=VLLM_TREE_TOKENS,
+            )
+        ),
+        summary="as sglang-0.3, with a larger memory that is cut down less often",
+        source="vllm-project/router 0.1.17, src/policies/cache_aware.rs",
+    ),
+    PolicyEntry(
+        "vllm-router-0.1:power-of-two",
+        lambda setting: Policy(PowerOfTwoTokens(setting.instances, setting.seed, reports=False)),
+        kind="baseline",
+        summary="the fewer requests in flight of two random instances",
+        source="vllm-project/router 0.1.17, src/policies/power_of_two.rs",
+    ),
+    PolicyEntry(
+        "smg-1.13",
+        lambda setting: Policy(smg.CacheAware(setting.instances, setting.prefix_id_tokens, setting.seed)),
+        summary="where the prefix was sent before, unless that one is overloaded; the least expected wait of equals",
+        source="lightseekorg/smg 1.13.0, model_gateway/src/policies/cache_aware.rs, and its log",
+    ),
+    PolicyEntry(
+        "smg-1.13:power-of-two",
+        lambda setting: Policy(smg.PowerOfTwo(setting.instances, setting.seed)),
+        kind="baseline",
+        summary="the shorter expected wait of two random instances",
+        source="lightseekorg/smg 1.13.0, model_gateway/src/policies/power_of_two.rs, and its log",
+    ),
+    PolicyEntry(
+        "smg-1.13:least-load",
+        lambda setting: Policy(smg.LeastLoad(setting.instances, setting.seed)),
+        kind="baseline",
+        summary="the least expected wait, by requests outstanding and KV use as polled every 10 s",
+        source="lightseekorg/smg 1.13.0, model_gateway/src/policies/least_load.rs, and its log",
+    ),
+    PolicyEntry(
+        "dynamo",
+        _dynamo,
+        summary="the least prompt left to compute there plus blocks in use, caches known from KV events",
+        source="ai-dynamo/dynamo (2026), lib/kv-router/src/scheduling/selector/default.rs",
+    ),
+    PolicyEntry(
+        "llm-d",
+        _llm_d,
+        summary="the highest of 2 x queue + 2 x (1 - KV use) + 3 x prefix",
+        source="llm-d/llm-d-router (2026), pkg/epp/config/loader/defaults.go",
+    ),
+    PolicyEntry(
+        "llm-d:context-length-aware",
+        _llm_d_by_length,
+        summary="as llm-d, and by the ranges of lengths that instances are labelled with",
+        source="llm-d/llm-d-router (2026), scorer/contextlengthaware/context_length_aware.go",
+    ),
+    PolicyEntry(
+        "production-stack:prefixaware",
+        lambda setting: Policy(PrefixAware(setting.instances, setting.prefix_id_tokens, setting.seed)),
+        summary="at random among those that were sent the longest prefix, whatever their load",
+        source="vllm-project/production-stack 0.1, src/vllm_router/routers/routing_logic.py",
+    ),
+    PolicyEntry(
+        "aibrix",
+        lambda setting: Policy(AIBrix(setting.instances, setting.seed)),
+        summary="the longest prefix among those with not too many requests, else the fewest requests",
+        source="vllm-project/aibrix (2026), pkg/plugins/gateway/algorithms/prefix_cache.go",
+    ),
+    PolicyEntry(
+        "ray-serve",
+        lambda setting: Policy(RayServe(setting.instances, setting.prefix_id_tokens, setting.seed)),
+        summary="where a tenth of the prompt was sent before, else who was sent the least text",
+        source="ray-project/ray 2.5x, ray/llm/_internal/serve/routing_policies/prefix_aware/prefix_aware_router.py",
+    ),
+    PolicyEntry(
+        "preble",
+        _preble,
+        summary="where more than half of the prompt was sent before, else the least load in seconds",
+        source="Preble (Srivatsa et al., ICLR '25), multi_node/global_scheduler_with_time.py",
     ),
     PolicyEntry(
         "two-pools",
         _two_pools,
-        summary="a pool for short prompts and one for long ones",
+        summary="a pool for short prompts and one for long ones, drawn by L4's planner",
+        source="ours, after common practice",
+    ),
+    PolicyEntry(
+        "two-pools-naive",
+        _two_pools_naive,
+        summary="a pool for short prompts and one for long ones, with half of the tokens each",
         source="ours, after common practice",
     ),
     PolicyEntry(
         "least-harm",
         lambda setting: Policy(LeastHarm()),
         summary="where it slows others down, and is slowed down by them, the least",
+        source="ours",
+    ),
+    PolicyEntry(
+        "least-harm-prefix",
+        lambda setting: Policy(LeastHarmPrefix(setting.prefix_id_tokens, planned_as(setting.fleet).kv_tokens)),
+        summary="least-harm, where a prompt is as long as what of it is not cached",
         source="ours",
     ),
     PolicyEntry(
@@ -132,3 +294,10 @@ _ENTRIES = (
 BUNDLED: Mapping[str, PolicyEntry] = {entry.name: entry for entry in _ENTRIES}
 """By name; `l4:plan` to `l4:across` are L4's ablations, each with one part more than the one before; `l4:replan`
 has one more than `l4`."""
+
+RENAMED: Mapping[str, str] = {
+    "vllm": "vllm-dp-0.19 (that rule, with counts as old as vLLM's) or vllm-dp-0.32 (vLLM's rule today)",
+    "sglang-cache-aware": "sglang-0.3 (its successor's rule)",
+    "sglang-bucket": "sglang-0.3:bucket",
+}
+"""Names that meant something else than what is bundled today, and what they are called now."""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from l4sim.errors import InputError
 from l4sim.plugins import find
-from l4sim.policies.bundled import BUNDLED
+from l4sim.policies.bundled import BUNDLED, RENAMED
 from l4sim.policies.policy import Builder, Policy, PolicyChoice, PolicyEntry, Setting
 
 POLICIES: Mapping[str, PolicyEntry] = MappingProxyType(BUNDLED)
@@ -27,7 +27,8 @@ def policy_entry(choice: PolicyChoice) -> PolicyEntry:
     """What is known of a policy; what comes as a builder alone is a rival.
 
     Raises:
-        InputError: no policy of that name (see `l4sim.plugins.find`), or one's own has a name that is taken.
+        InputError: no policy of that name (see `l4sim.plugins.find`), or none any more (see `RENAMED`); or one's own
+            has a name that is taken.
     """
     if isinstance(choice, str):
         return _entry_named(choice)
@@ -38,6 +39,8 @@ def policy_entry(choice: PolicyChoice) -> PolicyEntry:
 
 
 def _entry_named(name: str) -> PolicyEntry:
+    if name in RENAMED:
+        raise InputError(f"there is no policy '{name}' any more: it is called {RENAMED[name]}")
     found = find(GROUP, name, POLICIES)
     if isinstance(found, PolicyEntry):
         return replace(found, name=name)

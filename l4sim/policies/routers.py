@@ -1,14 +1,24 @@
-"""Routers: which instance serves a new request. Each sees the instances' views and the request's prompt, no more."""
+"""Routers: which instance serves a new request, and what a router may hear besides.
+
+Each sees the instances' views and the request's prompt. What else it hears it asks for by having the method: a router
+implements whichever of the protocols below it needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from l4sim.policies.agent import FleetStimulus
 from l4sim.policies.views import InstanceView, RequestView
+
+HOLD = -1
+"""What `Router.route` returns for a request that is to wait at the front end.
+
+It waits in order of arrival, those after it behind it, and is offered again whenever the router has heard something.
+"""
 
 
 class Router(Protocol):
@@ -19,6 +29,7 @@ class Router(Protocol):
 
         ``instances`` are those that take requests and can serve this one, in order of their numbers. The dead, the
         draining and those whose KV cache is too small for it are not among them: a position is no instance number.
+        `HOLD` keeps it back.
         """
         ...
 
@@ -51,6 +62,56 @@ class Hearing(Protocol):
 
     def hear(self, stimulus: FleetStimulus, now_s: float) -> None:
         """Take notice of an instance that has died, joined, drains or has left."""
+        ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A router that keeps books of what it has sent where."""
+
+    def ended(self, request: int, now_s: float) -> None:
+        """A request, by its number, has ended in whichever way; it may never have been routed."""
+        ...
+
+
+@runtime_checkable
+class Polling(Protocol):
+    """A router that sees counts only as they were last published, as most real ones do.
+
+    The views it is shown then all date from that moment (`InstanceView.as_of_s`). Others are shown live views, unless
+    the user asks for old ones (``--view-age``); to these the front end adds what it has sent since.
+    """
+
+    view_age_s: float
+    """Seconds from one publication to the next."""
+
+    def published(self, now_s: float) -> None:
+        """Views have been refreshed."""
+        ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A router with timers of its own."""
+
+    timers: Mapping[str, float]
+    """Their periods in seconds, by name; each fires for the first time one period after the run's start."""
+
+    def tick(self, name: str, now_s: float) -> None:
+        """A timer has fired."""
+        ...
+
+
+@runtime_checkable
+class CacheHearing(Protocol):
+    """A router that hears of the KV blocks that instances cache (vLLM's KV events, `--kv-events-config`)."""
+
+    def cache_changed(self, instance: int, stored: Sequence[int], removed: Sequence[int]) -> None:
+        """An instance has stored blocks or taken them for something else; told at the end of an iteration.
+
+        Blocks go by the numbers that `RequestView.prefix_ids` are taken from: one that stands for several blocks has
+        the last one's. Blocks that arrived by migration are stored like computed ones.
+        """
         ...
 
 
@@ -90,8 +151,7 @@ class LeastOutstanding:
 class PowerOfTwo:
     """The less loaded of two random instances (Mitzenmacher 2001), the first drawn of equals.
 
-    After `power_of_two.rs` of SGLang's gateway. Load is the number of requests outstanding, which is what the gateway
-    counts itself; where its workers report the tokens they hold, it compares these, polled every few seconds.
+    Load is the number of requests outstanding. (SGLang's gateway compares polled tokens: `sglang-0.3:power-of-two`.)
     """
 
     def __init__(self, seed: int) -> None:
@@ -105,17 +165,3 @@ class PowerOfTwo:
         second = (first + 1 + int(self._random.integers(len(instances) - 1))) % len(instances)
         one, other = instances[first], instances[second]
         return first if one.running + one.waiting <= other.running + other.waiting else second
-
-
-class VLLM:
-    """vLLM's internal data-parallel balancer: the least of 4 x waiting + running, the first of equals.
-
-    After `DPLBAsyncMPClient.get_core_engine_for_request` in `v1/engine/core_client.py` of vLLM 0.19, with one client.
-    Its counts are up to 100 ms old, its own requests since then added as waiting; here they are fresh. (Later versions
-    score max(waiting + running, own in flight), add to it under KV pressure only, and rotate among equals.)
-    """
-
-    def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
-        """Return the position with the lowest score."""
-        scores = [4 * view.waiting + view.running for view in instances]
-        return scores.index(min(scores))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from l4sim.engine.request import Request
+from l4sim.errors import InputError
 from l4sim.policies.agent import FleetStimulus
-from l4sim.policies.routers import Following, Hearing, Listening, Router
+from l4sim.policies.routers import HOLD, Following, Hearing, Listening, Router
 from l4sim.policies.views import InstanceKind, InstanceView, RequestView
 from l4sim.records import RequestRow, Table, request_table
 from l4sim.runtime.clock import Clock, Moment
+from l4sim.runtime.published_view import PublishedView
 from l4sim.runtime.trace_requests import TraceRequests
 from l4sim.specs.front_end import NO_FRONT_END, FrontEndCosts
 
@@ -37,11 +40,13 @@ class FrontEnd:
         progress: Progress | None = None,
         lateness_counts: bool = False,
         costs: FrontEndCosts = NO_FRONT_END,
+        view_age_s: float | None = None,
     ) -> None:
         """``refusal`` says why an instance can never serve a request, None if it can; ``submit`` brings it there.
 
         ``lateness_counts``: a request has arrived when it was due, even if the clock calls later (the wall's does).
         ``costs``: what passing through takes, which all latencies then count in.
+        ``view_age_s``: publish counts so often, whatever the router asks for; 0: it sees live ones.
         """
         self.rows: Table[RequestRow] = request_table()
         self._views: list[InstanceView] = []
@@ -58,6 +63,15 @@ class FrontEnd:
         self._progress = progress
         self._lateness_counts = lateness_counts
         self._costs = costs
+        own_age_s: float = getattr(router, "view_age_s", 0.0)
+        self._view_age_s = own_age_s if view_age_s is None else view_age_s
+        # A router is told only what it has a method for.
+        self._tell_published: Callable[[float], None] | None = getattr(router, "published", None)
+        self._tell_ended: Callable[[int, float], None] | None = getattr(router, "ended", None)
+        self._timers: Mapping[str, float] = getattr(router, "timers", {})
+        self._tick: Callable[[str, float], None] | None = getattr(router, "tick", None)
+        self._held: deque[Request] = deque()
+        """Requests that the router keeps back, in order of arrival."""
         self._has_ended = bytearray(len(requests))
         self._left = len(requests)
         self._arrived = 0
@@ -68,6 +82,11 @@ class FrontEnd:
         return self._arrived - (len(self._has_ended) - self._left)
 
     @property
+    def held(self) -> int:
+        """Requests in flight that wait here, because the router keeps them back."""
+        return len(self._held)
+
+    @property
     def left(self) -> int:
         """Requests that have not ended, or not arrived."""
         return self._left
@@ -75,12 +94,18 @@ class FrontEnd:
     def start(self) -> None:
         """Let the trace's requests arrive, on the instances that the router was built for."""
         self._fleet_changed = False
+        if self._view_age_s:
+            self._clock.at(self._clock.now_s + self._view_age_s, self._on_publication)
+        for name, period_s in self._timers.items():
+            self._clock.at(self._clock.now_s + period_s, self._on_timer, name)
         first_s = self._requests.next_open_s
         if first_s is not None:
             self._clock.at(first_s, self._on_open_arrival, first_s)
 
     def open(self, view: InstanceView) -> None:
         """From now on an instance takes requests."""
+        if self._view_age_s:
+            view = PublishedView(view)
         insort(self._views, view, key=lambda known: known.instance)
         self._fleet_changed = True
         self._kinds.setdefault(view.kind, view.instance)
@@ -140,7 +165,22 @@ class FrontEnd:
     # Routing.
 
     def route(self, request: Request) -> None:
-        """Send a request to the instance that the router chooses among those that can serve it."""
+        """Send a request to the instance that the router chooses among those that can serve it, now or later."""
+        if self._held or not self._send(request):
+            self._held.append(request)
+            if self.in_flight == len(self._held) and not self._timers and not self._view_age_s:
+                raise InputError(
+                    f"the router keeps request {request.index} back while nothing else is in flight and no timer of "
+                    "its own is set: accepted is a position"
+                )
+
+    def _offer_held(self) -> None:
+        """The router has heard something: perhaps it wants now what it kept back."""
+        while self._held and self._send(self._held[0]):
+            self._held.popleft()
+
+    def _send(self, request: Request) -> bool:
+        """Whether a request is gone, to an instance or to its end; False if the router keeps it back."""
         views = self._views
         if self._fleet_changed:
             self._fleet_changed = False
@@ -152,7 +192,7 @@ class FrontEnd:
             self.end(
                 request, "failed", "no instance is left that can serve it" if self._views else "no instance is left"
             )
-            return
+            return True
         view = RequestView(
             request.index,
             request.prompt_tokens,
@@ -160,21 +200,50 @@ class FrontEnd:
             self._requests.prefix_ids(request.index),
             request.total_tokens,
         )
-        instance = views[self._router.route(view, views)].instance
+        if self._tell_published is not None and not self._view_age_s:
+            self._tell_published(self._clock.now_s)
+        position = self._router.route(view, views)
+        if position == HOLD:
+            return False
+        chosen = views[position]
+        if isinstance(chosen, PublishedView) and self._tell_published is None:
+            chosen.sent(request.total_tokens)
+        instance = chosen.instance
         request.last_instance = instance
         if request.first_instance < 0:
             request.first_instance = instance
         self._submit(request, instance)
+        return True
+
+    def _on_publication(self, moment: Moment) -> None:
+        """All counts are published at once."""
+        now_s = self._clock.now_s
+        for view in self._views:
+            assert isinstance(view, PublishedView)
+            view.refresh()
+        self._clock.at(now_s + self._view_age_s, self._on_publication)
+        if self._tell_published is not None:
+            self._tell_published(now_s)
+            self._offer_held()
+
+    def _on_timer(self, moment: Moment) -> None:
+        name, now_s = moment.value, self._clock.now_s
+        self._clock.at(now_s + self._timers[name], self._on_timer, name)
+        assert self._tick is not None, "a router with timers has no tick"
+        self._tick(name, now_s)
+        self._offer_held()
 
     def notice(self, stimulus: FleetStimulus) -> None:
         """Tell the router what all agents hear of the fleet."""
         if isinstance(self._router, Hearing):
             self._router.hear(stimulus, self._clock.now_s)
+        self._offer_held()
 
     def hear(self, sender: int, message: Any) -> None:
         """Take an agent's message to the router."""
         if isinstance(self._router, Listening):
             self._router.receive(sender, message, self._clock.now_s)
+            self._offer_held()
 
     # Ends.
 
@@ -185,6 +254,8 @@ class FrontEnd:
     def end(self, request: Request, status: str, reason: str = "") -> None:
         """A request has ended, in whichever way; its session goes on."""
         self._record(request, status, reason)
+        if self._tell_ended is not None:
+            self._tell_ended(request.index, self._clock.now_s)
         ended_s = self._clock.now_s
         if status == "finished":
             ended_s = sent_s(request, self._costs)[1]
@@ -196,6 +267,8 @@ class FrontEnd:
             self._progress(self._clock.now_s, ended)
         if not self._left:
             self._on_all_ended()
+        elif self._held:
+            self._offer_held()
 
     def has_ended(self, request: int) -> bool:
         """Whether a request has ended, by its number."""

@@ -10,8 +10,8 @@ from l4sim.runtime.instance_host import InstanceHost
 def check_fleet(hosts: Sequence[InstanceHost], in_flight: int, lost: int) -> None:
     """Check what holds of all instances together, between two events.
 
-    ``in_flight`` requests have been routed and have not ended; ``lost`` of them were on an instance that died, which
-    nobody has noticed yet. Raises AssertionError, saying what does not hold.
+    ``in_flight`` requests have been sent to an instance and have not ended; ``lost`` of them were on an instance that
+    died, which nobody has noticed yet. Raises AssertionError, saying what does not hold.
     """
     alive = [host for host in hosts if host.server.alive]
     there = sum(host.server.engine.requests for host in alive)

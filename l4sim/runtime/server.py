@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from l4sim.engine.blocks import CacheLog
 from l4sim.engine.invariants import check_engine
 from l4sim.engine.protocol import Engine, Outcome, Step
 from l4sim.engine.request import Request
@@ -78,6 +79,13 @@ class Server:
         self._slope_s = 0.0
         self._kv_blocks_total = engine.kv_blocks_total
         self._began = (0.0, 0, 0)
+        self._cache_log: CacheLog | None = None
+        self._cache_changed: Callable[[int, Sequence[int], Sequence[int]], None] | None = None
+
+    def report_cache(self, changed: Callable[[int, Sequence[int], Sequence[int]], None]) -> None:
+        """From now on tell ``changed`` which KV blocks the instance stores and removes (`CacheHearing`)."""
+        self._cache_log = self.engine.log_cache()
+        self._cache_changed = changed
 
     # Inputs.
 
@@ -235,6 +243,10 @@ class Server:
         if self._step is not None and self._step.chunks:
             pending += sum([chunk.tokens for chunk in self._step.chunks])
         view.pending_prompt_tokens = pending
+        log = self._cache_log
+        if log is not None and (log.stored or log.removed):
+            assert self._cache_changed is not None
+            self._cache_changed(self.number, *log.drain())
         if self._validate:
             check_engine(self.number, engine)
 

@@ -83,6 +83,8 @@ class Rules:
     migration: MigrationRules = field(default_factory=MigrationRules)
     front_end: FrontEndCosts = NO_FRONT_END
     """What requests and tokens take on their way to and from the engines."""
+    view_age_s: float | None = None
+    """Counts are published to the router so often (0: it sees live ones); None: as often as its policy has it."""
     validate: bool = field(default_factory=lambda: os.environ.get("L4SIM_VALIDATE") == "1")
     """Check the invariants of `docs/invariants.md` at every event; by default if L4SIM_VALIDATE is 1, as in tests."""
 
@@ -187,6 +189,7 @@ class _Simulation:
             on_all_ended=self._clock.stop,
             progress=progress,
             costs=rules.front_end,
+            view_age_s=rules.view_age_s,
         )
         self._migrations = migration_table()
         self._hosts: list[InstanceHost] = []
@@ -230,6 +233,9 @@ class _Simulation:
             on_orphan=self._front_end.route,
             discard=lambda request: self._executor.discard(request, number),
         )
+        cache_changed = getattr(self._policy.router, "cache_changed", None)
+        if cache_changed is not None:
+            server.report_cache(cache_changed)
         self._hosts.append(host)
         self._front_end.open(server.view)
         return host
@@ -322,7 +328,7 @@ class _Simulation:
             self._front_end.route(request)
 
     def _check(self, moment: Moment) -> None:
-        check_fleet(self._hosts, self._front_end.in_flight, self._lost)
+        check_fleet(self._hosts, self._front_end.in_flight - self._front_end.held, self._lost)
 
     def _note(self, host: InstanceHost, change: str, requests: int) -> None:
         self._changes.append(InstanceChange(self._clock.now_s, host.server.number, change, requests))

@@ -159,6 +159,16 @@ class Options:
         unit="FILE.csv",
     )
 
+    view_age_s: float | None = option(
+        None,
+        "Seconds from one publication of the instances' counts to the next, for every policy; 0: live counts.",
+        POLICIES,
+        unit="s",
+        flag="--view-age",
+        unset="each policy's own",
+        at_least=0,
+    )
+
     message_latency_s: float = option(
         0.5e-3, "One way, between agents.", MIGRATION, unit="s", flag="--message-latency", at_least=0
     )

@@ -70,7 +70,7 @@ def test_html_is_one_file_and_a_window_makes_a_timeline_smaller(capsys, tmp_path
 
 @pytest.mark.slow
 def test_deaths_are_told_and_nothing_is_lost(capsys):
-    options = [*SMALL, "--policies", "vllm,l4", "--fail", "1@5s", "--fail", "2@9999s"]
+    options = [*SMALL, "--policies", "least-harm,l4", "--fail", "1@5s", "--fail", "2@9999s"]
     code, out, _ = run(capsys, "compare", *options, "--json")
     document = json.loads(out)
     assert code == 0
@@ -89,10 +89,10 @@ def test_deaths_are_told_and_nothing_is_lost(capsys):
 
 def test_what_became_of_instances_is_told(capsys):
     events = ["--join", "1@4s", "--drain", "0@6s", "--fail", "0@9999s", "--drain", "1@9999s", "--join", "1@9999s"]
-    code, out, _ = run(capsys, "replay", *SMALL, "--policy", "vllm", *events)
+    code, out, _ = run(capsys, "replay", *SMALL, "--policy", "least-harm", *events)
     assert code == 0
     told = " ".join(out.split())
-    assert "vllm: instance 3 joined at 4 s; instance 0 drained from 6 s (requests there: " in told
+    assert "least-harm: instance 3 joined at 4 s; instance 0 drained from 6 s (requests there: " in told
     assert re.search(r"and left at [\d.]+ s; instance 0 had left before 9999 s; instance 1 stayed: the run", told)
     assert "instance 4 never joined: the run was over before 9999 s." in told
 
@@ -159,7 +159,7 @@ def test_rules_of_migration_and_messages_are_options(capsys):
 
 
 def test_no_plots_draws_none(capsys, tmp_path):
-    run(capsys, "replay", *SMALL, "--policy", "vllm", "--no-plots", "--out", str(tmp_path))
+    run(capsys, "replay", *SMALL, "--policy", "least-harm", "--no-plots", "--out", str(tmp_path))
     assert not list(tmp_path.glob("*.png"))
 
 

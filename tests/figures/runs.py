@@ -5,26 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-POLICIES = (
-    "random",
-    "round-robin",
-    "least-outstanding",
-    "power-of-two",
-    "vllm",
-    "llumnix",
-    "sglang-cache-aware",
-    "sglang-bucket",
-    "two-pools",
-    "least-harm",
-    "oracle-length",
-    "l4",
-    "l4:plan",
-    "l4:handover",
-    "l4:refinement",
-    "l4:within",
-    "l4:across",
-    "l4:replan",
-)
+from l4sim.policies.registry import POLICIES
+
 PRESETS = ("chat", "agentic-coding", "long-reasoning", "sharegpt-like", "long-context-mix")
 COST_MODELS = ("tile", "mean", "sum", "skew", "affine")
 
@@ -32,7 +14,7 @@ _BUSY = "--instances 8 --limit 300 --rate-scale 1.5"
 _MIX = "{traces}/long-context-mix.jsonl.gz"
 _SESSIONS = "{traces}/chat-sessions.jsonl.gz"
 _REASONING = "{traces}/long-reasoning.jsonl.gz"
-_BOTH = "--policies vllm,l4"
+_BOTH = "--policies vllm-dp-0.32,l4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +56,7 @@ def _policies() -> Iterator[FigureRun]:
 
 
 def _options() -> Iterator[FigureRun]:
-    three = "--policies vllm,llumnix,sglang-cache-aware,oracle-length,l4"
+    three = "--policies vllm-dp-0.32,llumnix,sglang-0.3,oracle-length,l4"
     small = "--instances 4 --limit 120"
     deaths = "--fail 1@20s --fail 5@40.5s"
     yield _tables("faults", f"compare {_MIX} {three} {_BUSY} {deaths}", quick=True)
@@ -85,8 +67,10 @@ def _options() -> Iterator[FigureRun]:
     yield _tables("sessions/without-prefix-caching", f"compare {_SESSIONS} {sessions} --no-prefix-caching")
     yield _tables("sessions/without-affinity", f"compare {_SESSIONS} {sessions} --no-prefix-affinity --rate-scale 4")
     yield _tables("sessions/faults", f"compare {_SESSIONS} {sessions} --fail 2@30s --rate-scale 4")
-    yield _tables("reasoning", f"compare {_REASONING} --policies vllm,llumnix,l4,l4:replan --instances 4 --limit 400")
-    yield _tables("whole-trace", f"compare {_MIX} --policies vllm,two-pools,l4,l4:replan")
+    yield _tables(
+        "reasoning", f"compare {_REASONING} --policies vllm-dp-0.32,llumnix,l4,l4:replan --instances 4 --limit 400"
+    )
+    yield _tables("whole-trace", f"compare {_MIX} --policies vllm-dp-0.32,two-pools,l4,l4:replan")
     yield _tables(
         "options/one-by-one", f"compare {_MIX} {_BOTH} --instances 4 --limit 60 --no-fast-forward", quick=True
     )
@@ -164,7 +148,7 @@ def _sweeps() -> Iterator[FigureRun]:
         "policies: [round-robin, l4]\ninstances: 4\nrate: [2, 4]\nseed: [0, 1]\n"
         "synth: {preset: long-context-mix, requests: 80, rate: 2}\n"
     )
-    search = "policies: [vllm, l4]\ninstances: 3\nsynth: {preset: long-context-mix, requests: 60, rate: 1}\n"
+    search = "policies: [vllm-dp-0.32, l4]\ninstances: 3\nsynth: {preset: long-context-mix, requests: 60, rate: 1}\n"
     price = "--slo ttft_p99=2s,tpot_p99=50ms --price 3"
     limits = "--slo ttft=5s,tpot=100ms,attainment=90% --search rate"
     yield _tables("sweep", f"sweep {{out}}/grid.yaml {price}", **{"grid.yaml": grid})
@@ -179,7 +163,9 @@ def _recorded() -> Iterator[FigureRun]:
     yield FigureRun("vllm/rtx-pro-6000/imported", f"{vllm}_rtxpro6000_llama3.1-8b --json --out {{out}}")
     yield FigureRun("vllm/rtx-4090/imported", f"{vllm}_rtx4090_llama3.1-8b --json --out {{out}}")
     for name, limit in (("mooncake_synthetic.jsonl.gz", 200), ("weka_agentic_mooncake512_dev.jsonl.gz", 60)):
-        policies = "--policies vllm,sglang-cache-aware,l4 --instances 4"
+        policies = "--policies vllm-dp-0.32,sglang-0.3,l4 --instances 4"
         yield _tables(f"prefixes/{name.split('_')[0]}", f"compare {{shared}}/traces/{name} {policies} --limit {limit}")
-    azure = "{shared}/traces/azure_2023_conv.csv.gz --instances 4 --limit 500 --policies vllm,sglang-bucket,l4"
+    azure = (
+        "{shared}/traces/azure_2023_conv.csv.gz --instances 4 --limit 500 --policies vllm-dp-0.32,sglang-0.3:bucket,l4"
+    )
     yield _tables("azure", f"compare {azure}")

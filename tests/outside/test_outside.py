@@ -112,11 +112,11 @@ def test_another_version_of_the_package_runs_again(installed, triples, tmp_path)
 def test_a_gain_over_a_policy_from_outside(installed, triples):
     trace = l4sim.load_trace(triples, format="triples")
     options = Options(**CLUSTER, engine_rules="short-prompts")
-    explained = explain_gain(trace, options, ["last-instance", "l4sim_outside:last_instance"], "vllm")
-    assert list(explained.normalized_latency_s) == ["vllm", "last-instance", "l4sim_outside:last_instance"]
+    explained = explain_gain(trace, options, ["last-instance", "l4sim_outside:last_instance"], "least-harm")
+    assert list(explained.normalized_latency_s) == ["least-harm", "last-instance", "l4sim_outside:last_instance"]
     assert (explained.rival, explained.finished) == ("last-instance", 18)
     with pytest.raises(InputError, match="explained by the bundled cost models: accepted are tile, mean"):
-        explain_gain(trace, Options(**CLUSTER, cost_model="constant"), ["last-instance"], "vllm")
+        explain_gain(trace, Options(**CLUSTER, cost_model="constant"), ["last-instance"], "least-harm")
 
 
 @pytest.mark.slow
@@ -151,9 +151,21 @@ def test_a_bundled_name_cannot_be_taken(installed, triples):
     ("policy", "options", "message"),
     [
         ("l4sim_outside:ITERATION_S", {}, "is a float: accepted is what builds a Policy, or a PolicyEntry"),
-        ("vllm", {"cost_model": "l4sim_outside:ITERATION_S"}, "is a float: accepted is a function that builds one"),
-        ("vllm", {"cost_model": "l4sim_outside:no_cost"}, "its builder made a NoneType, which has no iteration_s"),
-        ("vllm", {"engine_rules": "l4sim_outside:ITERATION_S"}, "are a float: accepted is what makes an engine"),
+        (
+            "least-harm",
+            {"cost_model": "l4sim_outside:ITERATION_S"},
+            "is a float: accepted is a function that builds one",
+        ),
+        (
+            "least-harm",
+            {"cost_model": "l4sim_outside:no_cost"},
+            "its builder made a NoneType, which has no iteration_s",
+        ),
+        (
+            "least-harm",
+            {"engine_rules": "l4sim_outside:ITERATION_S"},
+            "are a float: accepted is what makes an engine",
+        ),
     ],
 )
 def test_what_is_of_another_kind_is_told_so(policy, options, message, installed, triples):

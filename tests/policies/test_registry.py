@@ -56,10 +56,10 @@ def test_a_policy_of_ones_own_is_a_rival_unless_it_says_otherwise():
 
 
 def test_a_name_that_is_taken_is_refused_but_the_bundled_entry_itself_is_not():
-    own = PolicyEntry("vllm", lambda setting: Policy(RoundRobin()))
-    with pytest.raises(InputError, match="'vllm' is a bundled policy"):
+    own = PolicyEntry("vllm-dp-0.32", lambda setting: Policy(RoundRobin()))
+    with pytest.raises(InputError, match=r"'vllm-dp-0\.32' is a bundled policy"):
         policy_entry(own)
-    assert policy_name(POLICIES["vllm"]) == "vllm"
+    assert policy_name(POLICIES["vllm-dp-0.32"]) == "vllm-dp-0.32"
 
 
 def test_only_an_oracle_is_told_output_lengths():

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from l4sim.policies.routers import VLLM, LeastOutstanding, PowerOfTwo, Random, RoundRobin
+from l4sim.policies.routers import LeastOutstanding, PowerOfTwo, Random, RoundRobin
 from tests.policies.conftest import View, arrival, views
 
 
@@ -18,12 +18,6 @@ def test_round_robin_takes_each_instance_in_turn_whatever_its_load():
 def test_least_outstanding_counts_running_and_waiting_and_takes_the_first_of_equals():
     instances = [View(running=2), View(running=0, waiting=1), View(running=1)]
     assert LeastOutstanding().route(arrival(), instances) == 1
-
-
-def test_vllm_counts_a_waiting_request_four_times():
-    # Scores 4 x 1 + 2 = 6, 5 and 5.
-    instances = [View(running=2, waiting=1), View(running=5), View(running=1, waiting=1)]
-    assert VLLM().route(arrival(), instances) == 1
 
 
 def test_power_of_two_never_takes_the_most_loaded_and_prefers_the_least_loaded():

@@ -18,7 +18,7 @@ def point(policy="l4", status="done", error="", **more):
 
 
 def test_failures_are_listed_once_per_error_with_their_number():
-    points = [point(), point("vllm", "failed", "no room"), point("random", "failed", "no room")]
+    points = [point(), point("least-harm", "failed", "no room"), point("random", "failed", "no room")]
     assert list(failures(tables(points))) == ["2 of 3 points failed: no room"]
 
 

@@ -40,7 +40,7 @@ def test_an_idle_cluster_serves_one_request_at_a_time(trace, found):
 @pytest.mark.slow
 def test_the_full_rate_is_the_edge_of_three_times_the_idle_latency(trace, found):
     assert mean_s(found.full) <= 3 * mean_s(found.idle)
-    beyond = l4sim.replay(pace(trace, rate_per_s=1.03 * found.rate_per_s), "vllm", CLUSTER)
+    beyond = l4sim.replay(pace(trace, rate_per_s=1.03 * found.rate_per_s), "least-harm", CLUSTER)
     assert mean_s(beyond.runs[0]) > 3 * mean_s(found.idle)
 
 
@@ -76,10 +76,10 @@ def test_tokens_are_counted_while_requests_arrive():
     pair = l4sim.synthesize(
         prompt_lengths="fixed:tokens=100", output_lengths="fixed:tokens=101", rate_per_s=1, requests=2
     )
-    [run] = l4sim.replay(replace(pair, arrival_s=np.array([5.0, 15.0])), "vllm", CLUSTER).runs
+    [run] = l4sim.replay(replace(pair, arrival_s=np.array([5.0, 15.0])), "least-harm", CLUSTER).runs
     assert arriving_tokens_per_s(run) == pytest.approx(101 / 10)
     # And part of them when it comes half way between the first one's first token and its last.
     ttft_s, e2e_s = run.requests.loc[0, ["ttft_s", "e2e_s"]]
     gap_s = (ttft_s + e2e_s) / 2
-    [run] = l4sim.replay(replace(pair, arrival_s=np.array([5.0, 5.0 + gap_s])), "vllm", CLUSTER).runs
+    [run] = l4sim.replay(replace(pair, arrival_s=np.array([5.0, 5.0 + gap_s])), "least-harm", CLUSTER).runs
     assert arriving_tokens_per_s(run) == pytest.approx(101 / 2 / gap_s)

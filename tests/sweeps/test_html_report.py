@@ -21,7 +21,13 @@ def text_of(result, tmp_path):
 
 @pytest.fixture(scope="module")
 def swept(tiny, tmp_path_factory):
-    grid = {**tiny, "policies": ["round-robin", "vllm"], "rate": [2, 8], "seed": [0, 1, 2], "kernel": [None, "fa9"]}
+    grid = {
+        **tiny,
+        "policies": ["round-robin", "least-harm"],
+        "rate": [2, 8],
+        "seed": [0, 1, 2],
+        "kernel": [None, "fa9"],
+    }
     return run_sweep(grid, tmp_path_factory.mktemp("sweep"), slo=SLO, price_usd_per_gpu_hour=2.0)
 
 
@@ -31,7 +37,7 @@ def report(swept, tmp_path_factory):
 
 
 def test_it_asks_what_was_varied_and_answers_by_combinations(report):
-    assert "How do round-robin and vllm compare over rate_per_s (2, 8) and kernel (None, fa9)?" in report
+    assert "How do round-robin and least-harm compare over rate_per_s (2, 8) and kernel (None, fa9)?" in report
     assert re.search(r"Lowest mean normalized latency: [\w-]+ in [12] of 2", report)
 
 
@@ -43,7 +49,7 @@ def test_it_needs_no_other_file_and_has_every_picture(report):
 
 
 def test_figures_have_their_intervals_and_failures_their_reason(report, swept):
-    [row] = swept.means[(swept.means["policy"] == "vllm") & (swept.means["rate_per_s"] == 2)].to_dict("records")
+    [row] = swept.means[(swept.means["policy"] == "least-harm") & (swept.means["rate_per_s"] == 2)].to_dict("records")
     assert f"{row['ttft_p99_s']:.3g} <small>±" in report
     assert "over 3 seeds" in report
     assert "12 of 24 points failed: " in report
@@ -69,9 +75,11 @@ def test_it_says_what_the_profiles_of_a_fleet_are(tiny, tmp_path):
 
 
 def test_a_search_is_asked_and_answered_as_one(tiny, tmp_path):
-    found = run_sweep({**tiny, "policies": ["round-robin", "vllm"]}, tmp_path, slo="ttft_p99=0.8ms", search="rate")
+    found = run_sweep(
+        {**tiny, "policies": ["round-robin", "least-harm"]}, tmp_path, slo="ttft_p99=0.8ms", search="rate"
+    )
     report = text_of(found, tmp_path)
-    assert "What is the highest arrival rate at which round-robin and vllm meet P99 TTFT ≤ 0.8 ms?" in report
+    assert "What is the highest arrival rate at which round-robin and least-harm meet P99 TTFT ≤ 0.8 ms?" in report
     assert re.search(r"Highest arrival rate: [\w ,-]+\.", report)
     assert report.count("<img") == 1
 
@@ -103,7 +111,7 @@ def test_a_file_that_cannot_be_written_is_told(swept, tmp_path):
     "grid", [{"kernel": "fa9"}, {"synth": {"prompt_lengths": "fixed:tokens=99999", "output_lengths": "fixed:tokens=2"}}]
 )
 def test_where_nothing_ran_or_finished_the_report_says_so(tiny, tmp_path, grid):
-    grid = {**tiny, "policies": ["round-robin", "vllm"], **grid}
+    grid = {**tiny, "policies": ["round-robin", "least-harm"], **grid}
     grid["synth"] = {**grid["synth"], "requests": 5, "rate": 5}
     report = text_of(run_sweep(grid, tmp_path), tmp_path)
     assert "Nothing to compare: no combination has figures of two policies." in report

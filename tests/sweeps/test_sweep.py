@@ -18,7 +18,7 @@ SLO = "ttft=1s,tpot=100ms"
 def swept(tiny, tmp_path_factory):
     """A sweep over two rates and two seeds, and its folder."""
     out = tmp_path_factory.mktemp("sweep")
-    grid = {**tiny, "policies": ["round-robin", "vllm"], "rate": [2, 8], "seed": [0, 1]}
+    grid = {**tiny, "policies": ["round-robin", "least-harm"], "rate": [2, 8], "seed": [0, 1]}
     return run_sweep(grid, out, slo=SLO, price_usd_per_gpu_hour=2.0), out
 
 
@@ -36,7 +36,7 @@ def test_the_folder_has_every_point_the_tables_and_the_configuration(swept):
 @pytest.mark.slow
 def test_the_same_sweep_gives_the_same_bytes(swept, tiny, tmp_path):
     _, out = swept
-    grid = {**tiny, "policies": ["round-robin", "vllm"], "rate": [2, 8], "seed": [0, 1]}
+    grid = {**tiny, "policies": ["round-robin", "least-harm"], "rate": [2, 8], "seed": [0, 1]}
     run_sweep(grid, tmp_path, slo=SLO, price_usd_per_gpu_hour=2.0)
     files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
@@ -48,8 +48,10 @@ def test_the_same_sweep_gives_the_same_bytes(swept, tiny, tmp_path):
 def test_means_are_over_seeds(swept):
     result, _ = swept
     assert len(result.means) == 4
-    chosen = result.points[(result.points["policy"] == "vllm") & (result.points["rate_per_s"] == 2)]
-    [row] = result.means[(result.means["policy"] == "vllm") & (result.means["rate_per_s"] == 2)].to_dict("records")
+    chosen = result.points[(result.points["policy"] == "least-harm") & (result.points["rate_per_s"] == 2)]
+    [row] = result.means[(result.means["policy"] == "least-harm") & (result.means["rate_per_s"] == 2)].to_dict(
+        "records"
+    )
     assert row["ttft_mean_s"] == pytest.approx(chosen["ttft_mean_s"].mean())
 
 

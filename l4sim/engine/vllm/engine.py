@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from l4sim.engine.blocks import blocks_for
+from l4sim.engine.blocks import CacheLog, blocks_for
 from l4sim.engine.protocol import Outcome, Snapshot, Step
 from l4sim.engine.request import Request
 from l4sim.engine.vllm.scheduling import Scheduling, by_order
@@ -62,6 +62,11 @@ class VLLMEngine(Scheduling):
     def queued(self) -> Sequence[tuple[Request, int]]:
         """Requests that wait and have not begun, head first, each with its prompt tokens in the prefix cache."""
         return [(request, self.pool.match(request).tokens) for request in self.waiting if not request.has_begun]
+
+    def log_cache(self) -> CacheLog:
+        """Where the prefix cache notes from now on what it stores and removes."""
+        self.pool.log = self.pool.log or CacheLog()
+        return self.pool.log
 
     def blocks_for(self, tokens: int) -> int:
         """KV blocks that a context of so many tokens takes."""

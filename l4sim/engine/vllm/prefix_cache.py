@@ -132,6 +132,7 @@ class PrefixCachingPool(BlockPool):
             else:
                 taken = min(entry.end - entry.start, blocks)
                 entry.end -= taken
+                key, gone = entry.run.key, range(entry.end, entry.end + taken)
                 if entry.start == entry.end:
                     del self._queue[entry]
                     entry.run.pieces.remove(entry)
@@ -139,7 +140,17 @@ class PrefixCachingPool(BlockPool):
                         del self._runs[entry.run.key]
                 if entry.run.copies:
                     entry.run.look_for_copies()
+                if self.log is not None:
+                    self._log(self.log.remove, key, gone)
             blocks -= taken
+
+    def _log(self, note: Callable[[int], None], key: int, blocks: range) -> None:
+        """Note those of a run's blocks that are not there (any more, or yet)."""
+        run = self._runs.get(key)
+        pieces = run.pieces if run is not None else ()
+        for block in blocks:
+            if not any(piece.start <= block < piece.end for piece in pieces):
+                note(key + block)
 
     def give(self, blocks: int) -> None:
         """Give back blocks whose content is of no further use."""
@@ -252,6 +263,8 @@ class PrefixCachingPool(BlockPool):
 
     def _hash(self, held: _Held, key: int, start: int, end: int) -> None:
         """Hash blocks of one run, which then are held."""
+        if self.log is not None:
+            self._log(self.log.store, key, range(start, end))
         run = self._runs.get(key)
         if run is None:
             run = self._runs[key] = _Run(key)

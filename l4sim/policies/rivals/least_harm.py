@@ -1,12 +1,13 @@
-"""Least harm: a router that knows what a prompt does to those beside it, and nothing of stages.
+"""Least harm: routers that know what a prompt does to those beside it, and nothing of stages.
 
-Ours: the strongest control for L4 that sees no more than a front end does. Nothing is planned, nothing moves.
+Ours: the strongest controls for L4 that see no more than a front end does. Nothing is planned, nothing moves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from l4sim.policies.books.block_lru import BlockLRU
 from l4sim.policies.harm import harm_tokens
 from l4sim.policies.views import InstanceView, RequestView
 
@@ -18,3 +19,31 @@ class LeastHarm:
         """Return the position of least harm (`l4sim.policies.harm`), the first of equals."""
         harms = [harm_tokens(view, request.prompt_tokens) for view in instances]
         return harms.index(min(harms))
+
+
+class LeastHarmPrefix:
+    """Least harm where a prompt is as long as what of it is not cached.
+
+    What an instance has cached is taken to be what it was sent last, as much as its KV cache holds.
+    """
+
+    def __init__(self, prefix_id_tokens: int, kv_tokens: int) -> None:
+        """``prefix_id_tokens``: prompt tokens that a prefix id stands for; ``kv_tokens``: of an instance."""
+        self._id_tokens = prefix_id_tokens
+        self._sent = BlockLRU(max(kv_tokens // prefix_id_tokens, 1))
+
+    def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
+        """Return the position of least harm, the first of equals."""
+        prompt_tokens, ids = request.prompt_tokens, request.prefix_ids
+        depths = self._sent.depths(ids)
+        # At least one token is computed, so that there is something to sample from.
+        cached = {instance: min(depth * self._id_tokens, prompt_tokens - 1) for instance, depth in depths.items()}
+        harms = [harm_tokens(view, prompt_tokens - cached.get(view.instance, 0)) for view in instances]
+        position = harms.index(min(harms))
+        # The tail of a prompt is forgotten first, as an engine evicts it first.
+        self._sent.use(instances[position].instance, reversed(ids))
+        return position
+
+    def follow(self, numbers: Sequence[int]) -> None:
+        """Instances have gone, and what they had cached with them, or joined."""
+        self._sent.keep_only(numbers)

@@ -1,15 +1,15 @@
 """Llumnix: dispatch by remaining steps, and a central scheduler that pairs instances for live migration.
 
-Follows Llumnix v0 (`AlibabaPAI/llumnix`; Sun et al., OSDI '24) with its defaults (`llumnix/config/default.py`) and
-migration switched on. The load metric is *remaining steps* (`load_computation.py`): the KV blocks that are free once
-all waiting requests have theirs, per request; how many blocks each may still grow by.
+Follows Llumnix at its last release (`AlibabaPAI/llumnix`, 2025; Sun et al., OSDI '24) with its defaults
+(`llumnix/config/default.py`) and migration switched on. The load metric is *remaining steps* (`load_computation.py`):
+the KV blocks that are free once all waiting requests have theirs, per request; how many blocks each may still grow by.
 
 - Dispatch (`dispatch_policy.py`, `load`): to the instance with the most remaining steps, by what the manager heard in
   its last poll (every 50 ms); the first of equals. Between polls its picture does not change, whatever it dispatches.
-- Migration (`manager.py`, `migration_scheduler.py`, `migration_policy.py`): after each poll, the instances below 3
-  remaining steps, fewest first, are paired with those above 3, most first. `defrag`, the default, takes all pairs;
-  `balanced` only those that leave the destination at 3 or more and narrow the gap without turning it round. A pair with
-  an instance that migrates already is passed over: one migration at a time per instance.
+- Migration (`manager.py`, `migration_scheduler.py`, `migration_filter.py`, `migration_policy.py`): after each poll,
+  of the instances that do not migrate already (one migration at a time per instance), those below 3 remaining steps,
+  fewest first, are paired with those above 3, most first. `defrag`, the default, takes all pairs; `balanced` only those
+  that leave the destination at 3 or more and narrow the gap without turning it round.
 - The source of a pair migrates its shortest running request (`local_migration_scheduler.py`, `SR`). How a migration
   itself goes is `l4sim.runtime.migration`'s business.
 
@@ -93,18 +93,16 @@ def remaining_steps(free_blocks: float, requests: int) -> float:
 
 def pair(reports: dict[int, Report], policy: PairPolicy) -> list[tuple[int, int]]:
     """Who is to migrate a request to whom: (source, destination), from the latest reports by instance."""
-    steps = {instance: report.steps for instance, report in reports.items()}
+    sending = {instance for instance, report in reports.items() if report.sending_to is not None}
+    busy = {*sending, *(reports[instance].sending_to for instance in sending)}
+    steps = {instance: report.steps for instance, report in reports.items() if instance not in busy}
     instances = sorted(steps)
     sources = sorted((i for i in instances if steps[i] < _MIGRATE_OUT_STEPS), key=steps.__getitem__)
     destinations = sorted((i for i in instances if steps[i] > _MIGRATE_OUT_STEPS), key=lambda i: -steps[i])
-    sending = [instance for instance, report in reports.items() if report.sending_to is not None]
-    busy = {*sending, *(reports[instance].sending_to for instance in sending)}
     return [
         (source, destination)
         for source, destination in zip(sources, destinations, strict=False)
-        if (policy == "defrag" or _balances(reports[source], reports[destination]))
-        and source not in busy
-        and destination not in busy
+        if policy == "defrag" or _balances(reports[source], reports[destination])
     ]
 
 

@@ -1,9 +1,11 @@
 """Two static pools by prompt length: the cheap control for every length-aware scheduler.
 
-Ours, after the common practice of serving long prompts apart. Load is counted in tokens, of prompts and answers: the
-boundary is the prompt length that halves the load of a sample of the traffic, and instances are shared out by load.
-Within its pool a request goes to the instance with the fewest requests. Nothing moves afterwards, and the boundary
-never changes. An instance that joins goes to the pool that it is missing from most (`l4sim.policies.apportion`).
+Ours, after the common practice of serving long prompts apart. Where the boundary lies, and how many instances a pool
+has, comes from L4's own planner with two stages (`two-pools`). Or, naively, load is counted in tokens, of prompts and
+answers: the boundary is the prompt length that halves the load of a sample of the traffic, and instances are shared out
+by load (`two-pools-naive`). Within its pool a request goes to the instance with the fewest requests. Nothing moves
+afterwards, and the boundary never changes. An instance that joins goes to the pool that it is missing from most
+(`l4sim.policies.apportion`).
 """
 
 from __future__ import annotations
@@ -30,14 +32,19 @@ class Pools(NamedTuple):
     """Instances ``[0, short_instances)`` serve short prompts, the others long ones."""
 
 
+def check_instances(instances: int) -> None:
+    """Raise InputError if two pools would not have an instance each."""
+    if instances < 2:
+        raise InputError(f"policy 'two-pools' needs at least 2 instances, not {instances}")
+
+
 def split_pools(prompt_tokens: IntArray, output_tokens: IntArray, instances: int) -> Pools:
-    """The two pools for a sample of requests; shapes ``[n]``.
+    """The two naive pools for a sample of requests; shapes ``[n]``.
 
     Raises:
         InputError: fewer than two instances, or prompts all of one length.
     """
-    if instances < 2:
-        raise InputError(f"policy 'two-pools' needs at least 2 instances, not {instances}")
+    check_instances(instances)
     lengths, which = np.unique(prompt_tokens, return_inverse=True)
     if len(lengths) < 2:
         raise InputError("policy 'two-pools' needs prompts of different lengths, and the plan's sample has none")

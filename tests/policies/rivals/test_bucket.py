@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from l4sim.policies.rivals.sglang.bucket import Bucket, draw_ranges
+from l4sim.policies.rivals.sglang_bucket import Bucket, draw_ranges
 from tests.policies.conftest import View, arrival, views
 
 
@@ -39,6 +39,7 @@ def test_ranges_are_redrawn_every_5_s_from_the_prompts_of_the_last_5_s():
     router = bucket_without_balancing()
     for tokens in (5, 10, 15, 20, 24, 26):
         assert router.route(arrival(tokens), views(0, 0, 0, as_of_s=1.0)) == 0
+    router.tick("adjust", 5.0)
     later = views(0, 0, 0, as_of_s=5.5)
     assert [router.route(arrival(tokens), later) for tokens in (20, 21, 26, 27)] == [0, 1, 1, 2]
 
@@ -46,16 +47,20 @@ def test_ranges_are_redrawn_every_5_s_from_the_prompts_of_the_last_5_s():
 def test_ranges_stay_unless_the_load_has_doubled_or_halved():
     router = bucket_without_balancing()
     router.route(arrival(90), views(0, 0, 0, as_of_s=0.5))
+    router.tick("adjust", 5.0)
     router.route(arrival(180), views(0, 0, 0, as_of_s=6.0))
+    router.tick("adjust", 10.0)
     # Drawn at 5 s from [90], a share of 30: ranges to 90, to 121, and beyond. At 10 s the share is 60, not above twice
     # as much; drawn from [180], the first range would reach to 180.
     assert router.route(arrival(100), views(0, 0, 0, as_of_s=10.5)) == 1
+    router.tick("adjust", 15.0)
     # At 15 s the prompts since then, 180 and 100 tokens, have a share of 93: ranges to 100, to 180, and beyond.
     assert router.route(arrival(100), views(0, 0, 0, as_of_s=15.0)) == 0
 
 
 def test_without_arrivals_there_is_nothing_to_redraw_from():
     router = bucket_without_balancing()
+    router.tick("adjust", 5.0)
     assert router.route(arrival(1000), views(0, 0, 0, as_of_s=100.0)) == 2
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from l4sim.engine.config import EngineConfig
+from l4sim.policies.plan import SharedPlans
 from l4sim.policies.registry import POLICIES, build_policy
 from l4sim.simulator import SimulationResult, simulate
 from l4sim.specs.placement import Placement
@@ -43,6 +44,7 @@ def run(name: str, trace: Trace, seed: int = 0) -> SimulationResult:
             seed=seed,
             sample=lambda: take(trace, np.arange(50)),
             output_tokens=trace.output_tokens.tolist,
+            plans=SharedPlans(),
         ),
     )
     return simulate(
@@ -109,6 +111,6 @@ def test_cache_aware_finds_cached_what_round_robin_has_no_room_for():
     ids = np.concatenate([1000 * number + np.arange(20) for number in family])
     prefix = PrefixBlocks(ids, 20 * np.arange(count + 1), 16)
     trace = make_trace(0.5 * np.arange(count), np.full(count, 330), np.full(count, 5), prefix=prefix)
-    cached = {name: requests(run(name, trace))["cached_tokens"].sum() for name in ("sglang-cache-aware", "round-robin")}
-    assert cached["sglang-cache-aware"] == (count - 12) * 320, "all but the first of each family"
-    assert cached["round-robin"] < 0.5 * cached["sglang-cache-aware"]
+    cached = {name: requests(run(name, trace))["cached_tokens"].sum() for name in ("sglang-0.3", "round-robin")}
+    assert cached["sglang-0.3"] == (count - 12) * 320, "all but the first of each family"
+    assert cached["round-robin"] < 0.5 * cached["sglang-0.3"]

@@ -122,9 +122,9 @@ def test_three_steps_are_neither_source_nor_destination():
     assert pair({0: report(3), 1: report(100)}, "defrag") == []
 
 
-def test_an_instance_that_migrates_is_passed_over_at_both_ends():
+def test_an_instance_that_migrates_is_left_out_before_others_are_paired():
     reports = {0: report(-1, sending_to=4), 1: report(1), 2: report(60), 3: report(50), 4: report(40)}
-    assert pair(reports, "defrag") == [(1, 3)], "0 is paired with 2, and passed over"
+    assert pair(reports, "defrag") == [(1, 2)], "as if 0 and 4 were not there"
     reports = {0: report(1), 1: report(4, sending_to=2), 2: report(60)}
     assert pair(reports, "defrag") == [], "2 is receiving"
 

@@ -1,15 +1,13 @@
 """SGLang's `bucket`: one range of prompt lengths per instance, redrawn as the traffic changes.
 
-Follows `bucket.rs` of SGLang's gateway. Ranges are drawn so that each holds an equal share of the prompt tokens of the
-last 5 s; every 5 s they are drawn again if the share has at least doubled or halved since. A request goes to the
-instance of its range, unless the prompt tokens sent to each instance in these 5 s are imbalanced: then to the one with
-the fewest. Departures:
+Follows `sgl-model-gateway/src/policies/bucket.rs` of SGLang's gateway 0.3.2. Ranges are drawn so that each holds an
+equal share of the prompt tokens of the last 5 s; every 5 s they are drawn again if the share has at least doubled or
+halved since. A request goes to the instance of its range, unless the prompt tokens sent to each instance in these 5 s
+are imbalanced: then to the one with the fewest. Departures:
 
 - The source counts characters, and its thresholds (a first range of 4096, an imbalance of 64) are converted.
 - The source routes to prefill instances of a disaggregated deployment; here an instance decodes as well.
 - Equal counts: the first instance, where the source takes whichever its hash map yields first.
-- Ranges are redrawn at the first arrival after the 5 s. No arrival can tell: only arrivals change what they are drawn
-  from.
 - When instances go or join, ranges are drawn at the next arrival, from what those that are there were sent lately.
 """
 
@@ -19,7 +17,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from l4sim.policies.rivals.sglang.balance import CHARACTERS_PER_TOKEN, is_imbalanced
+from l4sim.policies.rivals.balance import CHARACTERS_PER_TOKEN, is_imbalanced
 from l4sim.policies.views import InstanceView, RequestView
 
 _FIRST_SPAN_TOKENS = 4096 // CHARACTERS_PER_TOKEN
@@ -64,15 +62,20 @@ class Bucket:
         balance_abs_threshold: int = 64 // CHARACTERS_PER_TOKEN,
         balance_rel_threshold: float = 1.5,
         adjust_interval_s: float = 5.0,
+        order: Sequence[int] | None = None,
     ) -> None:
-        """``balance_abs_threshold`` is in prompt tokens; ``adjust_interval_s`` is also how long a prompt counts."""
+        """``balance_abs_threshold`` is in prompt tokens; ``adjust_interval_s`` is also how long a prompt counts.
+
+        ``order``: whose range is the first, the second and so on, by position; None: as they are numbered.
+        """
+        self.timers = {"adjust": adjust_interval_s}
         self._balance_abs_threshold = balance_abs_threshold
         self._balance_rel_threshold = balance_rel_threshold
         self._interval_s = adjust_interval_s
+        self._order = list(order or range(instances))
         self._uppers = _even_ranges(instances)
         self._share_tokens = 0
         """Each range's share when the ranges were drawn last."""
-        self._adjustments = 0
         self._recent: deque[tuple[float, int, int]] = deque()
         """Arrivals that count: when, prompt tokens, where."""
         self._recent_tokens = [0] * instances
@@ -81,35 +84,45 @@ class Bucket:
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of the prompt's range, or the one that was sent the fewest tokens lately."""
-        now_s = instances[0].as_of_s
-        self._adjust(now_s)
+        position = self.candidates(request, instances)[0]
+        self.send(request, instances[position].instance, instances[position].as_of_s)
+        return position
+
+    def candidates(self, request: RequestView, instances: Sequence[InstanceView]) -> list[int]:
+        """The positions that are equal under the rule, that which is taken in front."""
         tokens = self._recent_tokens
         if is_imbalanced(tokens, self._balance_abs_threshold, self._balance_rel_threshold):
-            position = tokens.index(min(tokens))
+            least = min(tokens)
+            rows = [row for row, sent in enumerate(tokens) if sent == least]
         else:
-            position = bisect_left(self._uppers, request.prompt_tokens)
+            rows = [self._order[bisect_left(self._uppers, request.prompt_tokens)]]
         if len(instances) == len(self._numbers):
-            self._note(now_s, request.prompt_tokens, position)
-            return position
+            return rows
         # Not all can serve it: if the one chosen cannot, the one of these that was sent the fewest tokens.
         able = [self._numbers.index(view.instance) for view in instances]
-        position = position if position in able else min(able, key=tokens.__getitem__)
-        self._note(now_s, request.prompt_tokens, position)
-        return able.index(position)
+        return [able.index(row) for row in rows if row in able] or [able.index(min(able, key=tokens.__getitem__))]
 
-    def _adjust(self, now_s: float) -> None:
-        due = int(now_s / self._interval_s)
-        if due <= self._adjustments:
-            return
-        self._adjustments = due
+    def send(self, request: RequestView, instance: int, now_s: float) -> None:
+        """Note that a request is sent to an instance."""
+        recent = self._recent
+        position = self._numbers.index(instance)
+        self._recent_tokens[position] += request.prompt_tokens
+        while recent and now_s - recent[0][0] > self._interval_s:
+            _, expired_tokens, where = recent.popleft()
+            self._recent_tokens[where] -= expired_tokens
+        recent.append((now_s, request.prompt_tokens, position))
+
+    def tick(self, name: str, now_s: float) -> None:
+        """Draw the ranges again, if the traffic has changed by enough."""
         if not self._recent:
             return
+        lengths = [tokens for _, tokens, _ in self._recent]
         buckets = len(self._recent_tokens)
-        old, new = self._share_tokens, sum(self._recent_tokens) // buckets
+        old, new = self._share_tokens, sum(lengths) // buckets
         if old and new <= 2 * old and old <= 2 * new:
             return
         self._share_tokens = new
-        self._uppers = draw_ranges((tokens for _, tokens, _ in self._recent), buckets)
+        self._uppers = draw_ranges(lengths, buckets)
 
     def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone or joined: those that are there share all lengths."""
@@ -117,16 +130,9 @@ class Bucket:
         sent = [(time_s, tokens, self._numbers[where]) for time_s, tokens, where in self._recent]
         self._recent = deque((time_s, tokens, position[to]) for time_s, tokens, to in sent if to in position)
         self._numbers = list(numbers)
+        self._order = list(range(len(numbers)))
         self._recent_tokens = [0] * len(numbers)
         for _, tokens, where in self._recent:
             self._recent_tokens[where] += tokens
         lengths = [tokens for _, tokens, _ in self._recent]
         self._uppers = draw_ranges(lengths, len(numbers)) if lengths else _even_ranges(len(numbers))
-
-    def _note(self, now_s: float, prompt_tokens: int, position: int) -> None:
-        recent = self._recent
-        while recent and now_s - recent[0][0] > self._interval_s:
-            _, expired_tokens, where = recent.popleft()
-            self._recent_tokens[where] -= expired_tokens
-        recent.append((now_s, prompt_tokens, position))
-        self._recent_tokens[position] += prompt_tokens

@@ -1,15 +1,17 @@
 """One radix tree of the prompts sent to every instance: what each one's prefix cache probably holds.
 
-After `tree.rs` of SGLang's gateway, a multi-tenant radix tree whose tenants are the workers. The source's edges are
-text; here they are hash ids of prefix blocks, each of which stands for its block *and all before it*. So two prompts
-agree up to some id and nowhere after it, and the length of their common prefix is found by bisection.
+After `tree.rs` of SGLang's gateway 0.3.2, a multi-tenant radix tree whose tenants are the workers. The source's edges
+are text; here they are hash ids of prefix blocks, each of which stands for its block *and all before it*. So two
+prompts agree up to some id and nowhere after it, and the length of their common prefix is found by bisection.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from types import MappingProxyType
+from typing import NamedTuple
 
 
 class _Node:
@@ -31,7 +33,18 @@ class _Node:
         return instance in self.last_access and not any(instance in c.last_access for c in self.children.values())
 
 
-class PrefixTree:
+class Held(NamedTuple):
+    """The longest prefix that is in the tree."""
+
+    tokens: int
+    by: Mapping[int, int]
+    """The instances that were sent it, the first sent first; empty where nothing matches. To be read, not kept."""
+
+
+_NOTHING = Held(0, MappingProxyType({}))
+
+
+class RadixTree:
     """Prompts by prefix, and how many tokens of them each instance was sent."""
 
     def __init__(self, instances: int, id_tokens: int) -> None:
@@ -47,8 +60,8 @@ class PrefixTree:
         """Make room for an instance that has been sent nothing yet."""
         self.sizes_tokens += [0] * (instance + 1 - len(self.sizes_tokens))
 
-    def match(self, prefix_ids: Sequence[int]) -> tuple[int, int | None]:
-        """The longest prefix that any instance was sent: its tokens, and the first such instance (None: no match)."""
+    def match(self, prefix_ids: Sequence[int]) -> Held:
+        """The longest prefix that any instance was sent; for its first holder that counts as a use."""
         ids = tuple(prefix_ids)
         node, matched = self._root, 0
         while matched < len(ids):
@@ -59,11 +72,26 @@ class PrefixTree:
             node, matched = child, matched + shared
             if shared < len(child.ids):
                 break
-        if not matched:
-            return 0, None
-        instance = next(iter(node.last_access))
-        self._touch(node, instance)
-        return matched * self._id_tokens, instance
+        if not node.last_access:
+            return _NOTHING
+        self._touch(node, next(iter(node.last_access)))
+        return Held(matched * self._id_tokens, node.last_access)
+
+    def depths(self, prefix_ids: Sequence[int]) -> dict[int, int]:
+        """Tokens of the prompt that each instance was sent before, by its number; who was sent none is left out."""
+        ids = tuple(prefix_ids)
+        node, matched = self._root, 0
+        depths: dict[int, int] = {}
+        while matched < len(ids):
+            child = node.children.get(ids[matched])
+            if child is None:
+                break
+            shared = _shared(child.ids, ids, matched)
+            node, matched = child, matched + shared
+            depths.update(dict.fromkeys(node.last_access, matched * self._id_tokens))
+            if shared < len(child.ids):
+                break
+        return depths
 
     def insert(self, prefix_ids: Sequence[int], prompt_tokens: int, instance: int) -> None:
         """Note that the instance is sent a prompt; tokens behind the last id are taken for unlike any other's."""
@@ -90,20 +118,27 @@ class PrefixTree:
             node = child
         self._touch(node, instance)
 
+    def evict_together(self, max_tokens: int) -> None:
+        """Let all forget their least recently used leaves until together they have at most ``max_tokens``."""
+        self._evict(lambda instance: sum(self.sizes_tokens) > max_tokens)
+
     def evict(self, max_tokens: int) -> None:
         """Let each instance forget its least recently used leaves until it has at most ``max_tokens``."""
+        self._evict(lambda instance: self.sizes_tokens[instance] > max_tokens)
+
+    def _evict(self, too_large: Callable[[int], bool]) -> None:
         queue: list[tuple[int, int, _Node]] = []
         stack = [self._root]
         while stack:
             node = stack.pop()
             stack.extend(node.children.values())
             if node is not self._root:
-                leaf_of = [i for i in node.last_access if self.sizes_tokens[i] > max_tokens and node.is_leaf_of(i)]
+                leaf_of = [i for i in node.last_access if too_large(i) and node.is_leaf_of(i)]
                 queue.extend((node.last_access[i], i, node) for i in leaf_of)
         heapify(queue)
         while queue:
             _, instance, node = heappop(queue)
-            if self.sizes_tokens[instance] <= max_tokens:
+            if not too_large(instance):
                 continue
             self.sizes_tokens[instance] -= node.tokens
             del node.last_access[instance]
