@@ -298,8 +298,8 @@ def _smg_cache_aware(recording: Recording) -> Agreement:
 def _as_registered(made: Any, silent: Sequence[int]) -> Any:
     """The router as it is after its workers have registered, when some have not reported yet."""
     made.published(0.0)
-    made.wait.of([Worker(number) for number in range(len(made.wait.silent))])
-    made.wait.silent[list(silent)] = True
+    made.wait.of([Worker(number) for number in made.wait.in_flight.numbers])
+    made.wait.silent = set(silent)
     return made
 
 

@@ -45,6 +45,10 @@ class StopAtTheLast:
             raise CaughtError(request, instances)
         return self.router.route(request, instances)
 
+    def __getattr__(self, name):
+        """What else the router may hear."""
+        return getattr(self.router, name)
+
 
 def long_answers(count):
     """Requests within 2 s that nobody has finished by then, prompts of some 1,000 tokens with every tenth shared."""

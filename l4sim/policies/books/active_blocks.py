@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from l4sim.policies.books.block_lru import BlockLRU
+from l4sim.policies.books.block_lru import leading
 from l4sim.policies.books.in_flight import InFlight
 
 
@@ -19,47 +18,54 @@ class ActiveBlocks:
         self.tokens = np.zeros(instances)
         """Tokens in these blocks, by position in `in_flight.numbers`."""
         self._id_tokens = prefix_id_tokens
-        self._ids: dict[int, tuple[int, tuple[int, ...], int]] = {}
+        self._sent: dict[int, tuple[int, tuple[int, ...], int]] = {}
         """By request in flight: its instance, its prefix ids, and the tokens behind them."""
-        self._uses: Counter[tuple[int, int]] = Counter()
-        """Requests in flight by (instance, prefix id)."""
-        self._index = BlockLRU(None)
+        self._uses: dict[int, dict[int, int]] = {}
+        """By prefix id: requests in flight that have it, by instance."""
 
     def shared_tokens(self, ids: Sequence[int]) -> dict[int, int]:
         """Tokens of a prompt that requests in flight on an instance begin with too, by its number."""
-        return {instance: depth * self._id_tokens for instance, depth in self._index.depths(ids).items()}
+        return {instance: depth * self._id_tokens for instance, depth in leading(self._uses, ids).items()}
 
     def send(self, request: int, instance: int, ids: tuple[int, ...], prompt_tokens: int) -> None:
         """A request is sent to an instance."""
         self.end(request)
         row = self.in_flight.send(request, instance)
         tail = prompt_tokens - len(ids) * self._id_tokens
-        self._ids[request] = instance, ids, tail
-        new = [block for block in ids if not self._uses[instance, block]]
-        self._uses.update((instance, block) for block in ids)
-        self._index.use(instance, new)
-        self.tokens[row] += len(new) * self._id_tokens + tail
+        self._sent[request] = instance, ids, tail
+        new = 0
+        for block in ids:
+            uses = self._uses.setdefault(block, {})
+            count = uses.get(instance, 0)
+            uses[instance] = count + 1
+            new += not count
+        self.tokens[row] += new * self._id_tokens + tail
 
     def end(self, request: int) -> None:
         """A request has ended."""
         row = self.in_flight.end(request)
-        instance, ids, tail = self._ids.pop(request, (-1, (), 0))
+        instance, ids, tail = self._sent.pop(request, (-1, (), 0))
         if row is None:
             return
-        gone = []
+        gone = 0
         for block in ids:
-            self._uses[instance, block] -= 1
-            if not self._uses[instance, block]:
-                del self._uses[instance, block]
-                gone.append(block)
-        self._index.remove(instance, gone)
-        self.tokens[row] -= len(gone) * self._id_tokens + tail
+            uses = self._uses[block]
+            uses[instance] -= 1
+            if not uses[instance]:
+                gone += 1
+                del uses[instance]
+                if not uses:
+                    del self._uses[block]
+        self.tokens[row] -= gone * self._id_tokens + tail
 
     def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone or joined."""
         known = dict(zip(self.in_flight.numbers, self.tokens.tolist(), strict=True))
-        there = set(numbers)
         self.in_flight.follow(numbers)
         self.tokens = np.array([known.get(number, 0.0) for number in numbers])
-        self._index.keep_only(numbers)
-        self._uses = Counter({key: count for key, count in self._uses.items() if key[0] in there})
+        there = set(numbers)
+        for block, uses in list(self._uses.items()):
+            for instance in set(uses) - there:
+                del uses[instance]
+            if not uses:
+                del self._uses[block]

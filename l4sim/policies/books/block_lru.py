@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _NOBODY: frozenset[int] = frozenset()
 
 
+def leading(holders: Mapping[int, Collection[int]], ids: Sequence[int]) -> dict[int, int]:
+    """How many leading ids each instance has, by its number; who has none is left out.
+
+    ``holders``: who has an id; whoever does is taken to have those before it too.
+    """
+    depths: dict[int, int] = {}
+    here = holders.get(ids[0], _NOBODY) if ids else _NOBODY
+    depth = 0
+    while here:
+        most = len(here)
+        depth = bisect_left(ids, True, lo=depth, key=lambda block: len(holders.get(block, _NOBODY)) < most)
+        following = holders.get(ids[depth], _NOBODY) if depth < len(ids) else _NOBODY
+        depths.update(dict.fromkeys(set(here).difference(following), depth))
+        here = following
+    return depths
+
+
 class BlockLRU:
-    """Prefix ids by instance, the least recently used forgotten beyond a number of them."""
+    """Prefix ids by instance, the least recently used forgotten beyond a number of them.
+
+    Who has an id is taken to have those before it too, as engines evict the tail of a prompt first.
+    """
 
     def __init__(self, capacity: int | None) -> None:
         """``capacity``: ids that are remembered of one instance; None: whatever is not removed."""
@@ -21,32 +42,30 @@ class BlockLRU:
 
     def depths(self, ids: Sequence[int]) -> dict[int, int]:
         """How many leading ids each instance has, by its number; who has none is left out."""
-        depths: dict[int, int] = {}
-        here: set[int] | frozenset[int] = self._holders.get(ids[0], _NOBODY) if ids else _NOBODY
-        depth = 0
-        while here:
-            depth += 1
-            following = self._holders.get(ids[depth], _NOBODY) if depth < len(ids) else _NOBODY
-            if not here <= following:
-                depths.update(dict.fromkeys(here - following, depth))
-            here = here & following
-        return depths
+        return leading(self._holders, ids)
 
     def use(self, instance: int, ids: Iterable[int]) -> None:
         """An instance has, or is sent, these ids; the last one counts as used last."""
         used = self._used.setdefault(instance, OrderedDict())
+        if self._capacity is None:
+            for block in [block for block in ids if block not in used]:
+                self._add(instance, used, block)
+            return
         for block in ids:
             if block in used:
                 used.move_to_end(block)
             else:
-                used[block] = None
-                self._holders.setdefault(block, set()).add(instance)
-        while self._capacity is not None and len(used) > self._capacity:
+                self._add(instance, used, block)
+        while len(used) > self._capacity:
             self._let_go(instance, used.popitem(last=False)[0])
+
+    def _add(self, instance: int, used: OrderedDict[int, None], block: int) -> None:
+        used[block] = None
+        self._holders.setdefault(block, set()).add(instance)
 
     def remove(self, instance: int, ids: Iterable[int]) -> None:
         """An instance has these ids no more."""
-        used = self._used.get(instance, {})
+        used = self._used.get(instance, OrderedDict[int, None]())
         for block in ids:
             if block in used:
                 del used[block]

@@ -10,9 +10,9 @@ trace's; nothing is forgotten, where the source's table has room for some 10^5 b
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from statistics import pstdev
 
 from l4sim.policies.books.block_lru import BlockLRU
 from l4sim.policies.books.in_flight import InFlight
@@ -48,7 +48,8 @@ class AIBrix:
             return None
         mean, least, most = sum(loads) / len(loads), min(loads), max(loads)
         only = least if most > _IMBALANCE_FACTOR * (mean + 1) and most - least >= _IMBALANCE_GAP else most
-        limit = min(mean + _DEVIATIONS * pstdev(loads), only)
+        deviation = math.sqrt(max(sum([load * load for load in loads]) / len(loads) - mean * mean, 0.0))
+        limit = min(mean + _DEVIATIONS * deviation, only)
         ranked = [
             (-depths[view.instance], load, self._random.random(), n)
             for n, (view, load) in enumerate(zip(instances, loads, strict=True))

@@ -14,7 +14,7 @@ instance whose label has the prompt's length in range scores 0.3 to 1, the more 
 is left in it; any other below 0.3, the less the further away. What the labels are is up to users: here the ranges of
 L4's plan, each stage's for its instances. An instance that joins has no label, and scores 0.5.
 
-Departure: prefix blocks are the trace's, not of 16 tokens.
+Departures: prefix blocks are the trace's, not of 16 tokens; of a prompt the tail is forgotten first.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class LLMD:
         self.view_age_s = view_age_s
         self._id_tokens = prefix_id_tokens
         self._sent = BlockLRU(max(kv_tokens // prefix_id_tokens, 1))
-        self._ranges = ranges
+        self._ends = sorted(set(ranges.values())) if ranges else []
+        """The ranges that there are."""
+        self._labels = {} if ranges is None else {number: self._ends.index(ends) for number, ends in ranges.items()}
+        """By instance number, which of them it is labelled with."""
         self._random = random.Random(seed)
         self._loads: FloatArray | None = None
         """What queue and KV use score, as last published; None: to be read."""
@@ -82,18 +85,17 @@ class LLMD:
             for instance, depth in depths.items():
                 if instance in position:
                     scores[position[instance]] += _PREFIX * depth / blocks
-        if self._ranges is not None:
+        if self._ends:
             scores += _LENGTH * self._length_scores(request.prompt_tokens, instances)
         best = np.flatnonzero(scores == scores.max())
         chosen = int(best[0] if len(best) == 1 else self._random.choice(best.tolist()))
-        self._sent.use(instances[chosen].instance, ids)
+        self._sent.use(instances[chosen].instance, reversed(ids))
         return chosen
 
     def _length_scores(self, prompt_tokens: int, instances: Sequence[InstanceView]) -> FloatArray:
-        assert self._ranges is not None
-        of_range = {ends: range_score(prompt_tokens, *ends) for ends in set(self._ranges.values())}
-        known = {instance: of_range[ends] for instance, ends in self._ranges.items()}
-        return np.array([known.get(view.instance, 0.5) for view in instances])
+        of_label = np.array([*(range_score(prompt_tokens, *ends) for ends in self._ends), 0.5])
+        scores: FloatArray = of_label[[self._labels.get(view.instance, -1) for view in instances]]
+        return scores
 
     def published(self, now_s: float) -> None:
         """Metrics have been scraped."""

@@ -41,11 +41,9 @@ class Preble:
         self._forget(now_s - _WINDOW_S)
         depths = self._tree.depths(request.prefix_ids)
         known = max(depths.values(), default=0)
-        among = [
-            n
-            for n, view in enumerate(instances)
-            if 2 * known > request.prompt_tokens and depths.get(view.instance, 0) == known
-        ] or range(len(instances))
+        among: Sequence[int] = range(len(instances))
+        if 2 * known > request.prompt_tokens:
+            among = [n for n in among if depths.get(instances[n].instance) == known] or among
         rows = self._in_flight.rows(instances)
         counts, prompts_s, answer_s = self._in_flight.counts, self._prompts_s, self._answer_s
         loads = [prompts_s[rows[n]] + counts[rows[n]] * answer_s for n in among]

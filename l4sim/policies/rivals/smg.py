@@ -25,9 +25,6 @@ import math
 import random
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from l4sim.policies.books.in_flight import InFlight
 from l4sim.policies.books.radix_tree import RadixTree
 from l4sim.policies.rivals.balance import CHARACTERS_PER_TOKEN
@@ -44,70 +41,86 @@ _THROUGHPUT_TOKENS_PER_S = 2000.0
 _LEAST_MARGIN = 4.0
 _MARGIN_SIGMAS = 2.0
 
-FloatArray = NDArray[np.float64]
-
 
 class ExpectedWait:
     """smg's score, and the books that it needs."""
 
     def __init__(self, instances: int, *, throughput_tokens_per_s: float = _THROUGHPUT_TOKENS_PER_S) -> None:
         self.in_flight = InFlight(instances)
-        self.silent = np.zeros(instances, dtype=np.bool_)
+        self.silent: set[int] = set()
         """Which instances have not reported yet, by position in `in_flight.numbers`."""
         self._request_s = _MEAN_PREFILL_TOKENS / throughput_tokens_per_s
-        self._reported = np.zeros(instances)
+        self._reported = [0] * instances
         """Requests running and waiting when the instance reported last."""
-        self._kv_s = np.zeros(instances)
-        self._since = np.zeros(instances)
+        self._kv_s = [0.0] * instances
+        self._since = [0] * instances
         """Requests sent to it since."""
+        self._waits_s = [0.0] * instances
+        """The scores, kept up to date."""
         self._unread: set[int] = set()
         """Positions whose last report has not been looked at."""
 
-    def of(self, instances: Sequence[InstanceView]) -> FloatArray:
+    def of(self, instances: Sequence[InstanceView]) -> list[float]:
         """Expected waits in seconds, by position; where nobody has reported, requests in flight."""
         rows = self.in_flight.rows(instances)
         if self._unread:
             self._read(rows, instances)
-        whole = len(rows) == len(self.in_flight.numbers)
-        at = slice(None) if whole else np.array(rows, dtype=np.int64)
-        loads = np.array(self.in_flight.of(instances), dtype=np.float64)
-        waits: FloatArray = np.maximum(loads, self._reported[at] + self._since[at]) * self._request_s + self._kv_s[at]
-        silent = self.silent[at]
-        if silent.any():
-            waits = loads if silent.all() else np.where(silent, waits[~silent].min() + loads * self._request_s, waits)
-        return waits
+        if self.silent:
+            return self._with_silent(rows)
+        waits = self._waits_s
+        return waits if isinstance(rows, range) else [waits[row] for row in rows]
+
+    def _with_silent(self, rows: Sequence[int]) -> list[float]:
+        loads, waits = self.in_flight.counts, self._waits_s
+        best = min((waits[row] for row in rows if row not in self.silent), default=None)
+        if best is None:
+            return [loads[row] for row in rows]
+        return [best + loads[row] * self._request_s if row in self.silent else waits[row] for row in rows]
 
     def _read(self, rows: Sequence[int], instances: Sequence[InstanceView]) -> None:
         """Take note of what has been published."""
         for row, view in zip(rows, instances, strict=True):
-            if row not in self._unread:
-                continue
-            self._unread.remove(row)
-            self._reported[row] = view.running + view.waiting
-            used = min(1.0 - view.kv_blocks_free / view.kv_blocks_total, 0.999)
-            self._kv_s[row] = _KV_PRESSURE_S * used / (1.0 - used)
+            if row in self._unread:
+                self._unread.remove(row)
+                self._reported[row] = view.running + view.waiting
+                used = min(1.0 - view.kv_blocks_free / view.kv_blocks_total, 0.999)
+                self._kv_s[row] = _KV_PRESSURE_S * used / (1.0 - used)
+                self._score(row)
+
+    def _score(self, row: int) -> None:
+        outstanding = max(self.in_flight.counts[row], self._reported[row] + self._since[row])
+        self._waits_s[row] = outstanding * self._request_s + self._kv_s[row]
 
     def send(self, request: int, instance: int) -> None:
         """A request is sent to an instance."""
-        self._since[self.in_flight.send(request, instance)] += 1
+        self.end(request)
+        row = self.in_flight.send(request, instance)
+        self._since[row] += 1
+        self._score(row)
+
+    def end(self, request: int) -> None:
+        """A request has ended."""
+        row = self.in_flight.end(request)
+        if row is not None:
+            self._score(row)
 
     def published(self) -> None:
         """All have reported."""
-        self._since[:] = 0
-        self.silent[:] = False
+        self._since = [0] * len(self._since)
+        self.silent = set()
         self._unread = set(range(len(self._since)))
 
     def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone, or joined and have not reported yet."""
         before = {number: row for row, number in enumerate(self.in_flight.numbers)}
         self.in_flight.follow(numbers)
-        rows = [before.get(number, -1) for number in numbers]
+        rows = [before.get(number) for number in numbers]
+        self._reported = [0 if row is None else self._reported[row] for row in rows]
+        self._since = [0 if row is None else self._since[row] for row in rows]
+        self._kv_s = [0.0 if row is None else self._kv_s[row] for row in rows]
+        self._waits_s = [0.0 if row is None else self._waits_s[row] for row in rows]
         self._unread = {row for row, old in enumerate(rows) if old in self._unread}
-        joined = np.array([row < 0 for row in rows], dtype=np.bool_)
-        self._reported, self._kv_s, self._since = (
-            np.where(joined, 0.0, column[rows]) for column in (self._reported, self._kv_s, self._since)
-        )
-        self.silent = joined | self.silent[rows]
+        self.silent = {row for row, old in enumerate(rows) if old is None or old in self.silent}
 
 
 class LeastLoad:
@@ -136,9 +149,11 @@ class LeastLoad:
         """The positions with the least expected wait, of some or (None) of all."""
         if among is None:
             waits = self.wait.of(instances)
-            return np.flatnonzero(waits == waits.min()).tolist()  # type: ignore[no-any-return]
+            shortest = min(waits)
+            return [position for position, wait_s in enumerate(waits) if wait_s == shortest]
         waits = self.wait.of([instances[position] for position in among])
-        return [among[n] for n in np.flatnonzero(waits == waits.min())]
+        shortest = min(waits)
+        return [position for position, wait_s in zip(among, waits, strict=True) if wait_s == shortest]
 
     def send(self, request: RequestView, instance: int) -> None:
         """Note that a request is sent to an instance."""
@@ -146,7 +161,7 @@ class LeastLoad:
 
     def ended(self, request: int, now_s: float) -> None:
         """One less is in flight."""
-        self.wait.in_flight.end(request)
+        self.wait.end(request)
 
     def published(self, now_s: float) -> None:
         """The poll has come back."""

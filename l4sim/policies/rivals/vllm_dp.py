@@ -43,7 +43,7 @@ class VLLM019:
         self._numbers = list(range(instances))
         self._positions = {number: number for number in range(instances)}
         self._is_read = False
-        self._waiting = self._running = self._kv_use = np.zeros(instances)
+        self._waiting = self._running = self._pressure = np.zeros(instances)
         self._own = np.zeros((self._clients, instances))
         """By API server and instance: what it has added to the published number of waiting requests."""
 
@@ -71,7 +71,8 @@ class VLLM019:
         self._is_read = True
         self._waiting = np.array([view.waiting for view in instances], dtype=np.float64)
         self._running = np.array([view.running for view in instances], dtype=np.float64)
-        self._kv_use = np.array([1.0 - view.kv_blocks_free / view.kv_blocks_total for view in instances])
+        kv_use = np.array([1.0 - view.kv_blocks_free / view.kv_blocks_total for view in instances])
+        self._pressure = 6.0 * np.maximum(kv_use - 0.5, 0.0)
 
     def _scores(self, client: int) -> FloatArray:
         scores: FloatArray = 4.0 * (self._waiting + self._own[client]) + self._running
@@ -90,8 +91,8 @@ class VLLM019:
         """Instances have gone or joined."""
         rows = [self._positions.get(number, -1) for number in numbers]
         joined = np.array([row < 0 for row in rows])
-        self._waiting, self._running, self._kv_use = (
-            np.where(joined, 0.0, column[rows]) for column in (self._waiting, self._running, self._kv_use)
+        self._waiting, self._running, self._pressure = (
+            np.where(joined, 0.0, column[rows]) for column in (self._waiting, self._running, self._pressure)
         )
         self._own = np.where(joined, 0.0, self._own[:, rows])
         self._numbers = list(numbers)
@@ -106,6 +107,7 @@ class VLLM032(VLLM019):
     ) -> None:
         super().__init__(instances, seed, api_servers=api_servers, view_age_s=view_age_s)
         self._in_flight = np.zeros((self._clients, instances))
+        """By API server and instance: its own requests in flight, times the number of API servers."""
         self._where: dict[int, tuple[int, int]] = {}
         """API server and instance of each request in flight."""
 
@@ -116,17 +118,16 @@ class VLLM032(VLLM019):
 
     def _scores(self, client: int) -> FloatArray:
         waiting = self._waiting + self._own[client]
-        pressure = 6.0 * np.maximum(self._kv_use - 0.5, 0.0)
-        scores: FloatArray = (
-            np.maximum(self._clients * self._in_flight[client], waiting + self._running) + waiting * pressure
-        )
+        scores: FloatArray = np.maximum(self._in_flight[client], waiting + self._running)
+        if self._pressure.any():
+            scores += waiting * self._pressure
         return scores
 
     def send(self, client: int, request: int, instance: int) -> None:
         """Note that an API server sends a request to an instance."""
         super().send(client, request, instance)
         self._starts[client] = (self._starts[client] + 1) % len(self._numbers)
-        self._in_flight[client, self._positions[instance]] += 1
+        self._in_flight[client, self._positions[instance]] += self._clients
         self._where[request] = client, instance
 
     def ended(self, request: int, now_s: float) -> None:
@@ -134,7 +135,7 @@ class VLLM032(VLLM019):
         client, instance = self._where.pop(request, (0, -1))
         row = self._positions.get(instance)
         if row is not None:
-            self._in_flight[client, row] -= 1
+            self._in_flight[client, row] -= self._clients
 
     def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone or joined."""
