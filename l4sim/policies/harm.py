@@ -15,7 +15,17 @@ Together (n + 1) · (P + q) + C.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from l4sim.policies.views import InstanceView
+
+
+def harms_tokens(views: Sequence[InstanceView], prompt_tokens: int) -> list[float]:
+    """`harm_tokens` of each view."""
+    return [
+        (view.running + view.waiting + 1) * (view.pending_prompt_tokens + prompt_tokens) + view.context_tokens
+        for view in views
+    ]
 
 
 def harm_tokens(view: InstanceView, prompt_tokens: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from l4sim.policies.books.block_lru import leading
+from l4sim.policies.books.block_lru import BlockLRU
 from l4sim.policies.books.in_flight import InFlight
 
 
@@ -21,11 +21,12 @@ class ActiveBlocks:
         self._sent: dict[int, tuple[int, tuple[int, ...], int]] = {}
         """By request in flight: its instance, its prefix ids, and the tokens behind them."""
         self._uses: dict[int, dict[int, int]] = {}
-        """By prefix id: requests in flight that have it, by instance."""
+        """By instance: requests in flight by prefix id."""
+        self._index = BlockLRU(None)
 
     def shared_tokens(self, ids: Sequence[int]) -> dict[int, int]:
         """Tokens of a prompt that requests in flight on an instance begin with too, by its number."""
-        return {instance: depth * self._id_tokens for instance, depth in leading(self._uses, ids).items()}
+        return {instance: depth * self._id_tokens for instance, depth in self._index.depths(ids).items()}
 
     def send(self, request: int, instance: int, ids: tuple[int, ...], prompt_tokens: int) -> None:
         """A request is sent to an instance."""
@@ -33,13 +34,14 @@ class ActiveBlocks:
         row = self.in_flight.send(request, instance)
         tail = prompt_tokens - len(ids) * self._id_tokens
         self._sent[request] = instance, ids, tail
-        new = 0
-        for block in ids:
-            uses = self._uses.setdefault(block, {})
-            count = uses.get(instance, 0)
-            uses[instance] = count + 1
-            new += not count
-        self.tokens[row] += new * self._id_tokens + tail
+        uses = self._uses.setdefault(instance, {})
+        new = [block for block in ids if block not in uses]
+        # Who has an id has those before it: what is in use already comes first.
+        for block in ids[: len(ids) - len(new)]:
+            uses[block] += 1
+        uses.update(dict.fromkeys(new, 1))
+        self._index.use(instance, new)
+        self.tokens[row] += len(new) * self._id_tokens + tail
 
     def end(self, request: int) -> None:
         """A request has ended."""
@@ -47,25 +49,20 @@ class ActiveBlocks:
         instance, ids, tail = self._sent.pop(request, (-1, (), 0))
         if row is None:
             return
-        gone = 0
-        for block in ids:
-            uses = self._uses[block]
-            uses[instance] -= 1
-            if not uses[instance]:
-                gone += 1
-                del uses[instance]
-                if not uses:
-                    del self._uses[block]
-        self.tokens[row] -= gone * self._id_tokens + tail
+        uses = self._uses[instance]
+        gone = [block for block in ids if uses[block] == 1]
+        for block in ids[: len(ids) - len(gone)]:
+            uses[block] -= 1
+        for block in gone:
+            del uses[block]
+        self._index.remove(instance, gone)
+        self.tokens[row] -= len(gone) * self._id_tokens + tail
 
     def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone or joined."""
         known = dict(zip(self.in_flight.numbers, self.tokens.tolist(), strict=True))
         self.in_flight.follow(numbers)
         self.tokens = np.array([known.get(number, 0.0) for number in numbers])
+        self._index.keep_only(numbers)
         there = set(numbers)
-        for block, uses in list(self._uses.items()):
-            for instance in set(uses) - there:
-                del uses[instance]
-            if not uses:
-                del self._uses[block]
+        self._uses = {instance: uses for instance, uses in self._uses.items() if instance in there}

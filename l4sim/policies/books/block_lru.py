@@ -37,8 +37,9 @@ class BlockLRU:
         self._capacity = capacity
         self._used: dict[int, OrderedDict[int, None]] = {}
         """Ids by instance number, least recently used first."""
-        self._holders: dict[int, set[int]] = {}
-        """Numbers of the instances that have an id."""
+        self._holders: dict[int, frozenset[int]] = {}
+        """Numbers of the instances that have an id; of one alone the set that all its ids have in common."""
+        self._alone: dict[int, frozenset[int]] = {}
 
     def depths(self, ids: Sequence[int]) -> dict[int, int]:
         """How many leading ids each instance has, by its number; who has none is left out."""
@@ -47,21 +48,30 @@ class BlockLRU:
     def use(self, instance: int, ids: Iterable[int]) -> None:
         """An instance has, or is sent, these ids; the last one counts as used last."""
         used = self._used.setdefault(instance, OrderedDict())
+        blocks = list(ids)
+        new = [block for block in blocks if block not in used]
         if self._capacity is None:
-            for block in [block for block in ids if block not in used]:
-                self._add(instance, used, block)
+            used.update(dict.fromkeys(new))
+            self._hold(instance, new)
             return
-        for block in ids:
-            if block in used:
+        if len(new) < len(blocks):
+            for block in blocks:
+                used[block] = None
                 used.move_to_end(block)
-            else:
-                self._add(instance, used, block)
+        else:
+            used.update(dict.fromkeys(new))
+        self._hold(instance, new)
         while len(used) > self._capacity:
             self._let_go(instance, used.popitem(last=False)[0])
 
-    def _add(self, instance: int, used: OrderedDict[int, None], block: int) -> None:
-        used[block] = None
-        self._holders.setdefault(block, set()).add(instance)
+    def _hold(self, instance: int, new: Sequence[int]) -> None:
+        holders = self._holders
+        alone = self._alone.setdefault(instance, frozenset((instance,)))
+        shared = [block for block in new if block in holders]
+        for block in shared:
+            holders[block] = holders[block] | alone
+        if len(shared) < len(new):
+            holders.update(dict.fromkeys([block for block in new if block not in holders], alone))
 
     def remove(self, instance: int, ids: Iterable[int]) -> None:
         """An instance has these ids no more."""
@@ -79,6 +89,7 @@ class BlockLRU:
 
     def _let_go(self, instance: int, block: int) -> None:
         holders = self._holders[block]
-        holders.discard(instance)
-        if not holders:
+        if len(holders) == 1:
             del self._holders[block]
+        else:
+            self._holders[block] = holders - {instance}

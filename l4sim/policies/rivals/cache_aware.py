@@ -61,12 +61,12 @@ class CacheAware:
         if not is_imbalanced(loads, self._balance_abs_threshold, self._balance_rel_threshold):
             held = self.tree.match(request.prefix_ids)
             if held.tokens > self._cache_threshold * request.prompt_tokens:
-                position = {view.instance: n for n, view in enumerate(instances)}
+                position = self.in_flight.among(instances)
                 holders = [position[instance] for instance in held.by if instance in position]
                 if holders:
                     return holders
-        rows = self.in_flight.rows(instances)
-        return least_loaded(loads, [self.in_flight.sent_ever[row] for row in rows])
+        rows, sent_ever = self.in_flight.rows(instances), self.in_flight.sent_ever
+        return least_loaded(loads, sent_ever if isinstance(rows, range) else [sent_ever[row] for row in rows])
 
     def send(self, request: RequestView, instance: int) -> None:
         """Note that a request is sent to an instance."""

@@ -50,15 +50,16 @@ class Dynamo:
         if pending.min() > self._most_pending:
             return HOLD
         rows = self._active.in_flight.rows(instances)
-        position = {view.instance: n for n, view in enumerate(instances)}
+        position = self._active.in_flight.among(instances)
         prefill = pending + request.prompt_tokens
         for instance, depth in self._cached.depths(request.prefix_ids).items():
             if instance in position:
                 prefill[position[instance]] -= min(depth * self._id_tokens, request.prompt_tokens)
-        decode = self._active.tokens[rows] + request.prompt_tokens
-        for instance, tokens in self._active.shared_tokens(request.prefix_ids).items():
+        tokens = self._active.tokens
+        decode = (tokens if isinstance(rows, range) else tokens[rows]) + request.prompt_tokens
+        for instance, shared in self._active.shared_tokens(request.prefix_ids).items():
             if instance in position:
-                decode[position[instance]] -= tokens
+                decode[position[instance]] -= shared
         costs = np.maximum(prefill, 0.0) + decode
         best = np.flatnonzero(costs == costs.min())
         chosen = int(best[0] if len(best) == 1 else self._random.choice(best.tolist()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l4sim.policies.books.block_lru import BlockLRU
-from l4sim.policies.harm import harm_tokens
+from l4sim.policies.harm import harm_tokens, harms_tokens
 from l4sim.policies.views import InstanceView, RequestView
 
 
@@ -17,7 +17,7 @@ class LeastHarm:
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of least harm (`l4sim.policies.harm`), the first of equals."""
-        harms = [harm_tokens(view, request.prompt_tokens) for view in instances]
+        harms = harms_tokens(instances, request.prompt_tokens)
         return harms.index(min(harms))
 
 
@@ -36,9 +36,12 @@ class LeastHarmPrefix:
         """Return the position of least harm, the first of equals."""
         prompt_tokens, ids = request.prompt_tokens, request.prefix_ids
         depths = self._sent.depths(ids)
-        # At least one token is computed, so that there is something to sample from.
-        cached = {instance: min(depth * self._id_tokens, prompt_tokens - 1) for instance, depth in depths.items()}
-        harms = [harm_tokens(view, prompt_tokens - cached.get(view.instance, 0)) for view in instances]
+        harms = harms_tokens(instances, prompt_tokens)
+        for position, view in enumerate(instances) if depths else ():
+            if view.instance in depths:
+                # At least one token is computed, so that there is something to sample from.
+                new_tokens = max(prompt_tokens - depths[view.instance] * self._id_tokens, 1)
+                harms[position] = harm_tokens(view, new_tokens)
         position = harms.index(min(harms))
         # The tail of a prompt is forgotten first, as an engine evicts it first.
         self._sent.use(instances[position].instance, reversed(ids))

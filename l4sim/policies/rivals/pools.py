@@ -10,6 +10,7 @@ afterwards, and the boundary never changes. An instance that joins goes to the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -67,9 +68,13 @@ class TwoPools:
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the least loaded position of the prompt's pool, the first of equals; of all, if the pool is empty."""
         is_long = request.prompt_tokens >= self._pools.boundary_tokens
-        pool = [position for position, view in enumerate(instances) if self._is_long[view.instance] == is_long]
-        loads = {p: instances[p].running + instances[p].waiting for p in pool or range(len(instances))}
-        return min(loads, key=loads.__getitem__)
+        in_pool = self._is_long
+        loads = [view.running + view.waiting if in_pool[view.instance] == is_long else math.inf for view in instances]
+        least = min(loads)
+        if least == math.inf:
+            loads = [view.running + view.waiting for view in instances]
+            least = min(loads)
+        return loads.index(least)
 
     def follow(self, numbers: Sequence[int]) -> None:
         """Instances have gone, or joined: each of these goes to the pool where it is missing most."""

@@ -46,7 +46,10 @@ class Preble:
             among = [n for n in among if depths.get(instances[n].instance) == known] or among
         rows = self._in_flight.rows(instances)
         counts, prompts_s, answer_s = self._in_flight.counts, self._prompts_s, self._answer_s
-        loads = [prompts_s[rows[n]] + counts[rows[n]] * answer_s for n in among]
+        if isinstance(among, range) and isinstance(rows, range):
+            loads = [prompt_s + count * answer_s for prompt_s, count in zip(prompts_s, counts, strict=True)]
+        else:
+            loads = [prompts_s[rows[n]] + counts[rows[n]] * answer_s for n in among]
         position = among[loads.index(min(loads))]
         number = instances[position].instance
         new_s = (request.prompt_tokens - depths.get(number, 0)) * self._prompt_token_s
