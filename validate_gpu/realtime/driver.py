@@ -134,7 +134,13 @@ def _run(
         for link in links.values():
             link.send(Start(epoch_s))
         front_end = RealtimeFrontEnd(
-            trace, recorded, setup.engine, links, WallClock(epoch_s), engine_named(setup.options.engine_rules)
+            trace,
+            recorded,
+            setup.engine,
+            links,
+            WallClock(epoch_s),
+            engine_named(setup.options.engine_rules),
+            view_age_s=setup.options.view_age_s,
         )
         result = front_end.run(inbox)
     finally:

@@ -65,7 +65,10 @@ class RealtimeFrontEnd:
         links: Mapping[int, Connection],
         clock: WallClock,
         make_engine: EngineFactory = VLLMEngine,
+        *,
+        view_age_s: float | None = None,
     ) -> None:
+        """``view_age_s``: how often the router is told of reports; None: as they come, or as often as it wants."""
         self._links = links
         self._clock = clock
         # Only asked whether it would refuse a request.
@@ -79,6 +82,7 @@ class RealtimeFrontEnd:
             submit=self._submit,
             on_all_ended=lambda: self._collect(at_once=False),
             lateness_counts=True,
+            view_age_s=view_age_s,
         )
         for view in self._views:
             self._front_end.open(view)
