@@ -1,7 +1,7 @@
 """What one decision costs, on the simulator's own views of busy instances. Run with `make bench`.
 
 Aims: a routing decision in 20 µs at 16 instances and in 200 µs at 1,024; an agent's stimulus in 50 µs. The clusters are
-caught in mid-run, with 100 requests outstanding on each of 16 instances or 10 on each of 1,024.
+caught in mid-run, with 100 requests outstanding on each of 16 instances or 2 on each of 1,024.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from l4sim.simulator import simulate
 from l4sim.workload.trace import PrefixBlocks, Trace
 
 ROUTERS = [name for name in POLICIES if POLICIES[name].kind != "l4"]
-CLUSTERS = {16: 100, 1024: 10}
+CLUSTERS = {16: 100, 1024: 2}
 PREFIX_IDS = 60
 
 

@@ -176,8 +176,12 @@ class FrontEnd:
 
     def _offer_held(self) -> None:
         """The router has heard something: perhaps it wants now what it kept back."""
-        while self._held and self._send(self._held[0]):
-            self._held.popleft()
+        while self._held:
+            # Out first: where it ends at once, those behind it are offered before this returns.
+            request = self._held.popleft()
+            if not self._send(request):
+                self._held.appendleft(request)
+                return
 
     def _send(self, request: Request) -> bool:
         """Whether a request is gone, to an instance or to its end; False if the router keeps it back."""

@@ -11,9 +11,10 @@ from l4sim.errors import InputError
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import HOLD, LeastOutstanding, RoundRobin
 from l4sim.simulator import InstanceSpec, Rules, simulate_fleet
+from l4sim.specs.events import Fail
 from l4sim.specs.placement import Placement
 from l4sim.workload.trace import PrefixBlocks
-from tests.simulator.conftest import make_trace, requests
+from tests.simulator.conftest import make_trace, requests, texts
 
 ENGINE = EngineConfig(kv_blocks=40, max_model_len=500, max_num_seqs=8, max_num_batched_tokens=64)
 INSTANCE = InstanceSpec(ENGINE, AffineCost(base_s=0.010), kv_bytes_per_token=1)
@@ -128,6 +129,19 @@ def test_what_a_router_keeps_back_waits_in_order_of_arrival_and_its_wait_counts_
     ends_s = (table["arrival_s"] + table["e2e_s"])[order]
     np.testing.assert_allclose(ends_s, [0.02, 0.04, 0.06], atol=1e-9)
     np.testing.assert_allclose(table["queue_s"][order], [0, 0.019, 0.038], atol=1e-9)
+
+
+def test_what_is_kept_back_fails_where_no_instance_is_left():
+    policy = Policy(OneAtATime())
+    result = simulate_fleet(
+        make_trace([0, 0.001, 0.002], [10] * 3, [9] * 3),
+        policy,
+        [INSTANCE],
+        Placement(1),
+        events=[Fail(0, 0.03)],
+        rules=Rules(validate=True),
+    )
+    assert texts(result.requests, "status") == ["failed"] * 3
 
 
 class Never:
