@@ -15,20 +15,31 @@ Together (n + 1) · (P + q) + C.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from l4sim.policies.views import InstanceView
-
-
-def harms_tokens(views: Sequence[InstanceView], prompt_tokens: int) -> list[float]:
-    """`harm_tokens` of each view."""
-    return [
-        (view.running + view.waiting + 1) * (view.pending_prompt_tokens + prompt_tokens) + view.context_tokens
-        for view in views
-    ]
 
 
 def harm_tokens(view: InstanceView, prompt_tokens: int) -> float:
     """The harm of one more request with such a prompt, in prompt tokens times requests that wait for each."""
     requests = view.running + view.waiting + 1
     return requests * (view.pending_prompt_tokens + prompt_tokens) + view.context_tokens
+
+
+def least_harm(views: Sequence[InstanceView], prompt_tokens: int, cached_tokens: Mapping[int, int]) -> int:
+    """The position of least harm, the first of equals.
+
+    ``cached_tokens``: those of the prompt that need not be computed, by instance number. Contexts, which change with
+    every token, are read only where they can still decide.
+    """
+    without = [(view.running + view.waiting + 1) * (view.pending_prompt_tokens + prompt_tokens) for view in views]
+    for position, view in enumerate(views) if cached_tokens else ():
+        cached = cached_tokens.get(view.instance)
+        if cached:
+            without[position] -= (view.running + view.waiting + 1) * cached
+    first = without.index(min(without))
+    best = without[first] + views[first].context_tokens, first
+    for position, harm in enumerate(without):
+        if (harm, position) < best and position != first:
+            best = min(best, (harm + views[position].context_tokens, position))
+    return best[1]

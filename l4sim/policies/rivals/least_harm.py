@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l4sim.policies.books.block_lru import BlockLRU
-from l4sim.policies.harm import harm_tokens, harms_tokens
+from l4sim.policies.harm import least_harm
 from l4sim.policies.views import InstanceView, RequestView
 
 
@@ -17,8 +17,7 @@ class LeastHarm:
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of least harm (`l4sim.policies.harm`), the first of equals."""
-        harms = harms_tokens(instances, request.prompt_tokens)
-        return harms.index(min(harms))
+        return least_harm(instances, request.prompt_tokens, {})
 
 
 class LeastHarmPrefix:
@@ -35,14 +34,10 @@ class LeastHarmPrefix:
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the position of least harm, the first of equals."""
         prompt_tokens, ids = request.prompt_tokens, request.prefix_ids
-        depths = self._sent.depths(ids)
-        harms = harms_tokens(instances, prompt_tokens)
-        for position, view in enumerate(instances) if depths else ():
-            if view.instance in depths:
-                # At least one token is computed, so that there is something to sample from.
-                new_tokens = max(prompt_tokens - depths[view.instance] * self._id_tokens, 1)
-                harms[position] = harm_tokens(view, new_tokens)
-        position = harms.index(min(harms))
+        # At least one token is computed, so that there is something to sample from.
+        most = prompt_tokens - 1
+        cached = {number: min(depth * self._id_tokens, most) for number, depth in self._sent.depths(ids).items()}
+        position = least_harm(instances, prompt_tokens, cached)
         # The tail of a prompt is forgotten first, as an engine evicts it first.
         self._sent.use(instances[position].instance, reversed(ids))
         return position
