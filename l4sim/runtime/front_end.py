@@ -65,6 +65,8 @@ class FrontEnd:
         self._costs = costs
         own_age_s: float = getattr(router, "view_age_s", 0.0)
         self._view_age_s = own_age_s if view_age_s is None else view_age_s
+        self._started_s = 0.0
+        self._publishes = False
         # A router is told only what it has a method for.
         self._tell_published: Callable[[float], None] | None = getattr(router, "published", None)
         self._tell_ended: Callable[[int, float], None] | None = getattr(router, "ended", None)
@@ -94,8 +96,7 @@ class FrontEnd:
     def start(self) -> None:
         """Let the trace's requests arrive, on the instances that the router was built for."""
         self._fleet_changed = False
-        if self._view_age_s:
-            self._clock.at(self._clock.now_s + self._view_age_s, self._on_publication)
+        self._started_s = self._clock.now_s
         for name, period_s in self._timers.items():
             self._clock.at(self._clock.now_s + period_s, self._on_timer, name)
         first_s = self._requests.next_open_s
@@ -146,6 +147,10 @@ class FrontEnd:
             # The run has failed before.
             return
         self._arrived += 1
+        if self._view_age_s and not self._publishes:
+            self._publishes = True
+            periods = math.floor((self._clock.now_s - self._started_s) / self._view_age_s) + 1
+            self._clock.at(self._started_s + periods * self._view_age_s, self._on_publication)
         request = self._requests.request(row, arrival_s)
         reason = self._rejection(request)
         if reason is not None:
@@ -225,7 +230,10 @@ class FrontEnd:
         for view in self._views:
             assert isinstance(view, PublishedView)
             view.refresh()
-        self._clock.at(now_s + self._view_age_s, self._on_publication)
+        # While nothing is in flight, nothing changes.
+        self._publishes = self.in_flight > 0
+        if self._publishes:
+            self._clock.at(now_s + self._view_age_s, self._on_publication)
         if self._tell_published is not None:
             self._tell_published(now_s)
             self._offer_held()

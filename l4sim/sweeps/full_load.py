@@ -20,7 +20,7 @@ from l4sim.workload.trace import Trace
 from l4sim.workload.transform import scale_rate
 
 SLOWDOWN = 3.0
-POLICY = "vllm"
+POLICY = "vllm-dp-0.32"
 IDLE_RATE_PER_S = 1e-3
 """So few arrivals that requests do not meet."""
 # What search_capacity calls a rate is here a multiple of the trace's own.

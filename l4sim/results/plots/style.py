@@ -26,9 +26,9 @@ KNOWN = {
     "least-harm": ORANGE,
     "llumnix": BLUE,
     "round-robin": BLACK,
-    "sglang-cache-aware": GREEN,
+    "sglang-0.3": GREEN,
     "two-pools": PURPLE,
-    "vllm": SKY,
+    "vllm-dp-0.32": SKY,
 }
 
 DPI = 110
