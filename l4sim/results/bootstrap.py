@@ -54,7 +54,7 @@ def block_length(series: FloatArray) -> int:
     slope = 2 * float((taper * lags) @ covariance[1 : window + 1])
     if spectrum <= 0:
         return 1
-    return max(1, math.ceil((1.5 * slope**2 / spectrum**2 * count) ** (1 / 3)))
+    return max(1, math.ceil(math.cbrt(1.5 * slope**2 / spectrum**2 * count)))
 
 
 def _last_correlated(small: NDArray[np.bool_]) -> int:

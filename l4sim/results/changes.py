@@ -167,7 +167,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison | None:
         headline, against = "l4", min(rivals, key=mean_s.__getitem__)
     else:
         headline, against = min(mean_s, key=mean_s.__getitem__), ran[0].policy
-    paired = _Paired(ran, against)
+    paired = PairedRuns(ran, against)
     others = [run.policy for run in ran if run.policy != against]
     return Comparison(
         headline,
@@ -227,7 +227,7 @@ def _class_names() -> list[str]:
     return [f"below {short[0]}", *between, f"above {short[-1]}"]
 
 
-def _losers(paired: _Paired, headline: str, rivals: Sequence[str]) -> Iterator[PolicyChange]:
+def _losers(paired: PairedRuns, headline: str, rivals: Sequence[str]) -> Iterator[PolicyChange]:
     for name in paired.classes:
         found = [paired.change(headline, rival, HEADLINE, name) for rival in rivals]
         worst = max(found, key=lambda each: each.change.change, default=None)
@@ -235,7 +235,7 @@ def _losers(paired: _Paired, headline: str, rivals: Sequence[str]) -> Iterator[P
             yield worst
 
 
-class _Paired:
+class PairedRuns:
     """The requests that finished under every policy, in order of arrival, with all policies' latencies."""
 
     def __init__(self, runs: Sequence[Run], against: str) -> None:
@@ -252,13 +252,19 @@ class _Paired:
         self._finishes = {run.policy: _finishes(run) for run in runs}
         self.length_tokens = (base["prompt_tokens"] + base["output_tokens"]).to_numpy()[self.rows]
         self.classes = length_classes(self.length_tokens)
+        self._served_together = _served_together(base)
+        self._against = against
+
+    @cached_property
+    def draws(self) -> Resamples:
+        """Draws of the requests, the same ones for every policy, figure and class."""
         count = max(1, len(self.rows))
         block = max(
-            _served_together(base),
-            *(self._block_length(run.policy, against) for run in runs if run.policy != against),
+            self._served_together,
+            *(self._block_length(name, self._against) for name in self._names if name != self._against),
             math.ceil(count / _MOST_BLOCKS),
         )
-        self.draws = Resamples(count, min(count, block))
+        return Resamples(count, min(count, block))
 
     def _block_length(self, policy: str, against: str) -> int:
         """The longest that a difference of means asks for."""
@@ -280,25 +286,23 @@ class _Paired:
 
     def change(self, policy: str, against: str, metric: Metric, length_class: str) -> PolicyChange:
         """Of one figure; a rate counts all requests of each policy."""
-        own, others = (self._figure(name, metric, length_class) for name in (policy, against))
-        rows = len(self.rows) if length_class == "all" else len(self.classes[length_class])
+        rows = len(self._among(length_class))
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_ratio = float(np.log(own.value / others.value))
-            drawn = np.log(own.drawn / others.drawn)
-        drawn = drawn[np.isfinite(drawn)]
+            ratio = np.divide(*(self.value(name, metric, length_class) for name in (policy, against)))
+            log_ratio = float(np.log(ratio))
         units = min(self.draws.blocks, rows)
-        # Draws vary about the run's own mean, as the blocks do: one degree of freedom less.
-        error = float(drawn.std()) * math.sqrt(units / max(1, units - 1)) if len(drawn) else math.nan
         why = self._too_few(metric, rows, units)
-        return PolicyChange(
-            policy,
-            against,
-            metric.name,
-            metric.statistic,
-            length_class,
-            rows,
-            change_of(log_ratio, error, units - 1, metric.higher_is_better, why),
-        )
+        error = math.nan if why else self._standard_error(policy, against, metric, length_class, units)
+        found = change_of(log_ratio, error, units - 1, metric.higher_is_better, why)
+        return PolicyChange(policy, against, metric.name, metric.statistic, length_class, rows, found)
+
+    def _standard_error(self, policy: str, against: str, metric: Metric, length_class: str, units: int) -> float:
+        """Of the logarithm of the ratio."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn = np.log(np.divide(*(self._drawn(name, metric, length_class) for name in (policy, against))))
+        drawn = drawn[np.isfinite(drawn)]
+        # Draws vary about the run's own mean, as the blocks do: one degree of freedom less.
+        return float(drawn.std()) * math.sqrt(units / (units - 1)) if len(drawn) else math.nan
 
     def _too_few(self, metric: Metric, rows: int, units: int) -> str:
         counted = f"{rows:,} request" + ("" if rows == 1 else "s")
@@ -308,21 +312,28 @@ class _Paired:
             return f"too few to tell: {counted}"
         return ""
 
-    def _figure(self, policy: str, metric: Metric, length_class: str) -> _Figure:
+    def value(self, policy: str, metric: Metric, length_class: str) -> float:
+        """A figure as it is; NaN if it is of no request."""
         if metric.statistic == "rate":
-            return self._rates[policy]
-        column = ("all", *self.classes).index(length_class)
-        among = self.classes[length_class] if column else np.arange(len(self.rows))
-        values = self._latencies[policy, metric.name]
-        nothing = np.full(self.draws.draws, math.nan)
-        if not len(among):
-            return _Figure(math.nan, nothing)
+            seconds, tokens = self._finishes[policy]
+            return float(tokens.sum() / seconds.max()) if len(seconds) else math.nan
+        values = self._latencies[policy, metric.name][self._among(length_class)]
+        if not len(values):
+            return math.nan
+        return float(np.percentile(values, 99) if metric.statistic == "p99" else values.mean())
+
+    def _among(self, length_class: str) -> IntArray:
+        return np.arange(len(self.rows)) if length_class == "all" else self.classes[length_class]
+
+    def _drawn(self, policy: str, metric: Metric, length_class: str) -> FloatArray:
+        """A figure of each draw; shape ``[draws]``."""
+        if metric.statistic == "rate":
+            return self._drawn_rates[policy]
+        among, column = self._among(length_class), ("all", *self.classes).index(length_class)
         if metric.statistic == "mean":
-            return _Figure(float(values[among].mean()), self._drawn_means[policy, metric.name][:, column])
-        value = float(np.percentile(values[among], 99))
-        if len(among) < 100 * FEWEST_BEYOND:
-            return _Figure(value, nothing)
-        return _Figure(value, self.draws.upper_quantiles(values, 0.01, among, self._drawn_counts[:, column]))
+            return self._drawn_means[policy, metric.name][:, column]
+        values = self._latencies[policy, metric.name]
+        return self.draws.upper_quantiles(values, 0.01, among, self._drawn_counts[:, column])
 
     @cached_property
     def _member(self) -> FloatArray:
@@ -350,26 +361,22 @@ class _Paired:
         }
 
     @cached_property
-    def _rates(self) -> dict[str, _Figure]:
+    def _drawn_rates(self) -> dict[str, FloatArray]:
         """Tokens per second of each policy; drawn are stretches of time, each with the tokens that finished in it.
 
         The stretches are as many as there are blocks of requests, and the same for all policies. One that ended before
         has neither tokens nor seconds in those behind its end.
         """
-        end_s = max(float(seconds.max(initial=0.0)) for seconds, _ in self._finishes.values())
-        edges_s = np.linspace(0.0, end_s, self.draws.blocks + 1)
+        ends_s = {policy: float(seconds.max(initial=0.0)) for policy, (seconds, _) in self._finishes.items()}
+        edges_s = np.linspace(0.0, max(ends_s.values()), self.draws.blocks + 1)
         stretches = Resamples(self.draws.blocks, 1)
-        found = {}
+        drawn = {}
         for policy, (seconds, tokens) in self._finishes.items():
-            own_end_s = float(seconds.max(initial=0.0))
             done, _ = np.histogram(seconds, edges_s, weights=tokens)
-            lasted_s = np.diff(np.minimum(edges_s, own_end_s))
-            sums = stretches.sums(np.column_stack([done, lasted_s]))
+            sums = stretches.sums(np.column_stack([done, np.diff(np.minimum(edges_s, ends_s[policy]))]))
             with np.errstate(divide="ignore", invalid="ignore"):
-                found[policy] = _Figure(
-                    float(tokens.sum()) / own_end_s if own_end_s else math.nan, sums[:, 0] / sums[:, 1]
-                )
-        return found
+                drawn[policy] = sums[:, 0] / sums[:, 1]
+        return drawn
 
 
 def _served_together(requests: DataFrame) -> int:
@@ -380,12 +387,6 @@ def _served_together(requests: DataFrame) -> int:
     arrival_s = requests["arrival_s"].to_numpy()
     span_s = float(np.nanmax(arrival_s) - np.nanmin(arrival_s))
     return math.ceil(float(requests["e2e_s"].sum()) / span_s) if span_s > 0 else len(requests)
-
-
-class _Figure(NamedTuple):
-    value: float
-    drawn: FloatArray
-    """Over each draw."""
 
 
 def _finishes(run: Run) -> tuple[FloatArray, NDArray[np.int64]]:
