@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rivals.bound import bound_lines
 from benchmarks.rivals.cases import SETS, Case
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if absent := missing(case):
             print(f"{case.name}: left out: {absent}", flush=True)
         else:
-            cases.append(case)
+            cases.append(case if given.profile is None else replace(case, options=_with(case, given.profile)))
     before = len(list(given.out.glob("*.parquet")))
     outcomes = []
     for found in _outcomes(cases, policies, given):
@@ -57,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     simulated = len(list(given.out.glob("*.parquet"))) - before
     if given.set == "test" and cases:
         log_run(cases, policies, given.policy, sum(each.traces for each in outcomes), simulated, given.log)
+
+
+def _with(case: Case, profile: str) -> dict[str, Any]:
+    return {"profile": profile, **case.options}
 
 
 def _outcomes(cases: Sequence[Case], policies: Sequence[str], given: argparse.Namespace) -> Iterator[Outcome]:
@@ -86,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="only cases whose names begin like this")
     parser.add_argument("--policy", default=SOLE, help="the one that is judged (default: %(default)s)")
     parser.add_argument("--policies", default=",".join(POLICIES), metavar="A,B", help="against whom (%(default)s)")
+    parser.add_argument("--profile", help="of the cases that name none, instead of the default")
     parser.add_argument("--seeds", type=int, metavar="N", help="only the first N traces of each case")
     parser.add_argument("--out", type=Path, default=Path("runs/rivals"), help="where runs are kept (%(default)s)")
     parser.add_argument("--log", type=Path, default=Path(__file__).with_name("test_runs.csv"), help=argparse.SUPPRESS)

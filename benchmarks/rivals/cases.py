@@ -49,13 +49,13 @@ _STRETCHES = (0, 1, 2, 3, 4)
 # What this project's constants were chosen on before there was a test set.
 DEVELOPMENT: tuple[Case, ...] = (
     *(
-        Case(f"lognormal {sigma}, load {load}", lognormal(sigma, 1000), load, (1, 2, 3, 4, 5), {"instances": 8})
+        Case(f"lognormal {sigma}, load {load}", lognormal(sigma, 2400), load, (1, 2, 3, 4, 5), {"instances": 8})
         for sigma, load in product((0.3, 0.8, 1.2, 1.8), (MODERATE, HIGH))
     ),
     *(
         Case(
             f"{lengths}, load {load}",
-            Synthetic(800, lengths=lengths),
+            Synthetic(1200, lengths=lengths),
             load,
             (20, 21, 22, 23, 24),
             {"instances": 16 if lengths == "long-context-mix" else 8},
@@ -63,17 +63,17 @@ DEVELOPMENT: tuple[Case, ...] = (
         for lengths, load in product(("long-context-mix", "chat"), (MODERATE, HIGH))
     ),
     *(
-        Case(f"mooncake synthetic, load {load}", Recorded("mooncake_synthetic.jsonl.gz", 600, dejitter_s=3.0), load,
+        Case(f"mooncake synthetic, load {load}", Recorded("mooncake_synthetic.jsonl.gz", 790, dejitter_s=3.0), load,
              _STRETCHES, {"instances": 8})
         for load in (MODERATE, HIGH)
     ),
     *(
-        Case(f"{name}, load {load}", Recorded(file, 800), load, _STRETCHES, {"instances": 8})
-        for name, file in (
-            ("azure conversation", "azure_2023_conv.csv.gz"),
-            ("azure code", "azure_2023_code.csv.gz"),
-            ("deepseek-r1 peak", "servegen_deepseek_r1_peak20min_sampled.csv.gz"),
-            ("arxiv", "vidur_arxiv_summarization.csv.gz"),
+        Case(f"{name}, load {load}", Recorded(file, requests), load, _STRETCHES, {"instances": 8})
+        for name, requests, file in (
+            ("azure conversation", 2000, "azure_2023_conv.csv.gz"),
+            ("azure code", 900, "azure_2023_code.csv.gz"),
+            ("deepseek-r1 peak", 2000, "servegen_deepseek_r1_peak20min_sampled.csv.gz"),
+            ("arxiv", 2000, "vidur_arxiv_summarization.csv.gz"),
         )
         for load in (MODERATE, HIGH)
     ),
@@ -81,38 +81,38 @@ DEVELOPMENT: tuple[Case, ...] = (
 
 _SEEDS = (101, 102, 103, 104, 105)
 _AGENTS = Synthetic(600, lengths="chat", turns=4.0, parameters={"think_s_mean": 5.0, "system_tokens": 1024})
-_BURSTS = Synthetic(1000, lengths="chat", arrivals="gamma", parameters={"cv": 3.0})
+_BURSTS = Synthetic(1200, lengths="chat", arrivals="gamma", parameters={"cv": 3.0})
 _DIURNAL = Synthetic(
     1500, lengths="chat", arrivals="diurnal", parameters={"period_s": 500.0, "peak_s": 250.0, "amplitude": 0.6}
 )
 _WEKA = Recorded("weka_agentic_mooncake512_dev.jsonl.gz", 300, first=2000)
-_DAY = Recorded("servegen_deepseek_r1_24h_thin16_sampled.csv.gz", 1000, first=40_000)
+_DAY = Recorded("servegen_deepseek_r1_24h_thin16_sampled.csv.gz", 2000, first=10_000)
 
 TEST: tuple[Case, ...] = (
     # Sizes, kernels, models and GPUs.
     *(
-        Case(f"long mix on {instances}, {profile}", Synthetic(60 * instances + 400, lengths="long-context-mix"), 0.6,
+        Case(f"long mix on {instances}, {profile}", Synthetic(120 * instances + 100, lengths="long-context-mix"), 0.6,
              _SEEDS, {"instances": instances, "profile": profile})
         for instances, profile in product((5, 12), ("h200-flashinfer", "h200-sxm", "h100-sxm"))
     ),
-    Case("long mix on 40", Synthetic(2000, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 40}),
+    Case("long mix on 40", Synthetic(4000, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 40}),
     *(
-        Case(f"lognormal {sigma} on {instances}, {profile}", lognormal(sigma, 100 * instances), 0.65, _SEEDS,
+        Case(f"lognormal {sigma} on {instances}, {profile}", lognormal(sigma, 320 * instances), 0.65, _SEEDS,
              {"instances": instances, "profile": profile})
         for sigma, instances, profile in (
             (1.5, 5, "h200-flashinfer"), (1.0, 12, "h200-sxm"), (2.2, 12, "h200-flashinfer")
         )
     ),
     *(
-        Case(f"{lengths} with qwen3-32b, {profile}", Synthetic(600, lengths=lengths), 0.6, _SEEDS,
+        Case(f"{lengths} with qwen3-32b, {profile}", Synthetic(requests, lengths=lengths), 0.6, _SEEDS,
              {"instances": 8, "model": "qwen3-32b", "profile": profile, "tensor_parallel": 2})
-        for lengths, profile in (("sharegpt-like", "h200-flashinfer"), ("chat", "h200-sxm"))
+        for lengths, requests, profile in (("sharegpt-like", 3000, "h200-flashinfer"), ("chat", 700, "h200-sxm"))
     ),
     # Arrivals.
     Case("bursts of chat", _BURSTS, 0.6, _SEEDS, {"instances": 12}),
     Case("bursts of chat on FA3", _BURSTS, 0.6, _SEEDS, {"instances": 5, "profile": "h200-sxm"}),
     Case("chat by day and night", _DIURNAL, 0.5, _SEEDS, {"instances": 12}),
-    Case("reasoning", Synthetic(600, lengths="long-reasoning"), 0.6, _SEEDS, {"instances": 5}),
+    Case("reasoning", Synthetic(1500, lengths="long-reasoning"), 0.6, _SEEDS, {"instances": 5}),
     # Prefixes.
     Case("sessions", _AGENTS, 0.6, _SEEDS, {"instances": 5}),
     Case("sessions on FA3", _AGENTS, 0.6, _SEEDS, {"instances": 12, "profile": "h200-sxm"}),
@@ -126,26 +126,26 @@ TEST: tuple[Case, ...] = (
     # Recorded traces, the last parts of those that were developed on among them.
     Case("deepseek-r1 by day", _DAY, 0.6, _STRETCHES, {"instances": 12}),
     Case("deepseek-r1 by day, h100", _DAY, 0.75, (10, 11, 12, 13, 14), {"instances": 5, "profile": "h100-sxm"}),
-    Case("azure code, last part", Recorded("azure_2023_code.csv.gz", 900, first=4000), 0.6, _STRETCHES,
+    Case("azure code, last part", Recorded("azure_2023_code.csv.gz", 860, first=4500), 0.6, _STRETCHES,
          {"instances": 12}),
-    Case("azure conversation, last part", Recorded("azure_2023_conv.csv.gz", 1500, first=10_000), 0.7, _STRETCHES,
+    Case("azure conversation, last part", Recorded("azure_2023_conv.csv.gz", 1800, first=10_000), 0.7, _STRETCHES,
          {"instances": 5}),
     Case("lmsys", Recorded("apex_llama_lmsys_05.jsonl.gz", 1024), 0.7, (0,), {"instances": 5, "profile": "h100-sxm"}),
     # Stale counts, failures.
     *(
-        Case(f"long mix, counts {age_s:g} s old", Synthetic(800, lengths="long-context-mix"), 0.6, _SEEDS,
+        Case(f"long mix, counts {age_s:g} s old", Synthetic(1200, lengths="long-context-mix"), 0.6, _SEEDS,
              {"instances": 12, "view_age_s": age_s})
         for age_s in (0.5, 5.0)
     ),
-    Case("long mix, one of 12 fails", Synthetic(800, lengths="long-context-mix"), 0.5, _SEEDS, {"instances": 12},
+    Case("long mix, one of 12 fails", Synthetic(1200, lengths="long-context-mix"), 0.5, _SEEDS, {"instances": 12},
          fail_at=0.4),
     # What policies reckon with is wrong.
     *(
-        Case(f"long mix, {knowledge}", Synthetic(800, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 12},
+        Case(f"long mix, {knowledge}", Synthetic(1200, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 12},
              knowledge=knowledge)
         for knowledge in ("prompts dear", "prompts cheap")
     ),
-    Case("deepseek-r1, a plan from another day", _DAY, 0.6, (20, 21, 22, 23, 24), {"instances": 12},
+    Case("deepseek-r1, a plan from another day", _DAY, 0.6, (15, 16, 17, 18, 19), {"instances": 12},
          knowledge="another day"),
 )  # fmt: skip
 

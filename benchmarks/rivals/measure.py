@@ -32,7 +32,7 @@ from l4sim.workload.transform import pace, take
 # By how much a policy's seconds are off where they are to be wrong.
 COST_ERROR = 0.2
 # So many stretches behind the one that is served lies the day that a plan is made from.
-OTHER_DAY = 20
+OTHER_DAY = 15
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ def _code() -> str:
 
 
 def _stored_run(policy: str, requests: pd.DataFrame) -> Run:
-    empty = {
-        name: frame_from_rows(policy, array("d"), columns, dict.fromkeys(columns, ()))
-        for name, columns in (("iterations", ITERATIONS), ("migrations", MIGRATIONS), ("boundaries", BOUNDARIES))
-    }
-    return Run(policy, requests, plan=None, kind=policy_entry(policy).kind, **empty)
+    iterations, migrations, boundaries = (
+        frame_from_rows(policy, array("d"), columns, dict.fromkeys(columns, ()))
+        for columns in (ITERATIONS, MIGRATIONS, BOUNDARIES)
+    )
+    kind = policy_entry(policy).kind
+    return Run(policy, requests, iterations, migrations, plan=None, boundaries=boundaries, kind=kind)

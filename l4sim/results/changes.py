@@ -288,8 +288,8 @@ class PairedRuns:
         """Of one figure; a rate counts all requests of each policy."""
         rows = len(self._among(length_class))
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.divide(*(self.value(name, metric, length_class) for name in (policy, against)))
-            log_ratio = float(np.log(ratio))
+            own, other = (np.log(self.value(name, metric, length_class)) for name in (policy, against))
+            log_ratio = float(own - other)
         units = min(self.draws.blocks, rows)
         why = self._too_few(metric, rows, units)
         error = math.nan if why else self._standard_error(policy, against, metric, length_class, units)
@@ -299,7 +299,8 @@ class PairedRuns:
     def _standard_error(self, policy: str, against: str, metric: Metric, length_class: str, units: int) -> float:
         """Of the logarithm of the ratio."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            drawn = np.log(np.divide(*(self._drawn(name, metric, length_class) for name in (policy, against))))
+            own, other = (np.log(self._drawn(name, metric, length_class)) for name in (policy, against))
+            drawn = own - other
         drawn = drawn[np.isfinite(drawn)]
         # Draws vary about the run's own mean, as the blocks do: one degree of freedom less.
         return float(drawn.std()) * math.sqrt(units / (units - 1)) if len(drawn) else math.nan
