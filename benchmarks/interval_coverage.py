@@ -18,7 +18,7 @@ from l4sim.experiment import Options, compare, resolve
 from l4sim.results.changes import METRICS, compare_runs
 from l4sim.workload.synth.named import synthesize_named
 
-POLICIES = ("vllm", "least-harm")
+POLICIES = ("least-outstanding", "least-harm")
 _MIX = {"lengths": "long-context-mix"}
 _LOGNORMAL = {
     "prompt_lengths": "lognormal:mu=6.5,sigma=1.2,max=30000",

@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.bound import bound_lines
+from benchmarks.rivals.bound import SIMULATIONS, bound_lines
 from benchmarks.rivals.cases import SETS, Case
 from benchmarks.rivals.measure import Measured, measure, missing
 from benchmarks.rivals.report import Outcome, case_lines, outcome, summary_lines
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     policies = tuple(dict.fromkeys((*given.policies.split(","), given.policy)))
     if given.bound:
-        for line in bound_lines(policies, given.seeds or 2):
+        for line in bound_lines(policies, given.seeds or 2, given.simulations):
             print(line, flush=True)
         return
     cases = []
@@ -98,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, default=Path(__file__).with_name("test_runs.csv"), help=argparse.SUPPRESS)
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default: %(default)s)")
     parser.add_argument("--bound", action="store_true", help="the distance to the best assignment found offline")
+    parser.add_argument("--simulations", type=int, default=SIMULATIONS, metavar="N",
+                        help="of one search with --bound (default: %(default)s)")  # fmt: skip
     return parser
 
 

@@ -22,14 +22,14 @@ from l4sim.results.run import Run
 from l4sim.workload.trace import Trace
 
 IntArray = NDArray[np.int64]
-EVALUATIONS = 600
-"""Simulations of one search, by default."""
+SIMULATIONS = 1500
+"""Of one search, by default."""
 
-# Small, so that some hundreds of simulations take a minute.
+# Small, so that so many simulations take a minute or two.
 CASES: tuple[tuple[str, Synthetic | Recorded, float, dict[str, Any]], ...] = (
-    ("lognormal 1.5 on 5", Synthetic(150, prompt_lengths="lognormal:mu=7.17,sigma=1.5,max=100000",
+    ("lognormal 1.5 on 5", Synthetic(300, prompt_lengths="lognormal:mu=7.17,sigma=1.5,max=100000",
                                      output_lengths="lognormal:mu=5.2,sigma=1.0,max=4000"), 0.7, {"instances": 5}),
-    ("sessions on 5", Synthetic(150, lengths="chat", turns=4.0,
+    ("sessions on 5", Synthetic(300, lengths="chat", turns=4.0,
                                 parameters={"think_s_mean": 5.0, "system_tokens": 1024}), 0.7, {"instances": 5}),
 )  # fmt: skip
 
@@ -53,10 +53,9 @@ class Found:
     """Mean normalized latency that it began at."""
     best_s: float
     assignment: IntArray
-    evaluations: int
 
 
-def search(trace: Trace, setup: Setup, start: IntArray, evaluations: int, seed: int = 0) -> Found:
+def search(trace: Trace, setup: Setup, start: IntArray, simulations: int, seed: int = 0) -> Found:
     """Hill climbing from an assignment, shape ``[requests]``: a request moves, or two exchange instances.
 
     Requests that wait longest for their length are tried the more often. (Ours.)
@@ -64,7 +63,7 @@ def search(trace: Trace, setup: Setup, start: IntArray, evaluations: int, seed: 
     rng = np.random.default_rng(seed)
     assignment, run = start.copy(), _simulated(trace, setup, start)
     best_s = start_s = _mean_s(run)
-    for _ in range(evaluations - 1):
+    for _ in range(simulations - 1):
         latency_s = np.nan_to_num(run.requests["normalized_latency_s"].to_numpy())
         request = int(rng.choice(len(trace), p=latency_s / latency_s.sum()))
         tried = assignment.copy()
@@ -79,10 +78,10 @@ def search(trace: Trace, setup: Setup, start: IntArray, evaluations: int, seed: 
         candidate = _simulated(trace, setup, tried)
         if _mean_s(candidate) < best_s:
             assignment, run, best_s = tried, candidate, _mean_s(candidate)
-    return Found(start_s, best_s, assignment, evaluations)
+    return Found(start_s, best_s, assignment)
 
 
-def bound_lines(policies: Sequence[str], seeds: int, evaluations: int = EVALUATIONS) -> Iterator[str]:
+def bound_lines(policies: Sequence[str], seeds: int, simulations: int = SIMULATIONS) -> Iterator[str]:
     """Mean normalized latency under each policy, and how far it is above the best assignment found."""
     for name, traffic, load, given in CASES:
         setup = resolve(Options(**given))
@@ -92,9 +91,9 @@ def bound_lines(policies: Sequence[str], seeds: int, evaluations: int = EVALUATI
             means = {run.policy: _mean_s(run) for run in runs}
             best = min(runs, key=lambda run: means[run.policy])
             start = best.requests["first_instance"].to_numpy()
-            found = search(trace, setup, start, evaluations, seed)
+            found = search(trace, setup, start, simulations, seed)
             yield (
-                f"{name}, seed {seed}: best assignment found {1e3 * found.best_s:.1f} ms, {evaluations} simulations "
+                f"{name}, seed {seed}: best assignment found {1e3 * found.best_s:.1f} ms, {simulations} simulations "
                 f"from where {best.policy} sends requests ({1e3 * found.start_s:.1f} ms)"
             )
             for policy, mean_s in sorted(means.items(), key=lambda item: item[1]):

@@ -55,7 +55,7 @@ DEVELOPMENT: tuple[Case, ...] = (
     *(
         Case(
             f"{lengths}, load {load}",
-            Synthetic(1200, lengths=lengths),
+            Synthetic(1800, lengths=lengths),
             load,
             (20, 21, 22, 23, 24),
             {"instances": 16 if lengths == "long-context-mix" else 8},
@@ -80,22 +80,22 @@ DEVELOPMENT: tuple[Case, ...] = (
 )  # fmt: skip
 
 _SEEDS = (101, 102, 103, 104, 105)
-_AGENTS = Synthetic(600, lengths="chat", turns=4.0, parameters={"think_s_mean": 5.0, "system_tokens": 1024})
-_BURSTS = Synthetic(1200, lengths="chat", arrivals="gamma", parameters={"cv": 3.0})
+_AGENTS = Synthetic(1200, lengths="chat", turns=4.0, parameters={"think_s_mean": 5.0, "system_tokens": 1024})
+_BURSTS = Synthetic(2000, lengths="chat", arrivals="gamma", parameters={"cv": 3.0})
 _DIURNAL = Synthetic(
-    1500, lengths="chat", arrivals="diurnal", parameters={"period_s": 500.0, "peak_s": 250.0, "amplitude": 0.6}
+    2000, lengths="chat", arrivals="diurnal", parameters={"period_s": 500.0, "peak_s": 250.0, "amplitude": 0.6}
 )
-_WEKA = Recorded("weka_agentic_mooncake512_dev.jsonl.gz", 300, first=2000)
+_WEKA = Recorded("weka_agentic_mooncake512_dev.jsonl.gz", 400, first=2000)
 _DAY = Recorded("servegen_deepseek_r1_24h_thin16_sampled.csv.gz", 2000, first=10_000)
 
 TEST: tuple[Case, ...] = (
     # Sizes, kernels, models and GPUs.
     *(
-        Case(f"long mix on {instances}, {profile}", Synthetic(120 * instances + 100, lengths="long-context-mix"), 0.6,
+        Case(f"long mix on {instances}, {profile}", Synthetic(220 * instances + 200, lengths="long-context-mix"), 0.6,
              _SEEDS, {"instances": instances, "profile": profile})
         for instances, profile in product((5, 12), ("h200-flashinfer", "h200-sxm", "h100-sxm"))
     ),
-    Case("long mix on 40", Synthetic(4000, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 40}),
+    Case("long mix on 40", Synthetic(6000, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 40}),
     *(
         Case(f"lognormal {sigma} on {instances}, {profile}", lognormal(sigma, 320 * instances), 0.65, _SEEDS,
              {"instances": instances, "profile": profile})
@@ -106,7 +106,7 @@ TEST: tuple[Case, ...] = (
     *(
         Case(f"{lengths} with qwen3-32b, {profile}", Synthetic(requests, lengths=lengths), 0.6, _SEEDS,
              {"instances": 8, "model": "qwen3-32b", "profile": profile, "tensor_parallel": 2})
-        for lengths, requests, profile in (("sharegpt-like", 3000, "h200-flashinfer"), ("chat", 700, "h200-sxm"))
+        for lengths, requests, profile in (("sharegpt-like", 3000, "h200-flashinfer"), ("chat", 1200, "h200-sxm"))
     ),
     # Arrivals.
     Case("bursts of chat", _BURSTS, 0.6, _SEEDS, {"instances": 12}),
@@ -117,11 +117,11 @@ TEST: tuple[Case, ...] = (
     Case("sessions", _AGENTS, 0.6, _SEEDS, {"instances": 5}),
     Case("sessions on FA3", _AGENTS, 0.6, _SEEDS, {"instances": 12, "profile": "h200-sxm"}),
     *(
-        Case(f"weka agents on {instances}, {profile}", _WEKA, 0.6, _STRETCHES,
+        Case(f"weka agents on {instances}, {profile}", _WEKA, load, _STRETCHES,
              {"instances": instances, "profile": profile})
-        for instances, profile in ((5, "h200-flashinfer"), (12, "h200-sxm"))
+        for instances, load, profile in ((5, 0.3, "h200-flashinfer"), (12, 0.4, "h200-sxm"))
     ),
-    Case("weka agents, no prefix caching", Recorded(_WEKA.file, 150, first=4000), 0.6, _STRETCHES,
+    Case("weka agents, no prefix caching", Recorded(_WEKA.file, 200, first=4500), 0.5, _STRETCHES,
          {"instances": 12, "prefix_caching": False}),
     # Recorded traces, the last parts of those that were developed on among them.
     Case("deepseek-r1 by day", _DAY, 0.6, _STRETCHES, {"instances": 12}),
@@ -133,15 +133,15 @@ TEST: tuple[Case, ...] = (
     Case("lmsys", Recorded("apex_llama_lmsys_05.jsonl.gz", 1024), 0.7, (0,), {"instances": 5, "profile": "h100-sxm"}),
     # Stale counts, failures.
     *(
-        Case(f"long mix, counts {age_s:g} s old", Synthetic(1200, lengths="long-context-mix"), 0.6, _SEEDS,
+        Case(f"long mix, counts {age_s:g} s old", Synthetic(2000, lengths="long-context-mix"), 0.6, _SEEDS,
              {"instances": 12, "view_age_s": age_s})
         for age_s in (0.5, 5.0)
     ),
-    Case("long mix, one of 12 fails", Synthetic(1200, lengths="long-context-mix"), 0.5, _SEEDS, {"instances": 12},
+    Case("long mix, one of 12 fails", Synthetic(2000, lengths="long-context-mix"), 0.5, _SEEDS, {"instances": 12},
          fail_at=0.4),
     # What policies reckon with is wrong.
     *(
-        Case(f"long mix, {knowledge}", Synthetic(1200, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 12},
+        Case(f"long mix, {knowledge}", Synthetic(2000, lengths="long-context-mix"), 0.6, _SEEDS, {"instances": 12},
              knowledge=knowledge)
         for knowledge in ("prompts dear", "prompts cheap")
     ),

@@ -38,13 +38,14 @@ def block_length(series: FloatArray) -> int:
     """
     count = len(series)
     deviation = series - series.mean()
-    variance = float(deviation @ deviation) / count
+    variance = float(np.square(deviation).mean())
     if count < 3 or variance <= 1e-18:
         return 1
-    # Autocovariances of all lags at once, zero-padded so that nothing wraps around.
-    transformed = np.fft.rfft(deviation, 2 * count)
-    covariance = np.fft.irfft(np.abs(transformed) ** 2)[:count] / count
     most = min(count - 1, math.ceil(math.sqrt(count)) + _LAGS_IN_A_ROW)
+    # Of all lags at once, zero-padded so that nothing wraps around. (Dot products of such lengths would have BLAS start
+    # threads, which wait for one another where other processes are at work.)
+    transformed = np.fft.rfft(deviation, 2 * count)
+    covariance = np.fft.irfft(np.abs(transformed) ** 2, 2 * count)[: most + 1] / count
     small = np.abs(covariance[1 : most + 1]) < _STANDARD_ERRORS * variance * math.sqrt(math.log10(count) / count)
     last = _last_correlated(small)
     window = min(2 * max(last, 1), most)
@@ -95,7 +96,8 @@ class Resamples:
         circle = np.concatenate([values, values[: self.block - 1]])
         before = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(circle, axis=0)])
         of_block = before[self.block :] - before[: self.count]
-        return np.stack([of_block[starts].sum(axis=0) for starts in self._starts])
+        drawn: FloatArray = of_block[self._starts].sum(axis=1)
+        return drawn
 
     @cached_property
     def _times_drawn(self) -> NDArray[np.int16]:

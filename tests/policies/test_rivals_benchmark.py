@@ -19,6 +19,7 @@ from l4sim.experiment import Options, resolve
 from l4sim.experiment.planning import setting_for
 from l4sim.results.changes import HEADLINE
 
+TURNS, FEWEST = "round-robin", "least-outstanding"
 CASE = Case("small", Synthetic(60, lengths="chat"), 0.5, (1,), {"instances": 2})
 
 
@@ -29,33 +30,33 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(store):
-    return measure(CASE, 1, ("vllm", "least-harm"), store)
+    return measure(CASE, 1, (TURNS, FEWEST), store)
 
 
 def test_what_was_simulated_is_read_again(measured, store, monkeypatch):
     monkeypatch.setattr("benchmarks.rivals.measure.run_built", None)
-    again = measure(CASE, 1, ("vllm", "least-harm"), store)
+    again = measure(CASE, 1, (TURNS, FEWEST), store)
     for name, run in measured.runs.items():
         assert again.runs[name].requests.equals(run.requests)
 
 
 def test_a_case_is_told_rival_by_rival_and_over_all_cases(measured):
-    found = outcome(CASE, [measured], "least-harm")
-    own, base = (measured.runs[name].requests["normalized_latency_s"].mean() for name in ("least-harm", "vllm"))
-    assert found.changes["vllm", HEADLINE, "all"].change == pytest.approx(own / base - 1)
-    assert "against" in "\n".join(case_lines(found, "least-harm"))
-    assert "in 1 of 1 case" in "\n".join(summary_lines([found], "least-harm"))
+    found = outcome(CASE, [measured], FEWEST)
+    own, base = (measured.runs[name].requests["normalized_latency_s"].mean() for name in (FEWEST, TURNS))
+    assert found.changes[TURNS, HEADLINE, "all"].change == pytest.approx(own / base - 1)
+    assert "against" in "\n".join(case_lines(found, FEWEST))
+    assert "in 1 of 1 case" in "\n".join(summary_lines([found], FEWEST))
 
 
 def test_seeds_are_paired(measured, store):
     twice = [measured, measured]
-    found = outcome(CASE, twice, "least-harm").changes["vllm", HEADLINE, "all"]
+    found = outcome(CASE, twice, FEWEST).changes[TURNS, HEADLINE, "all"]
     assert found.low == pytest.approx(found.change)
 
 
 def test_a_policy_that_cannot_run_is_left_out_and_told(measured, store):
-    found = measure(CASE, 1, ("vllm", "no-such-policy"), store)
-    assert list(found.runs) == ["vllm"]
+    found = measure(CASE, 1, (TURNS, "no-such-policy"), store)
+    assert list(found.runs) == [TURNS]
     assert "left out" in "\n".join(case_lines(outcome(CASE, [found], "no-such-policy"), "no-such-policy"))
 
 
@@ -64,12 +65,17 @@ def test_runs_of_the_test_set_are_logged_and_go_on_where_they_stopped(tmp_path, 
     monkeypatch.setitem(SETS, "test", (CASE,))
     log = tmp_path / "log.csv"
     for _ in range(2):
-        main(["test", "--policies", "vllm", "--policy", "least-harm", "--jobs", "1", "--out", str(tmp_path / "runs"),
+        main(["test", "--policies", TURNS, "--policy", FEWEST, "--jobs", "1", "--out", str(tmp_path / "runs"),
               "--log", str(log)])  # fmt: skip
     first, second = csv.DictReader(log.read_text().splitlines())
     assert (first["simulated"], second["simulated"]) == ("2", "0")
     assert first["settings"] == second["settings"]
-    assert (first["policy"], first["rivals"], first["cases"], first["traces"]) == ("least-harm", "vllm", "1", "1")
+    assert (first["policy"], first["rivals"], first["cases"], first["traces"]) == (
+        FEWEST,
+        TURNS,
+        "1",
+        "1",
+    )
 
 
 def stretches(case: Case) -> set[int]:
