@@ -34,5 +34,5 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../../l4sim", ".")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../../l4sim", ".", f":!{LOG.name}")
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
