@@ -102,7 +102,7 @@ def _run(policies: Sequence[str], values: dict[str, Any]) -> None:
     if values["as_json"]:
         from l4sim.results.write import dump_json
 
-        click.echo(dump_json({"config": config, "policies": result.summaries}), nl=False)
+        click.echo(dump_json({"config": config, **_summary(result)}), nl=False)
     else:
         _print(result)
 
@@ -116,10 +116,16 @@ def _config(trace: Trace, policies: Sequence[str], setup: Setup, values: dict[st
     }
 
 
+def _summary(result: Result) -> dict[str, Any]:
+    """What summary.json holds."""
+    comparison = {} if result.comparison is None else {"comparison": result.comparison.as_json()}
+    return {"policies": result.summaries, **comparison}
+
+
 def _write(out: Path, config: dict[str, Any], result: Result, values: dict[str, Any]) -> None:
     from l4sim.results.write import write_run
 
-    written = write_run(out, config, result.runs, {"policies": result.summaries})
+    written = write_run(out, config, result.runs, _summary(result))
     if values["plots"]:
         from l4sim.results.plots import draw_all
 
@@ -148,7 +154,8 @@ def _write_timelines(out: Path, result: Result, window: tuple[float, float] | No
 def _print(result: Result) -> None:
     from rich.console import Console
 
-    from l4sim.results.comparison_text import comparison_table, fates, heading, verdict
+    from l4sim.results.changes_text import cautions, changes_table, verdict, who_loses
+    from l4sim.results.comparison_text import comparison_table, fates, heading
     from l4sim.results.held import closer_than_error, held_line
 
     console = Console(highlight=False)
@@ -160,7 +167,14 @@ def _print(result: Result) -> None:
     for line in fates(result.setup, result.summaries):
         console.print(line)
     console.print(comparison_table(result.summaries))
-    console.print(verdict(result.summaries))
+    comparison = result.comparison
+    if comparison is not None:
+        console.print(changes_table(comparison))
+    for line in cautions(result.summaries):
+        console.print(line)
+    for line in () if comparison is None else who_loses(comparison):
+        console.print(line)
+    console.print(verdict(comparison))
     for line in closer_than_error(result.setup, result.summaries):
         console.print(line)
 

@@ -1,4 +1,4 @@
-"""A comparison of policies as text: heading, table, verdict, and what to know before believing them."""
+"""A comparison of policies as text: heading, table, what did not finish, and what became of instances."""
 
 from __future__ import annotations
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 Summary = Mapping[str, Any]
 """What `l4sim.results.metrics.summarise` returns."""
-
-# Differences below this share count as none: breaking ties between equally loaded instances another way moves the
-# mean of a trace of some thousand requests by as much.
-NOISE = 0.02
 
 # Only the most frequent reasons are printed; summary.json has them all.
 MAX_REASONS = 3
@@ -98,22 +94,6 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
         name = "\n".join(wrap(escape(str(summary["policy"])), 12))
         table.add_row(name, _finished(summary), *(cells[row] for cells in columns))
     return table
-
-
-def verdict(summaries: Sequence[Summary]) -> str:
-    """The outcome of a comparison in one line, by mean normalized latency.
-
-    If ``l4`` is among the policies, it is compared with the best of its rivals, which neither its own ablations (of
-    kind ``l4``) nor oracles are. Else the best policy is compared with the first. Policies that finished nothing are
-    left out. The line ends with a caveat if the policies finished different requests.
-    """
-    compared = [summary for summary in summaries if summary["requests"]["finished"]]
-    if len(compared) < 2:
-        return "Nothing to compare: fewer than two policies finished requests."
-    l4 = next((summary for summary in compared if summary["policy"] == "l4"), None)
-    rivals = [summary for summary in compared if summary["kind"] not in ("l4", "oracle")]
-    line = _best_line(compared) if l4 is None or not rivals else _l4_line(l4, min(rivals, key=_normalized))
-    return f"{line} But the policies finished different requests." if _differ(summaries) else line
 
 
 def unfinished(summaries: Sequence[Summary]) -> list[str]:
@@ -214,32 +194,3 @@ def _reasons(reasons: Mapping[str, int]) -> str:
     named = [f"{count:,} {reason}" for reason, count in ordered[:MAX_REASONS]]
     rest = sum(count for _, count in ordered[MAX_REASONS:])
     return ", ".join([*named, f"{rest:,} for other reasons"] if rest else named)
-
-
-def _normalized(summary: Summary) -> float:
-    return float(summary["normalized_latency_s"]["mean"])
-
-
-def _l4_line(l4: Summary, other: Summary) -> str:
-    share = _normalized(l4) / _normalized(other) - 1
-    against = f"against the best other policy ({other['policy']})"
-    p99 = f"P99 E2E {change(l4['e2e_s']['p99'], other['e2e_s']['p99'])}"
-    if share < -NOISE:
-        return f"l4 lowers mean normalized latency by {_percent(share)} {against}, {p99}."
-    if share > NOISE:
-        return f"l4 does not pay here: it raises mean normalized latency by {_percent(share)} {against}, {p99}."
-    return f"l4 does not pay here: mean normalized latency is within {NOISE:.1%} {against}, {p99}."
-
-
-def _best_line(summaries: Sequence[Summary]) -> str:
-    first, best = summaries[0], min(summaries, key=_normalized)
-    share = _normalized(best) / _normalized(first) - 1
-    if share > -NOISE:
-        return f"No policy lowers mean normalized latency against {first['policy']} by more than {NOISE:.1%}."
-    p99 = f"P99 E2E {change(best['e2e_s']['p99'], first['e2e_s']['p99'])}"
-    lowered = f"{best['policy']} lowers mean normalized latency the most"
-    return f"{lowered}: by {_percent(share)} against {first['policy']}, {p99}."
-
-
-def _percent(share: float) -> str:
-    return change(1 + share, 1).lstrip("+-")

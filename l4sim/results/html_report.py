@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from l4sim.results.comparison_text import fates, heading, unfinished, verdict
+from l4sim.results.changes import HEADLINE, METRICS, Comparison
+from l4sim.results.changes_text import basis, cautions, short, verdict, who_loses
+from l4sim.results.comparison_text import fates, heading, unfinished
 from l4sim.results.held import closer_than_error, held_line
 from l4sim.results.html import (
     Cell,
@@ -55,11 +57,17 @@ _CAPTIONS = {
 
 
 def write_report(
-    path: Path, trace: Trace, setup: Setup, runs: Sequence[Run], summaries: Sequence[Mapping[str, Any]]
+    path: Path,
+    trace: Trace,
+    setup: Setup,
+    runs: Sequence[Run],
+    summaries: Sequence[Mapping[str, Any]],
+    comparison: Comparison | None,
 ) -> Path:
     """Write the comparison as one self-contained HTML file, images included. The same result gives the same bytes.
 
-    ``summaries`` holds `l4sim.results.metrics.summarise` of each run.
+    ``summaries`` holds `l4sim.results.metrics.summarise` of each run, ``comparison`` is
+    `l4sim.results.changes.compare_runs` of all.
 
     Raises:
         InputError: it cannot be written.
@@ -72,7 +80,9 @@ def write_report(
     )
     lead = [
         paragraph(question),
-        paragraph(verdict(summaries), "answer") if len(runs) > 1 else "",
+        paragraph(verdict(comparison), "answer") if len(runs) > 1 else "",
+        *(paragraph(line) for line in (who_loses(comparison) if comparison else ())),
+        *(paragraph(line, "warning") for line in cautions(summaries)),
         paragraph(held_line(setup)),
         *(paragraph(line, "warning") for line in closer_than_error(setup, summaries)),
         *(paragraph(line, "warning") for line in unfinished(summaries)),
@@ -85,7 +95,7 @@ def write_report(
         configuration += setting_rows(f"engine{of}", group.engine)
     configuration += setting_rows("model: ", setup.model)
     sections = [
-        Section("Figures", (_comparison(summaries),)),
+        Section("Figures", (_comparison(summaries), *(_changes(comparison) if comparison else ()))),
         Section("Pictures", tuple(_pictures(runs))),
         Section("Plan", tuple(_plans(runs))),
         Section(
@@ -122,6 +132,24 @@ def _comparison(summaries: Sequence[Mapping[str, Any]]) -> str:
     return table(header, rows) + (
         remark(f"In small letters: change against {summaries[0]['policy']}.") if len(summaries) > 1 else ""
     )
+
+
+def _changes(comparison: Comparison) -> Iterator[str]:
+    """Changes of all figures over all requests, and of the mean normalized latency by length class."""
+    policies = list(dict.fromkeys(each.policy for each in comparison.changes))
+    rows = [(metric.words, *(short(comparison.change(policy, metric)) for policy in policies)) for metric in METRICS]
+    yield paragraph(f"Changes in % against {comparison.against}:")
+    yield table(("", *policies), rows)
+    counts = {each.length_class: each.requests for each in comparison.changes}
+    classes = {name: f"{name} tokens ({count:,} requests)" for name, count in counts.items() if name != "all"}
+    if classes:
+        yield paragraph(f"Of the {HEADLINE.words}, by the length of a request's context:")
+        cells = [
+            (title, *(short(comparison.change(policy, HEADLINE, name)) for policy in policies))
+            for name, title in classes.items()
+        ]
+        yield table(("", *policies), cells)
+    yield remark(f"{basis(comparison)}.")
 
 
 def _pictures(runs: Sequence[Run]) -> Iterator[str]:

@@ -9,7 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l4sim.results.comparison_text import heading, unfinished, verdict
+from l4sim.results.changes import Comparison, compare_runs
+from l4sim.results.changes_text import cautions, verdict, who_loses
+from l4sim.results.comparison_text import heading, unfinished
 from l4sim.results.metrics import summarise
 from l4sim.results.numbers import precise
 from l4sim.results.plots.show import shown_axes
@@ -42,6 +44,22 @@ class Result:
     def summaries(self) -> list[dict[str, Any]]:
         """One dict per policy, as ``summary.json`` has them (see `l4sim.results.metrics.summarise`)."""
         return [summarise(run) for run in self.runs]
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """The policies held against one of them, with intervals; None if fewer than two finished requests."""
+        return compare_runs(self.runs)
+
+    @cached_property
+    def changes(self) -> DataFrame:
+        """One row per policy, figure and length class: its change against the policy that all are held against.
+
+        Columns are those of `l4sim.results.changes.PolicyChange` and `Change`. Without a row if there is nothing to
+        compare.
+        """
+        from pandas import DataFrame
+
+        return DataFrame([each.as_row() for each in self.comparison.changes] if self.comparison else [])
 
     @cached_property
     def table(self) -> DataFrame:
@@ -79,7 +97,7 @@ class Result:
     @property
     def verdict(self) -> str:
         """The outcome of the comparison in one line."""
-        return verdict(self.summaries)
+        return verdict(self.comparison)
 
     @property
     def plot(self) -> Plots:
@@ -94,7 +112,7 @@ class Result:
         """
         from l4sim.results.html_report import write_report
 
-        return write_report(Path(path), self.trace, self.setup, self.runs, self.summaries)
+        return write_report(Path(path), self.trace, self.setup, self.runs, self.summaries, self.comparison)
 
     def __repr__(self) -> str:
         return f"{heading(self.trace, self.setup)}\n{self.table.T.to_string(float_format=precise)}"
@@ -105,7 +123,9 @@ class Result:
         lines = [escape(heading(self.trace, self.setup)), self.table.T.to_html(float_format=precise, border=0)]
         if len(self.runs) > 1:
             lines.append(escape(self.verdict))
-        lines += [escape(line) for line in unfinished(self.summaries)]
+        if self.comparison is not None:
+            lines += [escape(line) for line in who_loses(self.comparison)]
+        lines += [escape(line) for line in (*cautions(self.summaries), *unfinished(self.summaries))]
         return "".join(line if line.startswith("<table") else f"<p>{line}</p>" for line in lines)
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from l4sim.results.changes_text import SHORT_RUN
 from l4sim.sweeps.columns import setting_text
 from l4sim.sweeps.tables import SweepTables
-
-# A run whose makespan is under so many P99 E2E latencies is mostly its beginning and its end (ours).
-SHORT_RUN = 3
 
 
 def failures(tables: SweepTables) -> Iterator[str]:

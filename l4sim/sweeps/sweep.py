@@ -43,10 +43,10 @@ def run_sweep(
 ) -> SweepResult:
     """Run every point of a grid, or search for the capacity of each of its combinations; what is in ``out`` is kept.
 
-    Each point is stored in ``out/points`` as it finishes, under the hash of its configuration; at the end ``out``
-    also has ``sweep.parquet`` (every point), ``means.parquet`` (over seeds), ``config.json``, and after a search
-    ``capacity.parquet``. For the arguments see `l4sim.sweeps.grid`, `capacity`, `executors` and `runner`, and
-    `l4sim.results.slo`.
+    Each point is stored in ``out/points`` as it finishes, under the hash of its configuration. At the end ``out``
+    also has ``sweep.parquet`` (every point), ``means.parquet`` (over seeds), ``config.json``, after a search
+    ``capacity.parquet``, and else with several policies and seeds ``changes.parquet`` (between policies, paired by
+    seed). For the arguments see `l4sim.sweeps.grid`, `capacity`, `executors` and `runner`, and `l4sim.results.slo`.
 
     Raises:
         InputError: a grid, an SLO, a search or an executor that is not accepted, or an ``out`` that cannot be written.
@@ -94,7 +94,10 @@ def run_sweep(
         "price_usd_per_gpu_hour": price_usd_per_gpu_hour,
         "search": search,
     }
-    _write(out, config, {"sweep": result.points, "means": result.means, "capacity": capacity})
+    # After a search, policies have met different rates or instances.
+    changes = result.changes if capacity is None else None
+    tables = {"sweep": result.points, "means": result.means, "capacity": capacity}
+    _write(out, config, {**tables, "changes": None if changes is None or changes.empty else changes})
     return result
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from l4sim.sweeps.points import Value, is_setting
+from l4sim.sweeps.seeds import changes_by_seed
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -66,6 +67,11 @@ class SweepTables:
 
         table = self.answers
         return table["error"].fillna("") == "" if "error" in table else Series(True, index=table.index)
+
+    @property
+    def changes(self) -> DataFrame:
+        """Every policy's changes against the first one, paired by seed (`l4sim.sweeps.seeds.changes_by_seed`)."""
+        return changes_by_seed(self.points)
 
     @property
     def answers(self) -> DataFrame:

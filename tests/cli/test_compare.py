@@ -37,6 +37,20 @@ def test_compare_prints_a_table_and_says_whether_l4_pays(capsys):
 
 
 @pytest.mark.slow
+def test_compare_says_how_sure_it_is_and_who_loses(capsys):
+    options = [*SMALL, "--policies", "round-robin,least-outstanding"]
+    code, out, _ = run(capsys, "compare", *options)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "95 % interval, paired by request" in told
+    assert "Who loses:" in told or "No length class is more than" in told
+    _, out, _ = run(capsys, "compare", *options, "--json")
+    comparison = json.loads(out)["comparison"]
+    assert (comparison["against"], comparison["requests"]) == ("round-robin", 40)
+    assert {row["verdict"] for row in comparison["changes"]} <= {"better", "worse", "cannot tell"}
+
+
+@pytest.mark.slow
 def test_compare_leaves_what_the_design_lists(capsys, tmp_path):
     code, _, _ = run(capsys, "compare", *SMALL, "--policies", "random,l4", "--timeline", "--out", str(tmp_path))
     assert code == 0

@@ -111,3 +111,10 @@ def test_the_same_result_gives_the_same_bytes(result, report, tmp_path):
 def test_a_file_that_cannot_be_written_is_told(result, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         result.to_html(tmp_path / "missing" / "report.html")
+
+
+def test_it_says_how_sure_it_is_and_who_loses(report, result):
+    assert result.comparison is not None
+    assert "95&nbsp;% interval, paired by request" in report or "95 % interval, paired by request" in report
+    assert f"Changes in&nbsp;% against {result.comparison.against}" in report
+    assert "No length class is more than" in report or "Who loses:" in report

@@ -1,0 +1,1 @@
+"""L4 against its rivals: `python -m benchmarks.rivals`."""
