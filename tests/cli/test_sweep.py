@@ -54,7 +54,7 @@ def test_it_prints_means_and_leaves_tables_and_pictures(capsys, spec, tmp_path):
     assert "sweep.parquet" in err
     names = {path.name for path in out.iterdir()}
     pictures = {"latency.png", "goodput.png", "slo_attainment.png"}
-    assert names == {"points", "config.json", "sweep.parquet", "means.parquet", *pictures}
+    assert names == {"points", "config.json", "sweep.parquet", "means.parquet", "changes.parquet", *pictures}
     assert len(pd.read_parquet(out / "means.parquet")) == 4
 
 
