@@ -91,7 +91,7 @@ def front_end_response(recorded: Replayable) -> FrontEndResponse | None:
     ttft_s = predicted["ttft_s"].to_numpy()
     late_s = requests.ttft_s - ttft_s
     first_s = requests.arrival_s + ttft_s
-    beside = _decoding_at(first_s, first_s, requests.arrival_s + predicted["e2e_s"].to_numpy())
+    beside = decoding_at(first_s, first_s, requests.arrival_s + predicted["e2e_s"].to_numpy())
     at_once = predicted["queue_s"].to_numpy() <= _AT_ONCE * np.nanmedian(predicted["tpot_s"].to_numpy())
     if at_once.mean() < 0.5:
         return None
@@ -131,7 +131,7 @@ def _in_order(run: Run, recorded: Replayable) -> pd.DataFrame:
     return run.requests.set_index("request_id").loc[list(recorded.recording.requests.request_id)]
 
 
-def _decoding_at(moments_s: FloatArray, first_s: FloatArray, last_s: FloatArray) -> FloatArray:
+def decoding_at(moments_s: FloatArray, first_s: FloatArray, last_s: FloatArray) -> FloatArray:
     """How many requests have had their first token and not their last, at each moment."""
     begun = np.searchsorted(np.sort(first_s), moments_s, side="right")
     ended = np.searchsorted(np.sort(last_s), moments_s, side="left")
