@@ -105,7 +105,7 @@ PROPERTIES = (
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY)
 def test_every_property_holds_and_fast_forward_equals_stepping_through_every_iteration(case: Case):
     """Together, as most of the time goes into finding cases and simulating them."""
@@ -128,7 +128,7 @@ def equal(fast: SimulationResult, slow: SimulationResult) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ANY)
 def test_the_same_seed_gives_the_same_bytes(case: Case):
     one, two = case.run(), case.run()
