@@ -221,7 +221,7 @@ _ENTRIES = (
         "production-stack:prefixaware",
         lambda setting: Policy(PrefixAware(setting.instances, setting.prefix_id_tokens, setting.seed)),
         summary="at random among those that were sent the longest prefix, whatever their load",
-        source="vllm-project/production-stack 0.1, src/vllm_router/routers/routing_logic.py",
+        source="vllm-project/production-stack @ 008a23bd, src/vllm_router/routers/routing_logic.py",
     ),
     PolicyEntry(
         "aibrix",
@@ -233,7 +233,7 @@ _ENTRIES = (
         "ray-serve",
         lambda setting: Policy(RayServe(setting.instances, setting.prefix_id_tokens, setting.seed)),
         summary="where a tenth of the prompt was sent before, else who was sent the least text",
-        source="ray-project/ray 2.5x, ray/llm/_internal/serve/routing_policies/prefix_aware/prefix_aware_router.py",
+        source="ray-project/ray (2026), ray/llm/_internal/serve/routing_policies/prefix_aware/prefix_aware_router.py",
     ),
     PolicyEntry(
         "preble",

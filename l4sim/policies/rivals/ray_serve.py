@@ -1,7 +1,7 @@
 """Ray Serve LLM's prefix-aware router with its defaults.
 
 Follows `PrefixCacheAffinityRouter` in `python/ray/llm/_internal/serve/routing_policies/prefix_aware/
-prefix_aware_router.py` of ray-project/ray (2.5x): a prompt of which at least 0.1 was sent somewhere goes there, any
+prefix_aware_router.py` of ray-project/ray (2026): a prompt of which at least 0.1 was sent somewhere goes there, any
 other to those that were sent the fewest characters so far; of several to the shortest queue, ties at random. Load
 comes first only above `imbalanced_threshold`, which is infinite. Nothing is ever forgotten (`do_eviction` is off).
 Departures: prefix blocks rather than characters are matched; queue lengths are the router's own count, where the source

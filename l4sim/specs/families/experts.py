@@ -13,6 +13,7 @@ from l4sim.specs.families.dense import Gemma4, gemma4_attentions
 from l4sim.specs.families.family import (
     CHUNKED,
     FULL,
+    ExpertLayers,
     Family,
     Headed,
     Layer,
@@ -155,20 +156,12 @@ def _flags(values: Sequence[int], count: int, where: str) -> list[bool]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixed(Headed):
+class Mixed(Headed, ExpertLayers):
     """Fields of models whose layers have experts or one MLP."""
 
     num_experts: Count
     num_experts_per_tok: Count
     moe_intermediate_size: Count
-    intermediate_size: Count | None = None
-    n_shared_experts: int | None = None
-    shared_expert_intermediate_size: int | None = None
-    first_k_dense_replace: int | None = None
-    moe_layer_freq: int | tuple[int, ...] | None = None
-    mlp_layer_types: tuple[str, ...] | None = None
-    decoder_sparse_step: Count | None = None
-    mlp_only_layers: tuple[int, ...] | None = None
 
 
 def mlps_of(config: Any, experts: Experts, where: str) -> list[MLP]:

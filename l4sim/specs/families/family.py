@@ -71,6 +71,20 @@ class Decoder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertLayers:
+    """Fields that tell which layers of a model have experts, and what MLP stands beside these or in their place."""
+
+    intermediate_size: Count | None = None
+    n_shared_experts: int | None = None
+    shared_expert_intermediate_size: int | None = None
+    first_k_dense_replace: int | None = None
+    moe_layer_freq: int | tuple[int, ...] | None = None
+    mlp_layer_types: tuple[str, ...] | None = None
+    decoder_sparse_step: Count | None = None
+    mlp_only_layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Headed(Decoder):
     """Fields of models with grouped-query attention."""
 

@@ -14,6 +14,7 @@ from l4sim.specs.families.family import (
     INDEXED,
     LINEAR,
     Decoder,
+    ExpertLayers,
     Family,
     Headed,
     Layer,
@@ -32,7 +33,7 @@ from l4sim.specs.recurrent import GatedDeltaNet, KimiDelta, Mamba
 
 
 @dataclass(frozen=True, kw_only=True)
-class _QwenHybrid(Headed):
+class _QwenHybrid(Headed, ExpertLayers):
     """Qwen3-Next and Qwen3.5: gated delta nets, and gated attention in every fourth layer."""
 
     linear_num_key_heads: Count
@@ -44,17 +45,9 @@ class _QwenHybrid(Headed):
     attn_output_gate: bool = True
     mamba_ssm_dtype: str | None = None
     mtp_num_hidden_layers: int | None = None
-    intermediate_size: Count | None = None
     num_experts: Count | None = None
     num_experts_per_tok: Count | None = None
     moe_intermediate_size: Count | None = None
-    n_shared_experts: int | None = None
-    shared_expert_intermediate_size: int | None = None
-    first_k_dense_replace: int | None = None
-    moe_layer_freq: int | tuple[int, ...] | None = None
-    mlp_layer_types: tuple[str, ...] | None = None
-    decoder_sparse_step: Count | None = None
-    mlp_only_layers: tuple[int, ...] | None = None
 
 
 def _qwen_hybrid(config: _QwenHybrid, where: str) -> Shape:

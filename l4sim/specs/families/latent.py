@@ -13,6 +13,7 @@ from l4sim.specs.families.family import (
     INDEXED,
     SLIDING,
     Decoder,
+    ExpertLayers,
     Family,
     Layer,
     LayerCount,
@@ -27,7 +28,7 @@ _COMPRESSED = {0: SLIDING, 4: "compressed_sparse_attention", 128: "heavily_compr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixing(Decoder):
+class Mixing(Decoder, ExpertLayers):
     """Fields of models with experts, as DeepSeek's and their successors have them."""
 
     num_hidden_layers: LayerCount
@@ -35,14 +36,6 @@ class Mixing(Decoder):
     num_experts: Count | None = None
     num_experts_per_tok: Count | None = None
     moe_intermediate_size: Count | None = None
-    intermediate_size: Count | None = None
-    n_shared_experts: int | None = None
-    shared_expert_intermediate_size: int | None = None
-    first_k_dense_replace: int | None = None
-    moe_layer_freq: int | tuple[int, ...] | None = None
-    mlp_layer_types: tuple[str, ...] | None = None
-    decoder_sparse_step: Count | None = None
-    mlp_only_layers: tuple[int, ...] | None = None
     num_nextn_predict_layers: int | None = None
 
 
