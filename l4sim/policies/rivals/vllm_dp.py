@@ -5,7 +5,8 @@ every API server picks an engine for its own requests by counts that the coordin
 these what it has sent since, times the number of API servers. By default there are as many of them as engines
 (`--api-server-count`). Which one a request comes in by is up to the kernel: here it is random.
 
-- 0.19: the least of 4 x waiting + running, from a place in the order that is the API server's own.
+- 0.19: the least of 4 x waiting + running, from a place in the order that is the API server's own. (0.32's
+  source was read; this one's rule is taken from descriptions of it.)
 - 0.32 (lines 1653 to 1691): the least of max(API servers x own in flight, waiting + running) + 6 x waiting x (KV use
   above a half), from a place that moves on with every request.
 
