@@ -1,8 +1,8 @@
 """vLLM production stack's `prefixaware`: at random among those that were sent the longest prefix, whatever their load.
 
-Follows `PrefixAwareRouter` in `src/vllm_router/routers/routing_logic.py` of vllm-project/production-stack, at
-008a23bd. Where nothing matches, any instance. Nothing is ever forgotten. (Its default is `roundrobin`.) Departure: prefix blocks
-are the trace's, where the source's trie has pieces of 128 characters.
+Follows `PrefixAwareRouter` in `src/vllm_router/routers/routing_logic.py` of vllm-project/production-stack, at 008a23bd.
+Where nothing matches, any instance. Nothing is ever forgotten. (Its default is `roundrobin`.)
+Departure: prefix blocks are the trace's, where the source's trie has pieces of 128 characters.
 """
 
 from __future__ import annotations
