@@ -5,8 +5,9 @@
 
 cosmic-ray's operators make the mutants (a comparison turned, a number off by one, a loop left out); a coverage database
 with a context per test says which tests run a mutated line, and only those are run: first those of the mutated module's
-own room, then others, the quickest first. Two mutants at a time run, each in a copy of the working tree. The tables of
-all of it are kept in runs/mutants.
+own room, then others, the quickest first. Two mutants at a time run, each in a copy of the working tree. Times are of
+the CPU, so that a busy machine calls no mutant a timeout. What is done is kept in runs/mutants, and a run that was
+stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ import ast
 import difflib
 import importlib.util
 import json
+import math
 import os
 import queue
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import click
+
+from benchmarks.cpu_times import CPU_S
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "mutants"
@@ -46,10 +51,13 @@ ROOMS: Mapping[str, Sequence[str]] = {
 _OPERATORS = ("Replace", "Number", "AddNot", "Unary", "Delete", "ZeroIteration")
 _NOT_OPERATORS = ("Variable", "Exception")
 
-# Seconds of tests, by the clock of the coverage run, after which a mutant counts as survived.
+# Seconds of the CPU that a mutant's tests took in the coverage run, after which it counts as survived.
 _BUDGET_S = 30.0
+# A mutant that takes more of the CPU than its tests did, so many times over, counts as one that never ends.
 _START_S = 15.0
 _SLOWER = 4.0
+# One that waits for what never comes uses no CPU.
+_WAIT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +83,13 @@ class Outcome:
     """``killed``, ``timeout`` (killed too), ``survived``, or ``untested`` where no test runs the line."""
     tests: int
     seconds: float
+    """By the clock."""
     diff: str
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which tests run which lines, and how long they take."""
+    """Which tests run which lines, and how much of the CPU they take."""
 
     lines: Mapping[str, Mapping[int, frozenset[str]]]
     """Tests by module and line; those that run a line only by importing its module are not told."""
@@ -103,7 +112,7 @@ class Coverage:
         return [stage for stage in (own, [test for test in chosen if test not in own]) if stage]
 
     def expected_s(self, tests: Sequence[str]) -> float:
-        """Seconds of tests as they ran under coverage."""
+        """Seconds of the CPU that tests took under coverage."""
         return sum(self.seconds[test] for test in tests)
 
 
@@ -200,8 +209,9 @@ def measure_coverage(tests: Sequence[str]) -> Coverage:
     if not key.exists() or key.read_text(encoding="utf-8") != state:
         settings = OUT / "coverage.ini"
         settings.write_text(f"[run]\ndata_file = {data}\nsource = l4sim\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-n", "2", "--benchmark-disable", f"--junitxml={times}"]
-        command += ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", *tests]
+        command = [sys.executable, "-m", "pytest", "-n", "2", "--benchmark-disable"]
+        command += [f"--junitxml={times}", "-p", "benchmarks.cpu_times", "--cov", f"--cov-config={settings}"]
+        command += ["--cov-context=test", "--cov-report=", *tests]
         done = subprocess.run(command, cwd=ROOT, env=_environment(ROOT), stdout=sys.stderr)
         # Tests may fail for being slow under coverage: those are left out.
         if done.returncode not in (0, 1):
@@ -233,15 +243,16 @@ def _lines(data: Path, passed: Set[str]) -> dict[str, dict[int, frozenset[str]]]
 
 
 def _times(path: Path) -> dict[str, float]:
-    """Seconds of every test that passed, by its id. JUnit tells its file and class with dots."""
+    """Seconds of the CPU of every test that passed, by its id. JUnit tells its file and class with dots."""
     found = {}
     for case in ET.parse(path).iter("testcase"):
-        if len(case):  # what happened, other than passing
+        if any(child.tag != "properties" for child in case):  # what happened, other than passing
             continue
         parts = case.attrib["classname"].split(".")
         file = next(index for index, part in enumerate(parts) if part.startswith("test_")) + 1
         names = [f"{'/'.join(parts[:file])}.py", *parts[file:], case.attrib["name"]]
-        found["::".join(names)] = float(case.attrib["time"])
+        properties = {item.attrib["name"]: item.attrib["value"] for item in case.iter("property")}
+        found["::".join(names)] = float(properties[CPU_S])
     return found
 
 
@@ -307,8 +318,10 @@ def _status(tree: Path, stages: Sequence[Sequence[str]], coverage: Coverage) -> 
     """What becomes of a mutant, and the tests that notice it: the first, or all that could not be collected."""
     for tests in stages:
         try:
-            done = _pytest(tree, tests, _START_S + _SLOWER * coverage.expected_s(tests))
+            done = _pytest(tree, tests, math.ceil(_START_S + _SLOWER * coverage.expected_s(tests)))
         except subprocess.TimeoutExpired:
+            return "timeout", ()
+        if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
             return "timeout", ()
         if done.returncode:
             failed = [line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines()]
@@ -316,15 +329,24 @@ def _status(tree: Path, stages: Sequence[Sequence[str]], coverage: Coverage) -> 
     return ("survived" if stages else "untested"), ()
 
 
-def _pytest(tree: Path, tests: Sequence[str], limit_s: float | None) -> subprocess.CompletedProcess[str]:
+def _pytest(tree: Path, tests: Sequence[str], cpu_limit_s: int | None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "--benchmark-disable", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=limit_s)
+    if cpu_limit_s is not None:
+        command = ["sh", "-c", f'ulimit -t {cpu_limit_s}; exec "$@"', "sh", *command]
+    return subprocess.run(
+        command,
+        cwd=tree,
+        env=_environment(tree),
+        capture_output=True,
+        text=True,
+        timeout=None if cpu_limit_s is None else _WAIT_S + 10 * cpu_limit_s,
+    )
 
 
 def _environment(tree: Path) -> dict[str, str]:
     """Imports from a tree alone; hypothesis' examples are always the same ones."""
     shared = os.environ.get("L4SIM_SHARED", str(ROOT.parent / "shared"))
-    return os.environ | {"PYTHONPATH": str(tree), "CI": "1", "L4SIM_SHARED": shared}
+    return os.environ | {"PYTHONPATH": str(tree), "CI": "1", "L4SIM_SHARED": shared, "OMP_NUM_THREADS": "1"}
 
 
 def _diff(source: str, mutated: str, mutant: Mutant) -> str:
@@ -370,15 +392,34 @@ def cli(count: int, seed: int, rooms: tuple[str, ...], jobs: int, tests: tuple[s
             click.echo(_diff(source, _mutated(source, mutant), mutant) + "\n")
         return
     coverage = measure_coverage(tests)
-    outcomes: list[Outcome] = []
+    outcomes = _done(tests)
+    left = [mutant for mutant in mutants if mutant not in outcomes]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as workers:
         trees = Trees(Path(folder), jobs)
-        for outcome in workers.map(lambda mutant: trees.run(mutant, coverage), mutants):
-            outcomes.append(outcome)
+        for outcome in workers.map(lambda mutant: trees.run(mutant, coverage), left):
+            outcomes[outcome.mutant] = outcome
+            _keep(tests, outcomes.values())
             place = f"{outcome.mutant.module}:{outcome.mutant.line}"
-            click.echo(f"{len(outcomes)}/{len(mutants)} {outcome.status} {place} ({outcome.seconds:.0f} s)", err=True)
-    (OUT / "outcomes.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
-    click.echo(report(outcomes))
+            click.echo(f"{outcome.status} {place} ({outcome.seconds:.0f} s), {len(outcomes)} done", err=True)
+    click.echo(report([outcomes[mutant] for mutant in mutants]))
+
+
+def _done(tests: Sequence[str]) -> dict[Mutant, Outcome]:
+    """What an earlier run of the same code and tests found."""
+    path = OUT / "outcomes.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept.get("state") != _state(tests):
+        return {}
+    found = {}
+    for row in kept["outcomes"]:
+        mutant = Mutant(**row["mutant"] | {"statement": tuple(row["mutant"]["statement"])})
+        found[mutant] = Outcome(**row | {"mutant": mutant})
+    return found
+
+
+def _keep(tests: Sequence[str], outcomes: Iterable[Outcome]) -> None:
+    kept = {"state": _state(tests), "outcomes": [asdict(outcome) for outcome in outcomes]}
+    (OUT / "outcomes.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
