@@ -50,6 +50,13 @@ def test_fa3_bound_comes_from_the_longest_request_as_if_alone() -> None:
     assert fa3_bound(32 * 128, kv_heads=8, sms=SMS) == 14
 
 
+def test_fa3_splits_without_a_mask_where_tiles_abound_and_a_head_overflows_the_l2() -> None:
+    # K and V of a head take 512 bytes a token: 102,400 tokens are just 50 MiB.
+    assert fa3_bound(102_401, kv_heads=1, sms=SMS, tiles=264, causal=False) == 2
+    assert fa3_bound(102_400, kv_heads=1, sms=SMS, tiles=264, causal=False) == 1
+    assert fa3_bound(102_401, kv_heads=1, sms=SMS, tiles=264) == 1
+
+
 def test_fa3_never_splits_four_blocks() -> None:
     assert fa3_bound(4 * 128, kv_heads=1, sms=SMS) == 1
     assert fa3_bound(4 * 128 + 1, kv_heads=1, sms=SMS) == 5

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from l4sim.errors import InputError
 from l4sim.kernels.flashinfer import (
+    CUDA_CORE_BLOCKS_PER_SM,
     cuda_core_tile_tokens,
+    kv_tile_tokens,
     plan_batch_attention,
     plan_cuda_core,
     plan_fa3_prefill,
@@ -113,6 +115,17 @@ def test_under_cuda_graphs_every_batch_counts_as_split() -> None:
 def test_cuda_cores_work_on_few_tokens_at_once(group: int, tokens: int) -> None:
     # 16 threads per row of 128 elements; 128 threads hold 8 rows, in whole groups: two groups of 3, 6 rows.
     assert cuda_core_tile_tokens(group, 128) == tokens
+
+
+@pytest.mark.parametrize(("group", "blocks"), [(1, 6), (2, 9), (4, 8), (8, 9)])
+def test_blocks_of_cuda_core_decode_that_an_sm_of_an_h200_holds(group: int, blocks: int) -> None:
+    # As the kernel's own plan told on an H200.
+    assert CUDA_CORE_BLOCKS_PER_SM[group] == blocks
+
+
+@pytest.mark.parametrize(("tile_q", "tokens"), [(16, 128), (64, 128), (128, 64)])
+def test_two_blocks_of_the_largest_query_tile_leave_room_for_half_the_keys(tile_q: int, tokens: int) -> None:
+    assert kv_tile_tokens(tile_q) == tokens
 
 
 def test_a_query_tile_sees_up_to_its_last_query() -> None:
