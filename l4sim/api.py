@@ -63,6 +63,7 @@ def load_trace(
     limit: int | None = None,
     rate_per_s: float | None = None,
     rate_scale: float | None = None,
+    concurrency: int | None = None,
     duration_s: float | None = None,
     seed: int = 0,
 ) -> Trace:
@@ -70,7 +71,8 @@ def load_trace(
 
     ``format``, ``time_unit``, ``tokens``, ``trace_block_size``, ``dejitter_s`` and ``limit`` (requests) are as in
     `l4sim.workload.load.load_trace`. The trace then gets ``rate_per_s`` arrivals per second, or ``rate_scale`` times
-    its own, and keeps the arrivals of the first ``duration_s`` seconds. ``seed`` is used where the file has no arrival
+    its own, or is sent ``concurrency`` requests at a time (`with_concurrency` does the same to a trace at hand), and
+    keeps the arrivals of the first ``duration_s`` seconds. ``seed`` is used where the file has no arrival
     times, which then are Poisson. ``Trace.warnings`` lists what was changed or guessed.
 
     Raises:
@@ -85,7 +87,9 @@ def load_trace(
         dejitter_s=dejitter_s,
         limit=limit,
     )
-    return pace(trace, rate_per_s=rate_per_s, rate_scale=rate_scale, duration_s=duration_s, seed=seed)
+    return pace(
+        trace, rate_per_s=rate_per_s, rate_scale=rate_scale, concurrency=concurrency, duration_s=duration_s, seed=seed
+    )
 
 
 def synthesize(
@@ -97,7 +101,8 @@ def synthesize(
     correlation: float | None = None,
     requests: int | None = None,
     duration_s: float | None = None,
-    arrivals: str = "poisson",
+    arrivals: str | None = None,
+    concurrency: int | None = None,
     turns: float | None = None,
     max_model_len: int | None = None,
     over_limit: Literal["clip", "drop"] | None = None,
@@ -108,8 +113,10 @@ def synthesize(
 
     ``synthesize("chat", rate_per_s=20, requests=1000)``. Lengths in tokens come from a preset
     (`l4sim.workload.synth.PRESETS`), from two distributions as text (``"lognormal:mu=7,sigma=1.1,max=8192"``), or from
-    the rows of another trace. ``parameters`` are those of the arrival process (``rate_per_s``, ``cv``, ``on_s``, ...)
-    and, with ``turns`` per session on average, of sessions (``think_s_mean``, ``system_tokens``, ``block_tokens``).
+    the rows of another trace. ``concurrency`` makes a closed loop of so many requests, or sessions, at a time: then
+    there are no ``arrivals`` (default: Poisson). ``parameters`` are those of the arrival process (``rate_per_s``,
+    ``cv``, ``on_s``, ...) and, with ``turns`` per session on average, of sessions (``think_s_mean``,
+    ``system_tokens``, ``block_tokens``).
     ``max_model_len`` bounds prompt and output tokens together. Sources: each preset's own.
 
     Raises:
@@ -124,6 +131,7 @@ def synthesize(
         requests=requests,
         duration_s=duration_s,
         arrivals=arrivals,
+        concurrency=concurrency,
         turns=turns,
         max_model_len=max_model_len,
         over_limit=over_limit,

@@ -114,6 +114,22 @@ def test_a_trace_at_another_rate_keeps_its_lengths(trace, tmp_path):
         l4sim.load_trace(tmp_path / "trace.parquet", rate_per_s=8, rate_scale=2)
 
 
+def test_a_closed_loop_needs_no_arrivals_and_is_planned_for_by_littles_law(cluster):
+    loop = l4sim.synthesize(
+        prompt_lengths="uniform:low=80,high=100", output_lengths="fixed:tokens=30", requests=60, concurrency=4
+    )
+    assert (loop.concurrency, set(loop.arrival_s.tolist())) == (4, {0.0})
+    assert (loop.prompt_tokens.min(), loop.prompt_tokens.max()) >= (80, 95)
+    run = l4sim.replay(loop, "round-robin", cluster).runs[0].requests
+    rate_per_s = len(run) / (run["arrival_s"] + run["e2e_s"]).max()
+    planned = l4sim.experiment.planned_loop(loop, l4sim.experiment.resolve(cluster))
+    assert planned.requests_per_s == pytest.approx(rate_per_s, rel=0.15)
+    assert "4 at a time, each predicted to take" in planned.in_words()
+    assert not l4sim.plan(loop, cluster).stages.empty
+    with pytest.raises(InputError, match="rate_per_s and concurrency exclude one another"):
+        l4sim.synthesize("chat", requests=5, rate_per_s=2, concurrency=3)
+
+
 def test_synthesis_takes_lengths_by_name_by_distribution_or_from_a_trace(trace):
     fixed = l4sim.synthesize(
         prompt_lengths="fixed:tokens=7", output_lengths="fixed:tokens=3", arrivals="constant", rate_per_s=2, requests=4

@@ -28,6 +28,7 @@ _CONFIG_NAMES = {
     "dejitter": "dejitter_s",
     "rate": "rate_per_s",
     "rate_scale": "rate_scale",
+    "concurrency": "concurrency",
     "limit": "limit",
     "duration": "duration_s",
 }
@@ -154,6 +155,7 @@ def _write_timelines(out: Path, result: Result, window: tuple[float, float] | No
 def _print(result: Result) -> None:
     from rich.console import Console
 
+    from l4sim.experiment import planned_loop
     from l4sim.results.changes_text import cautions, changes_table, verdict, who_loses
     from l4sim.results.comparison_text import comparison_table, fates, heading
     from l4sim.results.held import closer_than_error, held_line
@@ -164,6 +166,9 @@ def _print(result: Result) -> None:
     for run in result.runs:
         if run.plan is not None:
             console.print(f"plan of {run.policy}: {describe_plan(run.plan)}")
+    loop = planned_loop(result.trace, result.setup) if any(run.plan for run in result.runs) else None
+    if loop is not None:
+        console.print(loop.in_words())
     for line in fates(result.setup, result.summaries):
         console.print(line)
     console.print(comparison_table(result.summaries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from l4sim.specs.options import EVENTS, MIGRATION, OUTPUT, PLAN, TraceOptions
 
 if TYPE_CHECKING:
     from l4sim.experiment import Setup
+    from l4sim.policies.l4.closed_loop import LoopRate
     from l4sim.policies.l4.demand import Demand
     from l4sim.policies.l4.partition import Partition
 
@@ -47,7 +49,7 @@ def plan(
     from l4sim.policies.l4.objective import Objective
 
     wanted = Objective(objective, ttft_slo, tpot_slo)
-    demand, setup = _demand_and_setup(values)
+    demand, setup, loop = _demand_and_setup(values)
     made, planning_s = timed_plan(demand, setup, objective=wanted, stages=stages)
     others = plan_runner_ups(demand, setup, made)
     if out is not None:
@@ -59,24 +61,27 @@ def plan(
         from l4sim.results.write import dump_json
 
         runners = {"runner_ups": [_as_dict(other) for other in others]}
-        click.echo(dump_json(_as_dict(made) | {"planning_s": planning_s} | runners), nl=False)
+        looped = {} if loop is None else {"closed_loop": asdict(loop)}
+        click.echo(dump_json(_as_dict(made) | {"planning_s": planning_s} | runners | looped), nl=False)
     else:
+        if loop is not None:
+            click.echo(loop.in_words())
         _print(made, planning_s, others)
 
 
-def _demand_and_setup(values: dict[str, Any]) -> tuple[Demand, Setup]:
+def _demand_and_setup(values: dict[str, Any]) -> tuple[Demand, Setup, LoopRate | None]:
     from l4sim.errors import InputError
-    from l4sim.experiment import histogram_demand, sample_demand
+    from l4sim.experiment import histogram_demand, planned_loop, sample_demand
 
     if values["plan_histogram"] is None:
         trace = load_from_options(values)
         setup = setup_from_options(values)
-        return sample_demand(trace, setup), setup
+        return sample_demand(trace, setup), setup, planned_loop(trace, setup)
     for name, given in _FROM_TRACE.items():
         if values[name] is not None:
             raise InputError(f"{given} and --plan-histogram exclude one another: the histogram is all a plan needs")
     setup = setup_from_options(values)
-    return histogram_demand(values["plan_histogram"], setup), setup
+    return histogram_demand(values["plan_histogram"], setup), setup, None
 
 
 def _as_dict(made: Partition) -> dict[str, Any]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 READING = ("format", "time_unit", "tokens", "trace_block_size", "dejitter_s", "limit")
 """Options that say how a trace file is read; the others pace what was read."""
 
+_EXCLUSIVE = {"rate_per_s": "--rate", "rate_scale": "--rate-scale", "concurrency": "--concurrency"}
+"""Options that say how often requests arrive: at most one of them is given."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -50,11 +53,12 @@ def load_from_options(values: dict[str, Any]) -> Trace:
     from l4sim.workload.load import load_trace
     from l4sim.workload.transform import pace
 
-    if values["rate_per_s"] and values["rate_scale"]:
-        raise InputError("--rate and --rate-scale exclude one another")
+    given = [flag for name, flag in _EXCLUSIVE.items() if values[name] is not None]
+    if len(given) > 1:
+        raise InputError(f"{given[0]} and {given[1]} exclude one another")
     path = values["trace"] or folder("traces") / DEFAULT_TRACE
     trace = load_trace(path, **{name: values[name] for name in READING})
-    trace = pace(trace, **{name: values[name] for name in ("rate_per_s", "rate_scale", "duration_s", "seed")})
+    trace = pace(trace, **{name: values[name] for name in (*_EXCLUSIVE, "duration_s", "seed")})
     for warning in trace.warnings:
         click.echo(f"{trace.name}: {warning}", err=True)
     return trace

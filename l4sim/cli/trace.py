@@ -147,6 +147,7 @@ def _summary(statistics: TraceStatistics) -> list[tuple[str, str]]:
         ("Spearman, prompt and output", _or_dash(statistics.spearman_prompt_output, ".3f")),
         ("prefix reuse, infinite cache", _or_dash(statistics.prefix_reuse, ".2%")),
         ("sessions", f"{statistics.sessions:,}"),
+        *([] if statistics.concurrency is None else [("at a time", f"{statistics.concurrency:,}")]),
         ("closed-loop requests", f"{statistics.closed_loop_requests:,}"),
     ]
     return rows

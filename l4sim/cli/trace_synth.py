@@ -23,6 +23,8 @@ SPELLING = {
     "output_lengths": "--output-lengths",
     "lengths_from": "--lengths-from",
     "correlation": "--correlation",
+    "arrivals": "--arrivals",
+    "concurrency": "--concurrency",
     "requests": "--requests N",
     "duration_s": "--duration S",
     "rate_per_s": "--rate",
@@ -61,9 +63,13 @@ SPELLING = {
     "--arrivals",
     "process",
     type=click.Choice(list(ARRIVALS)),
-    default="poisson",
-    show_default=True,
-    help="The process.",
+    help="The process  [default: poisson]",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="A closed loop in place of arrivals: so many requests (of sessions: sessions) at a time. Written as .parquet.",
 )
 @click.option("--rate", "rate_per_s", type=float, metavar="R", help="Mean arrivals per second.")
 @click.option("--cv", type=float, help="Coefficient of variation of the gaps (gamma, weibull).")
@@ -100,7 +106,8 @@ def synth(
     correlation: float | None,
     requests: int | None,
     duration_s: float | None,
-    process: str,
+    process: str | None,
+    concurrency: int | None,
     turns: float | None,
     max_model_len: int | None,
     over_limit: Literal["clip", "drop"] | None,
@@ -121,6 +128,7 @@ def synth(
         requests=requests,
         duration_s=duration_s,
         arrivals=process,
+        concurrency=concurrency,
         turns=turns,
         max_model_len=max_model_len,
         over_limit=over_limit,

@@ -11,6 +11,7 @@ import numpy as np
 
 from l4sim.experiment.setup import GroupSetup, Setup, instances_of
 from l4sim.policies.l4 import build
+from l4sim.policies.l4.closed_loop import LoopRate
 from l4sim.policies.l4.demand import Demand
 from l4sim.policies.l4.objective import Objective
 from l4sim.policies.l4.partition import Partition, partition, runner_ups
@@ -76,6 +77,15 @@ def sample_demand(trace: Trace, setup: Setup) -> Demand:
         InputError: the histogram cannot be read, or the sample has no rate.
     """
     return build.demand_for(setting_for(trace, setup))
+
+
+def planned_loop(trace: Trace, setup: Setup) -> LoopRate | None:
+    """The rate that plans for a closed loop are made for; None where a trace's times or a histogram tell it.
+
+    Raises:
+        InputError: no request of the trace's first part fits an instance.
+    """
+    return build.loop_rate_for(setting_for(trace, setup))
 
 
 def histogram_demand(path: Path, setup: Setup) -> Demand:

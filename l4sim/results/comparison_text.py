@@ -54,7 +54,10 @@ def heading(trace: Trace, setup: Setup) -> str:
         for group in setup.groups
     ]
     where = gpus[0][1] if len(gpus) == 1 else ", ".join(f"{count} on {gpu}" for count, gpu in gpus)
-    return f"{len(trace):,} requests of {trace.name} on {setup.instances} instances of {setup.model.name}, {where}"
+    loop = "" if trace.concurrency is None else f", {trace.concurrency:,} at a time,"
+    return (
+        f"{len(trace):,} requests of {trace.name}{loop} on {setup.instances} instances of {setup.model.name}, {where}"
+    )
 
 
 def _link(setup: Setup, group: GroupSetup) -> str:

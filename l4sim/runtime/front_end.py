@@ -26,7 +26,8 @@ Progress = Callable[[float, int], None]
 
 
 class FrontEnd:
-    """Replays a trace's requests; a session's next turn arrives its delay after the turn before has ended."""
+    """Replays a trace's requests: those with a time arrive then, a session's next turn its delay after the turn before
+    has ended, and in a closed loop the next request as soon as one has ended, in whichever way."""
 
     def __init__(
         self,
@@ -102,6 +103,9 @@ class FrontEnd:
         first_s = self._requests.next_open_s
         if first_s is not None:
             self._clock.at(first_s, self._on_open_arrival, first_s)
+        if self._requests.loop is not None:
+            for row in self._requests.loop.begin():
+                self._clock.at(self._clock.now_s, self._on_sent, (row, self._clock.now_s))
 
     def open(self, view: InstanceView) -> None:
         """From now on an instance takes requests."""
@@ -127,7 +131,7 @@ class FrontEnd:
             self._clock.at(max(next_s, self._clock.now_s), self._on_open_arrival, next_s)
         self._arrive(row, moment.value)
 
-    def _on_next_turn(self, moment: Moment) -> None:
+    def _on_sent(self, moment: Moment) -> None:
         row, due_s = moment.value
         self._arrive(row, due_s)
 
@@ -273,7 +277,11 @@ class FrontEnd:
             ended_s = sent_s(request, self._costs)[1]
         for row, delay_s in self._requests.following(request.index):
             due_s = ended_s + delay_s
-            self._clock.at(max(due_s, self._clock.now_s), self._on_next_turn, (row, due_s))
+            self._clock.at(max(due_s, self._clock.now_s), self._on_sent, (row, due_s))
+        loop = self._requests.loop
+        next_row = None if loop is None else loop.ended(request.index)
+        if next_row is not None:
+            self._clock.at(max(ended_s, self._clock.now_s), self._on_sent, (next_row, ended_s))
         ended = len(self._has_ended) - self._left
         if self._progress is not None and ended % _REPORT_EVERY == 0:
             self._progress(self._clock.now_s, ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from l4sim.runtime.closed_loop import ClosedLoop
 from l4sim.runtime.instance_host import InstanceHost
 
 
@@ -26,3 +27,14 @@ def check_fleet(hosts: Sequence[InstanceHost], in_flight: int, lost: int) -> Non
             raise AssertionError(
                 f"R3: instance {host.server.number} counts {host.server.transfers} migrations, it takes part in {taken}"
             )
+
+
+def check_loop(loop: ClosedLoop) -> None:
+    """Check that a closed loop has no more under way than it may, and sends whenever it may.
+
+    Raises AssertionError, saying what does not hold.
+    """
+    if loop.under_way > loop.concurrency or (loop.unsent and loop.under_way < loop.concurrency):
+        raise AssertionError(
+            f"R9: {loop.under_way} sessions are under way and {loop.unsent} wait, of {loop.concurrency} at a time"
+        )

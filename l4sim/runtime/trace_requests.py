@@ -1,9 +1,10 @@
-"""A trace as the requests that arrive: open-loop at their times, a session's next turns after the one before."""
+"""A trace as the requests that arrive: at their times, or as others end."""
 
 from __future__ import annotations
 
 from l4sim.engine.request import Request
 from l4sim.runtime.block_keys import BlockKeys
+from l4sim.runtime.closed_loop import ClosedLoop
 from l4sim.workload.trace import Trace
 
 
@@ -20,7 +21,9 @@ class TraceRequests:
         self._session: list[int] = trace.session.tolist()
         self._priority = trace.priority
         after = trace.after.tolist()
-        self._open_rows = [row for row, before in enumerate(after) if before < 0]
+        self.loop = None if trace.concurrency is None else ClosedLoop(after, trace.concurrency)
+        """Who is sent when another has ended; None: rows arrive at their times."""
+        self._open_rows = [row for row, before in enumerate(after) if before < 0] if self.loop is None else []
         self._next_open = 0
         self._followers: dict[int, list[int]] = {}
         for row, before in enumerate(after):
@@ -32,7 +35,7 @@ class TraceRequests:
 
     @property
     def next_open_s(self) -> float | None:
-        """When the next request arrives that waits for no other; None after the last."""
+        """When the next request arrives that waits for no other; None after the last, and in a closed loop."""
         rows = self._open_rows
         return self._arrival_s[rows[self._next_open]] if self._next_open < len(rows) else None
 

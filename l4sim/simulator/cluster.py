@@ -21,7 +21,7 @@ from l4sim.runtime.coordinator_host import CoordinatorHost
 from l4sim.runtime.executor import ExecutionError, Executor
 from l4sim.runtime.front_end import FrontEnd, Progress
 from l4sim.runtime.instance_host import InstanceHost
-from l4sim.runtime.invariants import check_fleet
+from l4sim.runtime.invariants import check_fleet, check_loop
 from l4sim.runtime.migration.methods import MigrationRules
 from l4sim.runtime.server import Server
 from l4sim.runtime.trace_requests import TraceRequests
@@ -329,6 +329,8 @@ class _Simulation:
 
     def _check(self, moment: Moment) -> None:
         check_fleet(self._hosts, self._front_end.in_flight - self._front_end.held, self._lost)
+        if self._requests.loop is not None:
+            check_loop(self._requests.loop)
 
     def _note(self, host: InstanceHost, change: str, requests: int) -> None:
         self._changes.append(InstanceChange(self._clock.now_s, host.server.number, change, requests))

@@ -58,6 +58,13 @@ class TraceOptions:
         None, "Arrivals at so many requests a second.", TRACE, unit="requests/s", flag="--rate", above=0
     )
     rate_scale: float | None = option(None, "Arrivals so many times as frequent.", TRACE, unit="times", above=0)
+    concurrency: int | None = option(
+        None,
+        "Closed loop: so many requests at a time, a next one sent when one ends (of sessions: so many sessions).",
+        TRACE,
+        unit="requests",
+        at_least=1,
+    )
     duration_s: float | None = option(
         None, "Only requests that arrive in the first so many seconds.", TRACE, unit="s", flag="--duration", above=0
     )

@@ -58,7 +58,7 @@ def search_capacity(
         raise InputError(f"tolerance is {tolerance}, accepted is above 0 and below 1")
     parse_slo(slo)
     name = "rate_per_s" if search == "rate" else "instances"
-    for taken in (name, "rate_scale") if search == "rate" else (name,):
+    for taken in (name, "rate_scale", "concurrency") if search == "rate" else (name,):
         if taken in axes:
             raise InputError(f"a search for {search} chooses {name}: leave {taken} out of the grid")
     by_combination: dict[tuple[tuple[str, Value], ...], list[dict[str, Value]]] = {}

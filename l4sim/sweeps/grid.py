@@ -46,7 +46,7 @@ def _kinds(parameters: Any, names: Iterable[str]) -> dict[str, type]:
     return {name: _kind(hints[name]) for name in names}
 
 
-_NOT_IN_GRID = ("seed", "parameters", "spelling")
+_NOT_IN_GRID = ("seed", "concurrency", "parameters", "spelling")
 _SYNTH_KINDS = {
     **_kinds(synthesize_named, (name for name in signature(synthesize_named).parameters if name not in _NOT_IN_GRID)),
     **{

@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 LOADING = ("format", "time_unit", "tokens", "trace_block_size", "dejitter_s", "limit")
 """Keys that say how a trace's file is read."""
-PACE = ("rate_per_s", "rate_scale", "duration_s")
+PACE = ("rate_per_s", "rate_scale", "concurrency", "duration_s")
 """Keys that say how a trace arrives."""
 
 _READ_FORMATS: Mapping[str, object] = {"auto": None, own_parquet.NAME: None, **formats.FORMATS}
@@ -118,7 +118,7 @@ class Point:
         """
         seed = self.options().seed
         synth = {name: value for name, value in self._synth().items() if value is not None}
-        trace = _synthetic(synth, seed) if synth else self._from_file()
+        trace = _synthetic(synth, seed, self.settings.get("concurrency")) if synth else self._from_file()
         paces: dict[str, Any] = {name: self.settings.get(name) for name in PACE}
         return pace(trace, **paces, seed=seed)
 
@@ -193,11 +193,11 @@ def _figures(point: Point) -> Row:
     return figures
 
 
-def _synthetic(given: dict[str, Any], seed: int) -> Trace:
+def _synthetic(given: dict[str, Any], seed: int, concurrency: Any) -> Trace:
     parameters = {name: given.pop(name) for name in PARAMETERS if name in given}
     path = given.pop("lengths_from", None)
     source = None if path is None else lambda: _loaded(path, _changed_ns(path))
-    return synthesize_named(**given, lengths_from=source, seed=seed, parameters=parameters)
+    return synthesize_named(**given, lengths_from=source, concurrency=concurrency, seed=seed, parameters=parameters)
 
 
 def _changed_ns(path: str) -> int:

@@ -18,7 +18,7 @@ NAME = "l4sim"
 """What this format is called on the command line."""
 
 _KEY = b"l4sim_trace"
-_VERSION = 2
+_VERSION = 3
 _COLUMNS = ("request_id", "arrival_s", "prompt_tokens", "output_tokens", "session", "after", "delay_s")
 
 
@@ -27,7 +27,13 @@ def to_table(trace: Trace) -> pa.Table:
     import pyarrow as pa
 
     columns = {name: pa.array(getattr(trace, name)) for name in _COLUMNS}
-    about = {"version": _VERSION, "name": trace.name, "warnings": trace.warnings, "block_tokens": None}
+    about = {
+        "version": _VERSION,
+        "name": trace.name,
+        "warnings": trace.warnings,
+        "block_tokens": None,
+        "concurrency": trace.concurrency,
+    }
     if trace.prefix is not None:
         offsets = pa.array(trace.prefix.offsets.astype(np.int64))
         columns["prefix_ids"] = pa.LargeListArray.from_arrays(offsets, pa.array(trace.prefix.ids))
@@ -47,7 +53,7 @@ def is_own(table: pa.Table) -> bool:
 def from_table(table: pa.Table, path: Path) -> Trace:
     """The trace that `to_table` was given. Raises `InputError` if the file no longer holds one."""
     about = json.loads(table.schema.metadata[_KEY])
-    if not 1 <= about["version"] <= _VERSION:  # version 1 had no blocks of different sizes
+    if not 1 <= about["version"] <= _VERSION:  # 1 had no blocks of different sizes, 2 no concurrency
         raise InputError(f"{path}: written in version {about['version']} of the l4sim format; expected 1 to {_VERSION}")
     if not table.num_rows:
         raise InputError(f"{path}: the file holds no requests")
@@ -65,6 +71,7 @@ def from_table(table: pa.Table, path: Path) -> Trace:
         request_id=tuple(table.column("request_id").to_pylist()),
         prefix=prefix,
         priority=table.column("priority").to_numpy() if "priority" in table.column_names else None,
+        concurrency=about.get("concurrency"),
         warnings=tuple(about["warnings"]),
         **columns,
     )

@@ -69,14 +69,18 @@ def save_mooncake(
     ids are not part of the format. Where prefixes are shared in finer blocks than are written, some of what is shared
     is lost: a line about it is returned.
 
-    Raises `InputError` if a turn follows another row than its session's last (parquet keeps that), for a block size
-    below 1, or if the file cannot be written.
+    Raises `InputError` if a turn follows another row than its session's last or the trace is a closed loop (parquet
+    keeps both), for a block size below 1, or if the file cannot be written.
     """
     target = Path(path)
     if not target.name.endswith(FORMATS["mooncake"]):
         raise InputError(f"{target}: a Mooncake trace is written to a file that ends with .jsonl or .jsonl.gz")
     if block_tokens < 1:
         raise InputError(f"{target}: a prefix block must have at least 1 token, not {block_tokens}")
+    if trace.concurrency is not None:
+        raise InputError(
+            f"{target}: a closed loop of {trace.concurrency} at a time, which Mooncake cannot say; expected .parquet"
+        )
     hash_ids = [[]] * len(trace) if trace.prefix is None else _written_ids(trace, trace.prefix, block_tokens)
     last: dict[int, int] = {}
     lines = []

@@ -63,6 +63,8 @@ class TraceStatistics:
     """Share of prompt tokens that an infinite prefix cache would have held, rows taken in order."""
     sessions: int
     closed_loop_requests: int
+    concurrency: int | None
+    """Requests, or sessions, at a time, where they are sent as others end."""
     warnings: tuple[str, ...]
     """What the loader changed or guessed."""
     traps: tuple[str, ...]
@@ -103,6 +105,7 @@ def describe(trace: Trace) -> TraceStatistics:
         prefix_reuse=reuse,
         sessions=len(np.unique(trace.session[trace.session >= 0])),
         closed_loop_requests=int((trace.after >= 0).sum()),
+        concurrency=trace.concurrency,
         warnings=trace.warnings,
         traps=_traps(trace, gaps_s, reuse),
     )
@@ -166,7 +169,7 @@ def _spearman(prompt_tokens: IntArray, output_tokens: IntArray) -> float | None:
 
 def _traps(trace: Trace, gaps_s: FloatArray, reuse: float | None) -> tuple[str, ...]:
     traps = []
-    if len(gaps_s) and not gaps_s.any() and NEEDS_RATE not in trace.warnings:
+    if trace.concurrency is None and len(gaps_s) and not gaps_s.any() and NEEDS_RATE not in trace.warnings:
         traps.append(f"all {len(gaps_s) + 1} open-loop requests arrive at once: give a rate with --rate")
     ticks_s = gaps_s[gaps_s > 0]
     same = len(gaps_s) - len(ticks_s)

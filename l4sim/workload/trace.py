@@ -40,6 +40,9 @@ class Trace:
     A request arrives in one of two ways: *open-loop* at ``arrival_s`` (``after`` is -1), or *closed-loop*, a session's
     next turn, ``delay_s`` after request ``after`` has finished (``arrival_s`` is then NaN). Rows are sorted by
     ``arrival_s``; a closed-loop row stands somewhere behind the row that it follows.
+
+    With a ``concurrency`` open-loop rows have no times (all are 0): each is sent, in this order, when one of so many
+    that were sent before has ended, with the turns behind it.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Trace:
     prefix: PrefixBlocks | None = None
     priority: IntArray | None = None
     """Whom priority scheduling prefers, the lowest first; None: all alike."""
+    concurrency: int | None = None
+    """Requests, or sessions, under way at a time; None: they arrive by their times."""
     warnings: tuple[str, ...] = field(default=())
     """What the loader changed or found doubtful, one line each (rows clamped, estimates used)."""
 
@@ -74,6 +79,7 @@ class Trace:
             columns += [self.prefix.ids, self.prefix.offsets, np.array(self.prefix.block_tokens)]
             columns += [] if self.prefix.ends is None else [self.prefix.ends]
         columns += [] if self.priority is None else [self.priority]
+        columns += [] if self.concurrency is None else [np.array(self.concurrency)]
         digest = hashlib.sha256()
         for column in columns:
             digest.update(column.tobytes())

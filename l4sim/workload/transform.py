@@ -11,7 +11,7 @@ from l4sim.errors import InputError
 from l4sim.workload.trace import FloatArray, IntArray, PrefixBlocks, Trace
 
 NEEDS_RATE = "the file has no arrival times: all requests (of sessions: the first) arrive at 0, give a rate with --rate"
-"""The warning of traces that hold lengths alone; `with_poisson_arrivals` removes it."""
+"""The warning of traces that hold lengths alone; `with_poisson_arrivals` and `with_concurrency` remove it."""
 
 
 def with_poisson_arrivals(trace: Trace, rate_per_s: float, seed: int) -> Trace:
@@ -21,12 +21,30 @@ def with_poisson_arrivals(trace: Trace, rate_per_s: float, seed: int) -> Trace:
     whose later turns keep their delays. Raises `InputError` unless the rate is positive.
     """
     _check_positive(rate_per_s, "the rate", "requests per second")
+    _check_timed(trace, "a rate")
     arrival_s = trace.arrival_s.copy()
     is_open = trace.after < 0
     gaps_s = np.random.default_rng(seed).exponential(1.0 / rate_per_s, int(is_open.sum()))
     arrival_s[is_open] = np.cumsum(gaps_s) - gaps_s[:1]
-    warnings = tuple(warning for warning in trace.warnings if warning != NEEDS_RATE)
-    return replace(trace, arrival_s=arrival_s, warnings=warnings)
+    return replace(trace, arrival_s=arrival_s, warnings=_timed_warnings(trace))
+
+
+def with_concurrency(trace: Trace, concurrency: int) -> Trace:
+    """The same requests in the same order as a closed loop: so many at a time, the next sent when one ends.
+
+    A session takes one place from its first turn to its last one's end, delays included. This is what
+    ``vllm bench serve --max-concurrency`` does at an infinite rate, and AIPerf at a ``--concurrency``. Raises
+    `InputError` unless it is at least one.
+    """
+    if concurrency < 1:
+        raise InputError(f"the concurrency must be at least 1 request, not {concurrency}")
+    arrival_s = np.where(trace.after < 0, 0.0, np.nan)
+    return replace(trace, arrival_s=arrival_s, concurrency=concurrency, warnings=_timed_warnings(trace))
+
+
+def _timed_warnings(trace: Trace) -> tuple[str, ...]:
+    """The warnings that hold once it is known when requests arrive."""
+    return tuple(warning for warning in trace.warnings if warning != NEEDS_RATE)
 
 
 def with_rate(trace: Trace, rate_per_s: float, seed: int) -> Trace:
@@ -49,6 +67,7 @@ def scale_rate(trace: Trace, factor: float) -> Trace:
     Raises `InputError` unless the factor is positive.
     """
     _check_positive(factor, "the rate scale", "a factor")
+    _check_timed(trace, "a rate scale")
     return replace(trace, arrival_s=trace.arrival_s / factor)
 
 
@@ -70,15 +89,19 @@ def pace(
     *,
     rate_per_s: float | None = None,
     rate_scale: float | None = None,
+    concurrency: int | None = None,
     duration_s: float | None = None,
     seed: int = 0,
 ) -> Trace:
-    """The trace at a given rate, or at a multiple of its own (see `with_rate`, `scale_rate`), cut to ``duration_s``.
+    """The trace at a given rate, a multiple of its own, or a concurrency, cut to ``duration_s``.
 
-    Raises `InputError` if both rates are given, or a value is out of range.
+    See `with_rate`, `scale_rate` and `with_concurrency`. Raises `InputError` if two of the three are given, a duration
+    beside a concurrency, or a value is out of range.
     """
     if rate_per_s is not None and rate_scale is not None:
         raise InputError("a rate and a rate scale exclude one another")
+    if concurrency is not None:
+        trace = with_concurrency(trace, concurrency)
     if rate_per_s is not None:
         trace = with_rate(trace, rate_per_s, seed)
     if rate_scale is not None:
@@ -100,6 +123,7 @@ def within(trace: Trace, duration_s: float) -> Trace:
     and some request arrives in it.
     """
     _check_positive(duration_s, "the duration", "seconds")
+    _check_timed(trace, "a duration")
     rows = np.flatnonzero(chain_arrival_s(trace) < duration_s)
     if not len(rows):
         raise InputError(f"{trace.name}: no request arrives in the first {duration_s:g} s")
@@ -141,6 +165,14 @@ def _take_prefix(prefix: PrefixBlocks, rows: IntArray) -> PrefixBlocks:
     source = np.arange(offsets[-1]) + np.repeat(prefix.offsets[rows] - offsets[:-1], counts)
     ends = None if prefix.ends is None else prefix.ends[source]
     return PrefixBlocks(prefix.ids[source], offsets, prefix.block_tokens, ends)
+
+
+def _check_timed(trace: Trace, what: str) -> None:
+    if trace.concurrency is not None:
+        raise InputError(
+            f"{what} and a concurrency exclude one another: requests are sent when others end ({trace.concurrency} at "
+            "a time); --limit says how many"
+        )
 
 
 def _check_positive(value: float, name: str, unit: str) -> None:

@@ -133,3 +133,13 @@ def test_wrong_input_is_one_line_and_exit_code_2(capsys, options, complaint):
     assert out == ""
     assert complaint in err
     assert err.count("\n") == 1
+
+
+def test_a_closed_loop_s_plan_tells_the_rate_that_it_is_for(capsys):
+    loop = ["--limit", "200", "--concurrency", "8", "--instances", "4"]
+    told = plan(capsys, *loop)["closed_loop"]
+    assert told["requests_per_s"] == pytest.approx(8 / told["e2e_s"])
+    code, out, _ = run(capsys, "plan", *loop)
+    assert (code, "8 at a time, each predicted to take" in out) == (0, True)
+    code, _, err = run(capsys, "plan", *loop, "--rate", "2")
+    assert (code, "--rate and --concurrency exclude one another" in err) == (2, True)

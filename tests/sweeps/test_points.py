@@ -104,3 +104,12 @@ def test_settings_are_told_from_figures():
     assert is_setting("synth.rate_per_s")
     assert is_setting("policy")
     assert not is_setting("ttft_p99_s")
+
+
+def test_a_concurrency_makes_a_closed_loop_of_a_file_s_or_a_made_trace():
+    made = Point({"policy": "round-robin", "concurrency": 3, "synth.lengths": "chat", "synth.requests": 5})
+    assert (made.trace().concurrency, len(made.trace())) == (3, 5)
+    assert Point({"policy": "round-robin", "concurrency": 2, "limit": 4}).trace().concurrency == 2
+    assert is_setting("concurrency")
+    row = evaluate(Point({"policy": "round-robin", "concurrency": 2, "rate_per_s": 1.0, "limit": 4}))
+    assert "a rate and a concurrency exclude one another" in row["error"]

@@ -17,6 +17,7 @@ from l4sim.workload.save import save_mooncake, save_parquet, save_trace
 from l4sim.workload.statistics import describe, reused_tokens
 from l4sim.workload.synth.sessions import Sessions, converse
 from l4sim.workload.trace import PrefixBlocks, Trace
+from l4sim.workload.transform import with_concurrency
 from tests.workload.trace_strategies import traces
 
 ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -227,3 +228,13 @@ def test_own_parquet_takes_no_reading_options(tmp_path: Path) -> None:
     for options in ({"format": "azure"}, {"time_unit": "ms"}):
         with pytest.raises(InputError, match="own parquet takes neither a format nor a time unit"):
             load_trace(tmp_path / "trace.parquet", **options)
+
+
+def test_parquet_keeps_a_closed_loop_and_mooncake_refuses_it(tmp_path: Path) -> None:
+    trace = with_concurrency(alone([5, 6, 7]), 2)
+    save_parquet(trace, tmp_path / "trace.parquet")
+    assert_equal(load_trace(tmp_path / "trace.parquet"), trace)
+    with pytest.raises(
+        InputError, match=r"a closed loop of 2 at a time, which Mooncake cannot say; expected \.parquet"
+    ):
+        save_mooncake(trace, tmp_path / "trace.jsonl")

@@ -49,8 +49,13 @@ def test_priorities_make_another_hash():
     assert len(hashes) == 3
 
 
+def test_concurrencies_make_another_hash():
+    assert len({replace(two_turns(), concurrency=given).content_hash for given in (None, 1, 2)}) == 3
+
+
 def test_every_column_is_looked_at():
     assert {field.name for field in fields(Trace)} == {
         *("name", "request_id", "warnings"),
         *("arrival_s", "prompt_tokens", "output_tokens", "session", "after", "delay_s", "prefix", "priority"),
+        "concurrency",
     }, "a new column belongs into content_hash, and here"

@@ -14,8 +14,10 @@ from l4sim.workload.transform import (
     NEEDS_RATE,
     dejitter,
     head,
+    pace,
     scale_rate,
     take,
+    with_concurrency,
     with_poisson_arrivals,
     with_rate,
     within,
@@ -155,3 +157,25 @@ def test_a_rate_makes_arrivals_poisson_where_a_trace_has_none() -> None:
     np.testing.assert_array_equal(
         with_rate(timeless, 2.0, seed=4).arrival_s, with_poisson_arrivals(timeless, 2.0, seed=4).arrival_s
     )
+
+
+def test_a_closed_loop_keeps_order_sessions_and_delays_and_has_no_times() -> None:
+    trace = with_concurrency(conversation(), 2)
+    assert_links_valid(trace)
+    assert trace.concurrency == 2
+    assert trace.arrival_s[:3].tolist() == [0.0] * 3
+    np.testing.assert_array_equal(trace.delay_s, conversation().delay_s)
+    assert trace.warnings == ("clamped",)
+    assert head(trace, 3).concurrency == 2
+    assert trace.content_hash != with_concurrency(conversation(), 3).content_hash
+
+
+@pytest.mark.parametrize("given", [{"rate_per_s": 2.0}, {"rate_scale": 2.0}, {"duration_s": 5.0}])
+def test_a_closed_loop_takes_no_times(given: dict[str, float]) -> None:
+    (what,) = given
+    with pytest.raises(
+        InputError, match=f"a {what.split('_per_')[0].split('_s')[0]}.* and a concurrency exclude one an"
+    ):
+        pace(conversation(), concurrency=2, **given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="at least 1 request, not 0"):
+        with_concurrency(conversation(), 0)

@@ -9,6 +9,7 @@ import numpy as np
 from l4sim.cost.affine import fit_affine
 from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import L4Agent, Parts
+from l4sim.policies.l4.closed_loop import LoopRate, loop_rate
 from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.partition import Partition, partition
 from l4sim.policies.l4.qoe import Capacity
@@ -18,7 +19,7 @@ from l4sim.policies.l4.reuse import measure_reuse, prefix_uses
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.policy import InstanceFacts, Policy, Setting
 from l4sim.workload.histogram import LengthHistogram
-from l4sim.workload.trace import Trace
+from l4sim.workload.trace import IntArray, Trace
 from l4sim.workload.transform import chain_arrival_s
 
 
@@ -89,7 +90,19 @@ def demand_for(setting: Setting) -> Demand:
     facts = planned_as(setting.fleet)
     if setting.histogram is not None:
         return histogram_demand(setting.histogram(), facts)
-    return sample_demand(setting.sample(), facts, follow_prefixes=setting.follow_prefixes)
+    return sample_demand(setting.sample(), facts, setting.instances, follow_prefixes=setting.follow_prefixes)
+
+
+def loop_rate_for(setting: Setting) -> LoopRate | None:
+    """The rate that a plan is made for where requests come so many at a time; None where times or the user tell it.
+
+    Raises:
+        InputError: as `loop_rate`.
+    """
+    sample = setting.sample()
+    if setting.histogram is not None or sample.concurrency is None:
+        return None
+    return loop_rate(sample, planned_as(setting.fleet), setting.instances, _new_prompt_tokens(sample))
 
 
 def histogram_demand(histogram: LengthHistogram, facts: InstanceFacts) -> Demand:
@@ -107,18 +120,25 @@ def histogram_demand(histogram: LengthHistogram, facts: InstanceFacts) -> Demand
     )
 
 
-def sample_demand(sample: Trace, facts: InstanceFacts, *, follow_prefixes: bool) -> Demand:
+def sample_demand(sample: Trace, facts: InstanceFacts, instances: int, *, follow_prefixes: bool) -> Demand:
     """The demand of a sample of requests, prefixes that come back included.
 
-    A closed-loop turn counts as arriving with its session's first one: the rate is what matters here. Requests that an
-    instance would reject are left out.
+    A closed-loop turn counts as arriving with its session's first one: the rate is what matters here. Where requests
+    come so many at a time, they are taken to come evenly, at the rate that this settles at (`loop_rate`). Requests that
+    an instance would reject are left out.
 
     Raises:
         InputError: the sample has no duration, or no request that fits the instance.
     """
-    prompt, arrival_s = sample.prompt_tokens, chain_arrival_s(sample)
-    duration_s = float(np.ptp(arrival_s))
-    rates_per_s = np.full(len(sample), 1.0 / duration_s if duration_s > 0 else np.nan)
+    prompt, looped = sample.prompt_tokens, sample.concurrency is not None
+    if looped:
+        rate_per_s = loop_rate(sample, facts, instances, _new_prompt_tokens(sample)).requests_per_s
+        arrival_s = np.arange(len(sample)) / rate_per_s
+        rates_per_s = np.full(len(sample), rate_per_s / len(sample))
+    else:
+        arrival_s = chain_arrival_s(sample)
+        duration_s = float(np.ptp(arrival_s))
+        rates_per_s = np.full(len(sample), 1.0 / duration_s if duration_s > 0 else np.nan)
     edges = geometric_edges(facts.max_model_len)
     new_prompt, reuse = None, None
     if sample.prefix is not None:
@@ -133,10 +153,17 @@ def sample_demand(sample: Trace, facts: InstanceFacts, *, follow_prefixes: bool)
         rates_per_s,
         edges,
         new_prompt,
-        arrival_s=arrival_s,
+        # A closed loop has no bursts: what is sent waits for what ends.
+        arrival_s=None if looped else arrival_s,
         reuse=reuse,
         kv_tokens=facts.kv_tokens,
     )
+
+
+def _new_prompt_tokens(sample: Trace) -> IntArray:
+    """What of each prompt no earlier one had; shape ``[n]``."""
+    prompt = sample.prompt_tokens
+    return prompt if sample.prefix is None else prompt - prefix_uses(prompt, sample.prefix).tokens
 
 
 def _planning(setting: Setting) -> Planning:

@@ -24,7 +24,12 @@ _THROUGHPUT_GAIN, _RATE_GAIN = 1.1, 1.25
 # Intervals wider than this, times the highest and over the lowest mean, leave the picture instead of flattening it.
 _MOST_OF_INTERVAL = 3
 
-_TITLES = {"rate_per_s": "{:g} requests/s", "synth.rate_per_s": "{:g} requests/s", "rate_scale": "{:g} times the rate"}
+_TITLES = {
+    "rate_per_s": "{:g} requests/s",
+    "synth.rate_per_s": "{:g} requests/s",
+    "rate_scale": "{:g} times the rate",
+    "concurrency": "{:g} at a time",
+}
 _LATENCY_PANELS = (
     ("normalized_latency_mean_s", "mean E2E / output tokens (ms)", 1e3),
     ("ttft_p99_s", "P99 TTFT (s)", 1.0),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from pandas import DataFrame
 
-RATES = ("rate_per_s", "synth.rate_per_s", "rate_scale")
+RATES = ("rate_per_s", "synth.rate_per_s", "rate_scale", "concurrency")
 MAX_PANELS = 6
 # A wider range than this is shown on a logarithmic axis.
 _LOG_RANGE = 8
@@ -30,6 +30,7 @@ _LABELS = {
     "rate_per_s": "arrival rate (requests/s)",
     "synth.rate_per_s": "arrival rate (requests/s)",
     "rate_scale": "arrival rate (times the trace's)",
+    "concurrency": "requests at a time",
     "instances": "instances",
 }
 

@@ -36,6 +36,22 @@ class Arrivals(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class AtOnce:
+    """Everything arrives at 0: for closed loops, and to see how a cluster drains."""
+
+    def times(
+        self, rng: np.random.Generator, *, requests: int | None = None, duration_s: float | None = None
+    ) -> FloatArray:
+        """See ``Arrivals``; draws nothing.
+
+        Raises InputError where no number of requests is given: within a duration there is no end of them.
+        """
+        require(requests is not None, "at-once arrivals: give a number of requests, not a duration")
+        require_extent(requests, duration_s)
+        return np.zeros(requests or 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """Evenly spaced arrivals at 1/rate, 2/rate, ..."""
 

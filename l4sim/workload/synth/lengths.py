@@ -52,6 +52,30 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
+class Uniform:
+    """Every whole number from ``low`` to ``high`` tokens is as likely as any other."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        for name, tokens in (("low", self.low), ("high", self.high)):
+            require(
+                1 <= tokens < math.inf and tokens == int(tokens),
+                f"uniform lengths: {name} must be a whole number >= 1, not {tokens}",
+            )
+        require(self.low <= self.high, f"uniform lengths: low must be at most high, not {self.low} and {self.high}")
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        """See ``Lengths``."""
+        return np.minimum(self.low + np.floor(u * (self.high - self.low + 1)), self.high)
+
+    def cdf(self, tokens: FloatArray) -> FloatArray:
+        """See ``Lengths``."""
+        return np.clip((np.floor(tokens) - self.low + 1) / (self.high - self.low + 1), 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Lognormal:
     """ln(tokens) is normal."""
 

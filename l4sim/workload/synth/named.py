@@ -7,13 +7,14 @@ from dataclasses import MISSING, fields, replace
 from typing import Any, Literal
 
 from l4sim.errors import InputError
-from l4sim.workload.synth.arrivals import Arrivals, Constant, Diurnal, Gamma, OnOff, Piecewise, Poisson, Weibull
+from l4sim.workload.synth.arrivals import Arrivals, AtOnce, Constant, Diurnal, Gamma, OnOff, Piecewise, Poisson, Weibull
 from l4sim.workload.synth.joint import Bootstrap, Coupled, JointLengths
 from l4sim.workload.synth.make import synthesize
 from l4sim.workload.synth.parse import parse_lengths, parse_segments
 from l4sim.workload.synth.presets import PRESETS, preset
 from l4sim.workload.synth.sessions import Sessions
 from l4sim.workload.trace import Trace
+from l4sim.workload.transform import with_concurrency
 
 ARRIVALS: dict[str, Any] = {
     "poisson": Poisson,
@@ -23,6 +24,7 @@ ARRIVALS: dict[str, Any] = {
     "onoff": OnOff,
     "diurnal": Diurnal,
     "piecewise": Piecewise,
+    "at-once": AtOnce,
 }
 _SESSION_FIELDS = ("think_s_mean", "system_tokens", "block_tokens")
 _ARRIVAL_FIELDS = tuple(dict.fromkeys(field.name for kind in ARRIVALS.values() for field in fields(kind)))
@@ -39,7 +41,8 @@ def synthesize_named(
     correlation: float | None = None,
     requests: int | None = None,
     duration_s: float | None = None,
-    arrivals: str = "poisson",
+    arrivals: str | None = None,
+    concurrency: int | None = None,
     turns: float | None = None,
     max_model_len: int | None = None,
     over_limit: Literal["clip", "drop"] | None = None,
@@ -50,8 +53,9 @@ def synthesize_named(
     """Make a trace; the same arguments give the same trace.
 
     Lengths come from a preset's name (``lengths``), from two distributions as text (see `parse_lengths`), or from the
-    rows of another trace, which ``lengths_from`` loads. ``parameters`` holds what the arrival process takes
-    (``rate_per_s``, ...) and what sessions take, None for what was not given. ``spelling``: for
+    rows of another trace, which ``lengths_from`` loads. ``arrivals`` is a process (default: Poisson), in place of which
+    ``concurrency`` makes a closed loop of so many requests, or sessions, at a time. ``parameters`` holds what the
+    arrival process takes (``rate_per_s``, ...) and what sessions take, None for what was not given. ``spelling``: for
     messages, what the user calls an argument (``--rate`` for ``rate_per_s``).
 
     Raises:
@@ -67,9 +71,14 @@ def synthesize_named(
         raise InputError(f"give either {spell('requests')} or {spell('duration_s')}")
     given = {name: value for name, value in parameters.items() if value is not None}
     of_sessions = {name: given.pop(name) for name in _SESSION_FIELDS if name in given}
-    return synthesize(
+    if concurrency is not None:
+        timed = [name for name in given if name in _ARRIVAL_FIELDS] + ["arrivals"] * (arrivals is not None)
+        if timed:
+            raise InputError(f"{spell(timed[0])} and {spell('concurrency')} exclude one another")
+        arrivals = "at-once"
+    trace = synthesize(
         _lengths(lengths, prompt_lengths, output_lengths, lengths_from, correlation, spell),
-        _arrivals(arrivals, given, spell),
+        _arrivals(arrivals or "poisson", given, spell),
         requests=requests,
         duration_s=duration_s,
         sessions=_sessions(turns, of_sessions, spell),
@@ -78,6 +87,7 @@ def synthesize_named(
         seed=seed,
         name=lengths or "synthetic",
     )
+    return trace if concurrency is None else with_concurrency(trace, concurrency)
 
 
 class _Spelling(dict[str, str]):

@@ -25,6 +25,7 @@ from l4sim.workload.synth.lengths import (
     Mixture,
     QuantileTable,
     Truncated,
+    Uniform,
     Zipf,
 )
 
@@ -33,6 +34,7 @@ _BY_PARAMETERS: dict[str, Callable[..., Lengths]] = {
     "lognormal": Lognormal,
     "lognormal-pareto": LognormalPareto,
     "zipf": Zipf,
+    "uniform": Uniform,
 }
 LENGTH_NAMES = (*_BY_PARAMETERS, "quantiles")
 """The distributions that have a name in text."""

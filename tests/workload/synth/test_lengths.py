@@ -19,6 +19,7 @@ from l4sim.workload.synth.lengths import (
     Mixture,
     QuantileTable,
     Truncated,
+    Uniform,
     Zipf,
 )
 
@@ -30,7 +31,7 @@ CONTINUOUS: list[Lengths] = [
     Truncated(Lognormal(6.0, 1.2), 2000.0),
     Truncated(Mixture((Lognormal(5.0, 0.5), Lognormal(9.0, 0.8)), (3.0, 1.0)), 20_000.0),
 ]
-DISCRETE: list[Lengths] = [Fixed(128), Zipf(1.1, 500), Mixture((Fixed(10), Fixed(1000)), (0.25, 0.75))]
+DISCRETE: list[Lengths] = [Fixed(128), Uniform(3, 9), Zipf(1.1, 500), Mixture((Fixed(10), Fixed(1000)), (0.25, 0.75))]
 
 
 def at(function: Callable[[np.ndarray], np.ndarray], *values: float) -> list[float]:
@@ -126,3 +127,18 @@ def test_truncation_scales_the_cdf_by_what_is_kept() -> None:
 def test_parameters_out_of_range_are_refused_by_name(make: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_uniform_lengths_are_as_likely_at_the_ends_as_between() -> None:
+    u = (np.arange(300) + 0.5) / 300
+    tokens, counts = np.unique(Uniform(3, 5).quantile(u), return_counts=True)
+    assert (tokens.tolist(), counts.tolist()) == ([3, 4, 5], [100] * 3)
+    assert at(Uniform(3, 5).cdf, 2.9, 3, 4.5, 5) == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wrong"), [(0, 3, "low must be"), (3, 4.5, "high must"), (5, 4, "at most high")]
+)
+def test_uniform_lengths_are_whole_and_in_order(low: float, high: float, wrong: str) -> None:
+    with pytest.raises(InputError, match=wrong):
+        Uniform(low, high)

@@ -45,7 +45,7 @@ def test_a_distribution_is_read_from_text(text: str, lengths: Lengths) -> None:
     [
         (
             "normal:mu=1",
-            r"unknown length distribution 'normal' .* accepted: fixed, lognormal, lognormal-pareto, zipf, quantiles",
+            r"distribution 'normal' .* accepted: fixed, lognormal, lognormal-pareto, zipf, uniform, quantiles",
         ),
         ("lognormal:mu=1", r"lognormal takes mu, sigma \(and max\), not mu"),
         ("lognormal:mu=1,sigma=1,alpha=2", r"not mu, sigma, alpha"),
