@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections import deque
@@ -24,12 +25,21 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.kv_cache_interface import (
+    ChunkedLocalAttentionSpec,
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    KVCacheSpec,
+    MambaSpec,
+    SlidingWindowSpec,
+)
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
 from l4sim.engine.config import EngineConfig
+from l4sim.engine.groups import KVGroup
 from tests.engine.vllm.reference import Iteration, Work
 from tests_vllm.cases import Ask, answer
 
@@ -87,19 +97,44 @@ def scheduler_for(config: EngineConfig) -> Scheduler:
     scheduling.async_scheduling = config.async_scheduling
     # One block more: vLLM keeps its null block.
     cache_config.num_gpu_blocks = config.kv_blocks + 1
-    attention = FullAttentionSpec(block_size=config.block_tokens, num_kv_heads=1, head_size=1, dtype=torch.float32)
+    if config.prefix_caching and any(group.kind == "state" for group in config.kv_groups):
+        cache_config.mamba_cache_mode = "align"
+    kv_groups = [KVCacheGroupSpec([f"layer {at}"], spec) for at, spec in enumerate(_specs(config))]
+    sizes = [group.kv_cache_spec.block_size for group in kv_groups]
     made = AsyncScheduler if config.async_scheduling else Scheduler
     return made(
         vllm_config=everything,
         kv_cache_config=KVCacheConfig(
             num_blocks=config.kv_blocks + 1,
             kv_cache_tensors=[],
-            kv_cache_groups=[KVCacheGroupSpec(["layer"], attention)],
+            kv_cache_groups=kv_groups,
+            prefix_cache_retention_interval=cache_config.prefix_cache_retention_interval,
         ),
         structured_output_manager=_structured_output(),
-        block_size=config.block_tokens,
+        block_size=math.lcm(*sizes),
+        hash_block_size=math.gcd(*sizes) if config.prefix_caching else math.lcm(*sizes),
         log_stats=False,
     )
+
+
+def _specs(config: EngineConfig) -> list[KVCacheSpec]:
+    """What vLLM's layers say of themselves, one of each group."""
+    shape: dict[str, Any] = {"num_kv_heads": 1, "head_size": 1, "dtype": torch.float32}
+    specs: list[KVCacheSpec] = []
+    for group in config.kv_groups or (KVGroup("full", config.block_tokens),):
+        size = group.block_tokens
+        match group.kind:
+            case "full":
+                spec: KVCacheSpec = FullAttentionSpec(block_size=size, **shape)
+            case "window":
+                spec = SlidingWindowSpec(block_size=size, sliding_window=group.window_tokens, **shape)
+            case "chunk":
+                spec = ChunkedLocalAttentionSpec(block_size=size, attention_chunk_size=group.window_tokens, **shape)
+            case "state":
+                mode = "align" if config.prefix_caching else "none"
+                spec = MambaSpec(block_size=size, shapes=((1,),), dtypes=(torch.float32,), mamba_cache_mode=mode)
+        specs += [spec] * group.count
+    return specs
 
 
 @dataclass

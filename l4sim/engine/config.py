@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from l4sim.engine.groups import KVGroup
 from l4sim.errors import InputError
 from l4sim.specs.options import DEFAULTS, SCHEDULING_POLICIES
 
@@ -39,6 +40,9 @@ class EngineConfig:
     """Whom to admit first and to preempt last: ``fcfs``, in order of arrival, or ``priority``."""
     long_prefill_token_threshold: int = DEFAULTS.long_prefill_token_threshold
     """The most prompt tokens that one of several requests computes in an iteration; 0: no such bound."""
+    kv_groups: tuple[KVGroup, ...] = ()
+    """Groups of layers that do not all keep every token, in vLLM's order; none: one, that keeps every token. Their
+    blocks are multiples of ``block_tokens``."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -52,6 +56,9 @@ class EngineConfig:
         if self.scheduling_policy not in SCHEDULING_POLICIES:
             accepted = " or ".join(SCHEDULING_POLICIES)
             raise InputError(f"scheduling_policy must be {accepted}, not {self.scheduling_policy!r}")
+        for group in self.kv_groups:
+            if group.block_tokens % self.block_tokens:
+                raise InputError(f"{group}: its blocks must be multiples of block_tokens ({self.block_tokens})")
         if self.max_num_batched_tokens < self.max_num_seqs:
             # As vLLM: otherwise some running requests would get no token in an iteration.
             raise InputError(

@@ -24,8 +24,13 @@ def _vllm(rules: str) -> EngineFactory:
     ) -> Engine:
         # Imported when one is made: options must know the names alone.
         from l4sim.engine.vllm.engine import VLLMEngine
+        from l4sim.engine.vllm.grouped import GroupedVLLMEngine
         from l4sim.engine.vllm.versions import VERSIONS
 
+        if config.kv_groups:
+            if pool is not None:
+                raise InputError("blocks that are more than counts are of one group of layers: this model has several")
+            return GroupedVLLMEngine(config, rules=VERSIONS[rules], max_iterations=max_iterations)
         return VLLMEngine(config, rules=VERSIONS[rules], max_iterations=max_iterations, pool=pool)
 
     return make

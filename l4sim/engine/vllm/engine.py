@@ -217,9 +217,7 @@ class VLLMEngine(Scheduling):
         self._committed_s = now_s
         self._itl.add(now_s - self._started_s if longest_s is None else longest_s)
         if iterations > 1:
-            blocks = self.decoding.blocks_needed(iterations) - self.decoding.blocks_next()
-            if blocks:
-                self.pool.take(blocks)
+            self._grow(iterations)
         finished, crossed = self.decoding.advance(iterations)
         for request in self._joined:
             self._resume_clock(request, now_s)
@@ -240,6 +238,12 @@ class VLLMEngine(Scheduling):
             request.last_token_s = now_s
             request.max_itl_s = max(request.max_itl_s, self._itl.since(request.span_start))
         return Outcome(finished, crossed)
+
+    def _grow(self, iterations: int) -> None:
+        """Take what the running step's repetitions need; it has the blocks of the first."""
+        blocks = self.decoding.blocks_needed(iterations) - self.decoding.blocks_next()
+        if blocks:
+            self.pool.take(blocks)
 
     def _sample_first(self, request: Request, now_s: float, finished: list[Request]) -> None:
         """A prompt is complete: its next token is there."""

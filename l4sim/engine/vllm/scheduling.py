@@ -143,12 +143,16 @@ class Scheduling:
         while self._attaching and self._attaching[0][0] <= now_s:
             _, request, reserved = self._attaching.popleft()
             context_tokens = request.total_tokens - 1
-            self.pool.give(reserved - blocks_for(context_tokens, self.config.block_tokens))
-            self.pool.computed(request, context_tokens)
+            self._settle(request, reserved, context_tokens)
             self.pool.answers(request, self._hashed_tokens)
             self._incoming -= 1
             self._line_up(request)
             self._join(request, context_tokens)
+
+    def _settle(self, request: Request, reserved: int, context_tokens: int) -> None:
+        """Let a request that has come with its KV hold of the reserved blocks what it needs."""
+        self.pool.give(reserved - blocks_for(context_tokens, self.config.block_tokens))
+        self.pool.computed(request, context_tokens)
 
     def _line_up(self, request: Request) -> None:
         """Give a request its place behind all that run."""
