@@ -39,7 +39,9 @@ from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.groups import KVGroup
+from l4sim.specs.attention import GroupedQuery, VariedQuery
+from l4sim.specs.kv_groups import KVGroup, KVLayout
+from l4sim.specs.layers import LayerGroup
 from tests.engine.vllm.reference import Iteration, Work
 from tests_vllm.cases import Ask, answer
 
@@ -61,10 +63,10 @@ _TINY = {
 
 
 @cache
-def _model_config() -> ModelConfig:
+def _model_config(max_model_len: int = 1 << 20) -> ModelConfig:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(_TINY))
-        return ModelConfig(model=folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=1 << 20)
+        return ModelConfig(model=folder, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=max_model_len)
 
 
 @cache
@@ -101,6 +103,7 @@ def scheduler_for(config: EngineConfig) -> Scheduler:
         cache_config.mamba_cache_mode = "align"
     kv_groups = [KVCacheGroupSpec([f"layer {at}"], spec) for at, spec in enumerate(_specs(config))]
     sizes = [group.kv_cache_spec.block_size for group in kv_groups]
+    named = math.gcd(*sizes) if config.prefix_caching else math.lcm(*sizes)
     made = AsyncScheduler if config.async_scheduling else Scheduler
     return made(
         vllm_config=everything,
@@ -108,11 +111,11 @@ def scheduler_for(config: EngineConfig) -> Scheduler:
             num_blocks=config.kv_blocks + 1,
             kv_cache_tensors=[],
             kv_cache_groups=kv_groups,
-            prefix_cache_retention_interval=cache_config.prefix_cache_retention_interval,
+            **({"prefix_cache_retention_interval": 0} if config.kv_groups else {}),
         ),
         structured_output_manager=_structured_output(),
         block_size=math.lcm(*sizes),
-        hash_block_size=math.gcd(*sizes) if config.prefix_caching else math.lcm(*sizes),
+        **({"hash_block_size": named} if config.kv_groups else {}),
         log_stats=False,
     )
 
@@ -135,6 +138,60 @@ def _specs(config: EngineConfig) -> list[KVCacheSpec]:
                 spec = MambaSpec(block_size=size, shapes=((1,),), dtypes=(torch.float32,), mamba_cache_mode=mode)
         specs += [spec] * group.count
     return specs
+
+
+def kv_cache_config(layers: Sequence[LayerGroup], layout: KVLayout) -> tuple[VllmConfig, dict[str, KVCacheSpec]]:
+    """A configuration, and what vLLM's layers say of themselves, in an order in which kinds alternate.
+
+    Blocks beside states are as ours: how long they are depends on a model's classes.
+    """
+    with_states = any(group.kind == "state" for group in layout.groups)
+    tokens = layout.block_tokens if with_states else 16
+    cache_config = CacheConfig(block_size=16, enable_prefix_caching=True)
+    config = VllmConfig(
+        scheduler_config=SchedulerConfig(
+            max_num_seqs=256, max_num_batched_tokens=2048, max_model_len=32768, is_encoder_decoder=False
+        ),
+        model_config=_model_config(32768),
+        cache_config=cache_config,
+        device_config=DeviceConfig("cpu"),
+    )
+    cache_config.block_size = tokens
+    cache_config.kv_cache_layout = "LBNHC"
+    cache_config.mamba_cache_mode = "align" if with_states else "none"
+    config.scheduler_config.disable_hybrid_kv_cache_manager = False
+    specs: dict[str, KVCacheSpec] = {}
+    token_bytes = max(group.kept[0].entry_bytes for group in layers)
+    for position in range(max(group.count for group in layers)):
+        for number, group in enumerate(layers):
+            if position < group.count:
+                specs[f"layer {position}.{number}"] = _layer(group, tokens, tokens * token_bytes)
+    return config, specs
+
+
+def _layer(group: LayerGroup, tokens: int, page_bytes: int) -> KVCacheSpec:
+    attention = group.attention
+    (kept,) = group.kept
+    if kept.state_bytes:
+        return MambaSpec(
+            block_size=tokens,
+            shapes=((kept.state_bytes,),),
+            dtypes=(torch.uint8,),
+            page_size_padded=page_bytes,
+            mamba_cache_mode="align",
+        )
+    assert isinstance(attention, GroupedQuery | VariedQuery)
+    shape: dict[str, Any] = {
+        "block_size": tokens,
+        "num_kv_heads": attention.kv_heads,
+        "head_size": attention.head_dim,
+        "dtype": torch.bfloat16,
+    }
+    if kept.window_tokens is None:
+        return FullAttentionSpec(**shape)
+    if isinstance(attention, VariedQuery) and attention.chunked:
+        return ChunkedLocalAttentionSpec(attention_chunk_size=kept.window_tokens, **shape)
+    return SlidingWindowSpec(sliding_window=kept.window_tokens, **shape)
 
 
 @dataclass

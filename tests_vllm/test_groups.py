@@ -11,8 +11,16 @@ import pytest
 
 vllm = pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
 
-from l4sim.engine.groups import KVGroup
+
+from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity, get_kv_cache_configs
+
+from l4sim.specs.attention import GroupedQuery, VariedQuery
+from l4sim.specs.kv_groups import KVGroup, kv_layout
+from l4sim.specs.layers import LayerGroup
+from l4sim.specs.mlp import DenseMLP
+from l4sim.specs.recurrent import GatedDeltaNet
 from tests_vllm.cases import SETTINGS, Case, small_cases
+from tests_vllm.real_scheduler import kv_cache_config
 from tests_vllm.test_schedule import check
 
 if not vllm.__version__.startswith("0.32"):
@@ -56,5 +64,40 @@ def cases(model: str, setting: tuple[str, ...], count: int) -> Iterator[Case]:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
 @pytest.mark.parametrize("model", MODELS)
-def test_groups_of_layers(model: str, setting: tuple[str, ...]) -> None:
-    preemptions = [check(case) for case in cases(model, setting, CASES // 4)]
+def test_the_same_work_blocks_and_hits(model: str, setting: tuple[str, ...]) -> None:
+    for case in cases(model, setting, max(CASES // 25, 1)):
+        check(case)
+
+
+FULL, SHORT = GroupedQuery(32, 8, 128), GroupedQuery(32, 4, 128)
+WINDOW = VariedQuery(32, 8, 128, 128, window_tokens=128)
+CHUNK = VariedQuery(32, 8, 128, 128, window_tokens=8192, chunked=True)
+ODD = VariedQuery(24, 3, 128, 128, window_tokens=128)
+NET = GatedDeltaNet(16, 32, 128, 128, 4, "float32")
+SHAPES = {
+    "gpt-oss": ((18, WINDOW), (18, FULL)),
+    "gemma-3": ((52, WINDOW), (10, FULL)),
+    "gemma-4": ((25, WINDOW), (5, SHORT)),
+    "mimo": ((9, SHORT), (39, WINDOW)),
+    "near": ((12, WINDOW), (13, FULL)),
+    "padded": ((3, ODD), (3, FULL)),
+    "mistral": ((32, WINDOW),),
+    "llama-4": ((36, CHUNK), (12, FULL)),
+    "qwen3.5": ((30, NET), (10, GroupedQuery(16, 2, 256))),
+    "full of two sizes": ((20, FULL), (10, SHORT)),
+    "three kinds": ((10, FULL), (20, WINDOW), (30, CHUNK)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_groups_of_the_same_bytes(shape: str) -> None:
+    layers = [LayerGroup(count, attention, DenseMLP(64)) for count, attention in SHAPES[shape]]
+    ours = kv_layout(shape, layers, ranks=1, block_tokens=16, max_model_len=32768, prefix_caching=True)
+    config, specs = kv_cache_config(layers, ours)
+    blocks = 5000
+    theirs = get_kv_cache_configs(config, [specs], [blocks * ours.block_bytes])[0]
+    assert theirs.num_blocks == blocks
+    sizes = [group.block_tokens for group in ours.groups for _ in range(group.count)] or [ours.block_tokens]
+    assert sizes == [group.kv_cache_spec.block_size for group in theirs.kv_cache_groups]
+    held = ours.most_blocks(32768, config.max_in_flight_tokens)
+    assert get_kv_cache_capacity(config, theirs)[1] == blocks / held

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from l4sim.engine.groups import KVGroup
 from l4sim.errors import InputError
+from l4sim.specs.kv_groups import KVGroup
 from l4sim.specs.options import DEFAULTS, SCHEDULING_POLICIES
 
 _AT_LEAST = {"long_prefill_token_threshold": 0}
@@ -43,6 +43,25 @@ class EngineConfig:
     kv_groups: tuple[KVGroup, ...] = ()
     """Groups of layers that do not all keep every token, in vLLM's order; none: one, that keeps every token. Their
     blocks are multiples of ``block_tokens``."""
+
+    @property
+    def in_flight_tokens(self) -> int:
+        """Tokens of all iterations that may be under way at once, at most."""
+        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens of KV that fit, in contexts as long as they may be (vLLM's "GPU KV cache size")."""
+        if not self.kv_groups:
+            return self.kv_blocks * self.block_tokens
+        longest = self.max_model_len
+        blocks = sum(group.most_blocks(longest, self.in_flight_tokens, longest) for group in self.kv_groups)
+        return self.kv_blocks * longest // blocks
+
+    @property
+    def tokens_per_block(self) -> int:
+        """Tokens of context for each block that they take: fewer than in a block where several groups have theirs."""
+        return self.block_tokens if not self.kv_groups else max(self.kv_tokens // self.kv_blocks, 1)
 
     def __post_init__(self) -> None:
         for field in fields(self):

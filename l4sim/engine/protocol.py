@@ -140,6 +140,10 @@ class Engine(Protocol):
         """KV blocks that a context of so many tokens takes here."""
         ...
 
+    def tokens_for(self, blocks: int) -> int:
+        """The longest context that so many KV blocks hold here."""
+        ...
+
     def refusal(self, request: Request) -> str | None:
         """Why a request can never be served here; None if it can."""
         ...

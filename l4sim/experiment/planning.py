@@ -54,7 +54,7 @@ def _facts(group: GroupSetup) -> InstanceFacts:
     return InstanceFacts(
         group.kind,
         group.cost,
-        engine.kv_blocks * engine.block_tokens,
+        engine.kv_tokens,
         engine.max_num_seqs,
         engine.max_num_batched_tokens,
         engine.max_model_len,

@@ -24,7 +24,7 @@ from l4sim.specs.fleet import Fleet, FleetGroup, read_fleet
 from l4sim.specs.front_end import load_front_end
 from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
-from l4sim.specs.memory import kv_blocks
+from l4sim.specs.memory import kv_blocks, layout_of
 from l4sim.specs.model import Model, load_model
 from l4sim.specs.option import check, described
 from l4sim.specs.options import DEFAULTS, Options
@@ -128,6 +128,14 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         all_reduce=all_reduce,
     )
     kernel = options.kernel or profile.default_kernel
+    max_model_len = _max_model_len(options, model)
+    layout = layout_of(
+        model,
+        options.tensor_parallel,
+        block_tokens=options.block_size,
+        max_model_len=max_model_len,
+        prefix_caching=options.prefix_caching,
+    )
     engine = EngineConfig(
         kv_blocks=options.kv_blocks
         or kv_blocks(
@@ -139,16 +147,19 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
             block_tokens=options.block_size,
             max_num_batched_tokens=max_num_batched_tokens,
             max_num_seqs=max_num_seqs,
+            max_model_len=max_model_len,
+            prefix_caching=options.prefix_caching,
         ),
-        max_model_len=_max_model_len(options, model),
+        max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
-        block_tokens=options.block_size,
+        block_tokens=layout.block_tokens,
         prefix_caching=options.prefix_caching,
         reserve_full_prompt=options.reserve_full_prompt,
         async_scheduling=options.async_scheduling,
         scheduling_policy=options.scheduling_policy,
         long_prefill_token_threshold=options.long_prefill_token_threshold,
+        kv_groups=layout.groups,
     )
     return GroupSetup(
         spec,

@@ -84,7 +84,7 @@ class Setup:
     @property
     def kv_tokens(self) -> int:
         """KV tokens that the instances hold at the start, all together."""
-        return sum(group.spec.count * group.engine.kv_blocks * group.engine.block_tokens for group in self.groups)
+        return sum(group.spec.count * group.engine.kv_tokens for group in self.groups)
 
     @property
     def gpus(self) -> int:

@@ -277,8 +277,8 @@ class ServerView:
 
     @property
     def kv_block_tokens(self) -> int:
-        """Tokens per KV block."""
-        return self._server.engine.config.block_tokens
+        """Tokens of context for each KV block that they take."""
+        return self._server.engine.config.tokens_per_block
 
     @property
     def kv_blocks_free(self) -> int:

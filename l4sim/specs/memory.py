@@ -5,6 +5,7 @@ from __future__ import annotations
 from l4sim.errors import InputError
 from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
+from l4sim.specs.kv_groups import KVLayout, kv_layout
 from l4sim.specs.model import Model
 from l4sim.specs.options import DEFAULTS
 
@@ -68,26 +69,24 @@ def kv_blocks(
     block_tokens: int = DEFAULTS.block_size,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 256,
+    max_model_len: int | None = None,
+    prefix_caching: bool = True,
 ) -> int:
     """Blocks of KV cache that one instance can hand out, as vLLM would have them.
 
     ``kv_memory_bytes`` over a block's bytes per rank, less the one block that vLLM keeps as its null block. A block
-    holds its tokens' KV of all layers; KV heads that tensor parallelism exceeds are replicated.
+    holds its tokens' KV of all layers, or of a group of them (`kv_layout`, which ``max_model_len``, None for the
+    model's own, and ``prefix_caching`` matter to); KV heads that tensor parallelism exceeds are replicated.
 
     Raises:
-        InputError: a parameter out of range, a model that does not fit, and by how much, or layers that do not all
-            keep every token: vLLM has groups of blocks for these, which are not counted yet.
+        InputError: a parameter out of range, a model that does not fit, and by how much, or layers whose blocks are
+            not counted.
     """
     if not 0 < utilization <= 1:
         raise InputError(f"gpu memory utilization is {utilization}, accepted is above 0 and at most 1")
     if block_tokens < 1 or tensor_parallel < 1:
         raise InputError(f"block size {block_tokens} and tensor parallel {tensor_parallel} must be >= 1")
     check_tensor_parallel(model, tensor_parallel)
-    for group in model.groups:
-        if not all(kept.every_token for kept in group.kept):
-            raise InputError(
-                f"{model.name}: {group.attention.kind} keeps other KV than every token's: its blocks are not counted"
-            )
     free = kv_memory_bytes(
         model,
         gpu,
@@ -97,7 +96,13 @@ def kv_blocks(
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
     )
-    block_bytes = block_tokens * sum(group.of_rank(tensor_parallel).kv_bytes_per_token for group in model.groups)
+    block_bytes = layout_of(
+        model,
+        tensor_parallel,
+        block_tokens=block_tokens,
+        max_model_len=max_model_len,
+        prefix_caching=prefix_caching,
+    ).block_bytes
     blocks = int(free // block_bytes) - 1
     if blocks < 1:
         short = (2 * block_bytes - free) / _GIB
@@ -106,6 +111,29 @@ def kv_blocks(
             f"{utilization}: {short:.1f} GiB short per GPU"
         )
     return blocks
+
+
+def layout_of(
+    model: Model,
+    tensor_parallel: int = 1,
+    *,
+    block_tokens: int = DEFAULTS.block_size,
+    max_model_len: int | None = None,
+    prefix_caching: bool = True,
+) -> KVLayout:
+    """How one rank's KV memory is divided into blocks; ``max_model_len``: None for the model's own.
+
+    Raises:
+        InputError: as `kv_layout`.
+    """
+    return kv_layout(
+        model.name,
+        model.groups,
+        ranks=tensor_parallel,
+        block_tokens=block_tokens,
+        max_model_len=max_model_len or model.max_model_len,
+        prefix_caching=prefix_caching,
+    )
 
 
 def check_tensor_parallel(model: Model, tensor_parallel: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from l4sim.errors import InputError
 from l4sim.specs.attention import VariedQuery
 from l4sim.specs.gpu import GPUS
-from l4sim.specs.memory import check_tensor_parallel, kv_blocks, non_kv_bytes
+from l4sim.specs.memory import check_tensor_parallel, kv_blocks, layout_of, non_kv_bytes
 from l4sim.specs.model import dense_model, load_model, with_kv_dtype
 
 LLAMA_8B = load_model("llama-3.1-8b")
@@ -93,8 +93,11 @@ def test_kv_in_half_the_bytes_makes_twice_the_blocks() -> None:
     assert kv_blocks(with_kv_dtype(LLAMA_8B, "fp8"), gpu) == pytest.approx(2 * kv_blocks(LLAMA_8B, gpu), abs=2)
 
 
-def test_layers_that_forget_have_blocks_of_their_own_which_are_not_counted() -> None:
+def test_where_half_of_the_layers_forget_blocks_are_half_as_large() -> None:
+    """Each holds 16 tokens of 16 layers: there is one table for those with windows, and one for the others."""
     (group,) = LLAMA_8B.groups
-    sliding = replace(group, attention=VariedQuery(32, 8, 128, 128, window_tokens=512))
-    with pytest.raises(InputError, match=r"llama-3\.1-8b: sliding-window attention keeps other KV than every token's"):
-        kv_blocks(replace(LLAMA_8B, groups=(sliding,)), GPUS["h200-sxm"])
+    sliding = replace(group, count=16, attention=VariedQuery(32, 8, 128, 128, window_tokens=512))
+    half = replace(LLAMA_8B, groups=(sliding, replace(group, count=16)))
+    gpu = GPUS["h200-sxm"]
+    assert kv_blocks(half, gpu) == pytest.approx(2 * kv_blocks(LLAMA_8B, gpu), abs=2)
+    assert [(group.kind, group.count) for group in layout_of(half).groups] == [("window", 1), ("full", 1)]

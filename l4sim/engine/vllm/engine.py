@@ -72,6 +72,10 @@ class VLLMEngine(Scheduling):
         """KV blocks that a context of so many tokens takes."""
         return blocks_for(tokens, self.config.block_tokens)
 
+    def tokens_for(self, blocks: int) -> int:
+        """The longest context that so many KV blocks hold."""
+        return blocks * self.config.block_tokens
+
     @property
     def partial_tokens(self) -> int:
         """Tokens of prompts in progress that no planned iteration computes yet."""
@@ -267,6 +271,10 @@ class VLLMEngine(Scheduling):
 
     # Invariants.
 
+    def _held_blocks(self, request: Request) -> int:
+        """Blocks that a decoding request holds at least."""
+        return self.blocks_for(self.context_tokens(request))
+
     def violations(self) -> list[str]:
         """What of the engine's invariants does not hold."""
         found = [*self.pool.violations(), *self.decoding.violations()]
@@ -276,7 +284,7 @@ class VLLMEngine(Scheduling):
         if self.running + self._incoming > self.config.max_num_seqs:
             found.append(f"E5: {self.running} running and {self._incoming} coming exceed {self.config.max_num_seqs}")
         if not self.config.prefix_caching:
-            held = sum(self.blocks_for(self.context_tokens(request)) for request in self.decoding.requests)
+            held = sum(self._held_blocks(request) for request in self.decoding.requests)
             if held > self.kv_blocks_used:
                 found.append(f"E6: {held} blocks are decoded in, {self.kv_blocks_used} are taken")
         return found

@@ -7,6 +7,8 @@ the other; between two changes of its tables a decoding request is not visited.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.decoding import DecodingSet
 from l4sim.engine.protocol import Chunk, Outcome, Step
@@ -83,15 +85,22 @@ class GroupedVLLMEngine(VLLMEngine):
         return self.blocks.free - self._tables * self._visits.most_visits(iteration)
 
     def blocks_for(self, tokens: int) -> int:
-        """KV blocks that a context of so many tokens takes."""
-        return self.blocks.blocks_for(tokens)
+        """KV blocks that a context takes at most while it grows to so many tokens, none of them under way."""
+        longest = self.config.max_model_len
+        return sum(group.most_blocks(tokens, 0, longest) for group in self.config.kv_groups)
+
+    def tokens_for(self, blocks: int) -> int:
+        """The longest context that so many blocks hold."""
+        return bisect_right(range(self.config.max_model_len + 1), blocks, key=self.blocks_for) - 1
 
     def refusal(self, request: Request) -> str | None:
         """Why a request can never be served here; None if it can."""
         total = request.prompt_tokens + request.output_tokens
         if total > self.config.max_model_len:
             return f"prompt and output exceed max_model_len {self.config.max_model_len}"
-        if self.blocks.most_blocks_for(total - 1) > self.config.kv_blocks:
+        config = self.config
+        most = [group.most_blocks(total - 1, config.in_flight_tokens, total) for group in config.kv_groups]
+        if sum(most) > config.kv_blocks:
             return f"prompt and output need more than the instance's {self.config.kv_blocks} KV blocks"
         return None
 
@@ -108,9 +117,7 @@ class GroupedVLLMEngine(VLLMEngine):
     ) -> Outcome:
         """Account for a step, as `VLLMEngine.commit` does."""
         self._ahead_of_commit = self.config.async_scheduling
-        outcome = super().commit(
-            step, now_s, iterations=iterations, last_started_s=last_started_s, longest_s=longest_s
-        )
+        outcome = super().commit(step, now_s, iterations=iterations, last_started_s=last_started_s, longest_s=longest_s)
         self._ahead_of_commit = False
         return outcome
 
@@ -183,9 +190,7 @@ class GroupedVLLMEngine(VLLMEngine):
                 chunks.append(self._compute(partial, tokens))
         return chunks
 
-    def _extend(
-        self, request: Request, partial: Chunk | None, tokens: int, under_way: dict[Request, int]
-    ) -> bool:
+    def _extend(self, request: Request, partial: Chunk | None, tokens: int, under_way: dict[Request, int]) -> bool:
         """Let a running request have the blocks of its next tokens; False if they are short."""
         if partial is not None:
             context = partial.done_tokens
@@ -337,6 +342,11 @@ class GroupedVLLMEngine(VLLMEngine):
             self._leave(request)
             self._sitting_out.append(request)
         return [chunks[request] for request in running if request in chunks], budget
+
+    def _held_blocks(self, request: Request) -> int:
+        """Blocks that a decoding request holds at least."""
+        context = self.decoding.context_tokens(request)
+        return sum(group.held_blocks(context) for group in self.config.kv_groups)
 
     def _settle(self, request: Request, reserved: int, context_tokens: int) -> None:
         """Let a request that has come with its KV hold of the reserved blocks what it needs."""

@@ -5,8 +5,8 @@ only the ends are kept, as blocks without a hash are all alike: the first that i
 block is an object of its own: it is found by its name (`Request.block_keys`) and group, and stands in the queue of free
 blocks once nobody holds it. Blocks without a hash are taken before these.
 
-Of a window, and of states, vLLM caches what a later request may resume at: the end of the prompt, and where prompts were
-seen to part (`prefix_cache_retention_interval` of 0, its default).
+Of a window, and of states, vLLM caches what a later request may resume at: the end of the prompt, and where prompts
+were seen to part (`prefix_cache_retention_interval` of 0, its default).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from l4sim.engine.blocks import NO_MATCH, BlockPool, Match
 from l4sim.engine.config import EngineConfig
-from l4sim.engine.groups import KVGroup
 from l4sim.engine.request import Request
+from l4sim.specs.kv_groups import KVGroup
 
 
 class _Block:
@@ -92,8 +92,7 @@ class GroupedPool(BlockPool):
         self.groups = config.kv_groups
         self.align_tokens = lcm(*(group.block_tokens for group in self.groups))
         """Hits are multiples of this."""
-        in_flight = config.max_num_batched_tokens * (2 if config.async_scheduling else 1)
-        self._most = [group.most_blocks(in_flight, config.max_model_len) for group in self.groups]
+        self._windows = [group.window_blocks(config.in_flight_tokens, config.max_model_len) for group in self.groups]
         self._front = config.kv_blocks
         """Free blocks without a hash: the next to be taken."""
         self._queue: OrderedDict[_Block, None] = OrderedDict()
@@ -235,14 +234,17 @@ class GroupedPool(BlockPool):
     # Who comes.
 
     def has_room(self, hit: Hit, tokens: int, *, whole: bool = False) -> bool:
-        """Whether there are blocks for a newcomer's first ``tokens`` tokens; ``whole``: if it lets go of what it may."""
+        """Whether there are blocks for a newcomer's first ``tokens`` tokens.
+
+        ``whole``: if they are computed piece by piece, and it lets go of what its windows have passed.
+        """
         needed = 0
         for at, group in enumerate(self.groups):
             found = hit.groups[at]
             if group.kind == "state" and any((at, copies[0].name) in self._fresh for copies in found.values()):
                 return False
             blocks = -(-tokens // group.block_tokens)
-            most = self._most[at]
+            most = self._windows[at]
             if whole and most is not None:
                 blocks = min(blocks, most)
             needed += group.count * group.new_blocks(max(blocks - hit.tokens // group.block_tokens, 0))
@@ -273,19 +275,7 @@ class GroupedPool(BlockPool):
             table.first = group.passed_blocks(tokens)
             if group.kind == "state":
                 table.states = [table.end - 1]
-        self.take(self.blocks_for(tokens))
-
-    def blocks_for(self, tokens: int) -> int:
-        """Blocks that a context of so many tokens holds."""
-        return sum(group.held_blocks(tokens) for group in self.groups)
-
-    def most_blocks_for(self, tokens: int) -> int:
-        """Blocks that a request holds at most while it grows to so many tokens, as admission takes it."""
-        blocks = 0
-        for group, most in zip(self.groups, self._most, strict=True):
-            needed = -(-tokens // group.block_tokens)
-            blocks += group.count * group.new_blocks(needed if most is None else min(needed, most))
-        return blocks
+        self.take(sum(group.held_blocks(tokens) for group in self.groups))
 
     # Who goes on.
 

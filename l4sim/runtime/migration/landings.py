@@ -79,7 +79,7 @@ class Landings:
         else:
             self._reserved[message.request] = blocks
             server.transfers += 1
-        answer = Reserved(message.request, blocks * server.engine.config.block_tokens, objection)
+        answer = Reserved(message.request, server.engine.tokens_for(blocks), objection)
         self._transport.send(server.number, source, answer)
         if not objection:
             # Its next iteration is slower.
@@ -92,7 +92,7 @@ class Landings:
         if ok:
             self._reserved[request] += more
             server.wake()
-        room_tokens = self._reserved[request] * server.engine.config.block_tokens
+        room_tokens = server.engine.tokens_for(self._reserved[request])
         self._transport.send(server.number, source, Grown(request, room_tokens, ok))
 
     def land(self, source: int, request: Request) -> None:
