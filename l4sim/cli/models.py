@@ -13,8 +13,9 @@ from l4sim.errors import InputError
 from l4sim.specs.dtypes import FORMATS
 from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.gpu import GPU, GPUS
+from l4sim.specs.kv_groups import KVGroup, KVLayout
 from l4sim.specs.layers import LayerGroup
-from l4sim.specs.memory import kv_memory_bytes
+from l4sim.specs.memory import kv_memory_bytes, layout_of
 from l4sim.specs.model import Model, list_models, load_model, with_kv_dtype
 from l4sim.specs.options import DEFAULTS
 
@@ -91,6 +92,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "weight_bytes_by_dtype": model.weight_bytes_by_dtype,
         "kv_bytes_per_token": model.kv_bytes_per_token,
         "kv_bytes_of_sequence": {str(tokens): model.kv_bytes(tokens) for tokens in LENGTHS_TOKENS},
+        "kv_blocks": _blocks(model),
         "max_model_len": model.max_model_len,
         "simulated": model.beyond_dense is None,
         "layer_groups": [_group(group, model.hidden) for group in model.groups],
@@ -108,11 +110,32 @@ _DESCRIBED = (
     "weight_bytes_by_dtype",
     "kv_bytes_per_token",
     "kv_bytes_of_sequence",
+    "kv_blocks",
     "max_model_len",
     "simulated",
     "layer_groups",
     "fits",
 )
+
+
+def _layout(model: Model, ranks: int) -> KVLayout | None:
+    """Its KV blocks on one of so many GPUs; None if they are not counted."""
+    try:
+        return layout_of(model, ranks)
+    except InputError:
+        return None
+
+
+def _blocks(model: Model) -> dict[str, Any] | None:
+    """Its KV blocks on one GPU, and how many of them sequences take; None if they are not counted."""
+    layout = _layout(model, 1)
+    if layout is None:
+        return None
+    return {
+        "bytes": layout.block_bytes,
+        "groups": [asdict(group) for group in layout.groups or (KVGroup("full", layout.block_tokens),)],
+        "of_sequence": {str(tokens): layout.held_blocks(tokens) for tokens in LENGTHS_TOKENS},
+    }
 
 
 def _group(group: LayerGroup, hidden: int) -> dict[str, Any]:
@@ -149,7 +172,13 @@ def _fit(model: Model, gpu: GPU) -> dict[str, Any]:
             max_num_batched_tokens=tokens,
             max_num_seqs=seqs,
         )
-        sequence = sum(group.of_rank(ranks).kv_bytes(_FIT_TOKENS) for group in model.groups)
+        layout = _layout(model, ranks)
+        if layout is None:
+            sequence = sum(group.of_rank(ranks).kv_bytes(_FIT_TOKENS) for group in model.groups)
+        else:
+            # Whole blocks; one is vLLM's null block.
+            sequence = layout.held_blocks(_FIT_TOKENS) * layout.block_bytes
+            free -= layout.block_bytes
         if free >= sequence:
             instances = int(usable // (usable - free + sequence)) if ranks == 1 else 0
             kv_tokens = int(free // sequence) * _FIT_TOKENS if sequence else None
@@ -200,7 +229,7 @@ def _print_one(row: dict[str, Any]) -> None:
         click.echo(
             f"  {_billions(group['parameters'])} parameters, {_gib(group['weight_bytes_by_dtype'])}; {_kv(group)}"
         )
-    click.echo()
+    click.echo(f"\n{_blocks_line(row['kv_blocks'])}\n")
     _table(
         ("a sequence of", "KV MiB", "bytes per token"),
         [
@@ -244,6 +273,26 @@ def _kv(group: dict[str, Any]) -> str:
     if group["state_bytes"]:
         told.append(f"a fixed state of {group['state_bytes'] / 2**20:,.1f} MiB")
     return ", ".join(told) or "no KV"
+
+
+def _blocks_line(blocks: dict[str, Any] | None) -> str:
+    """What a KV block holds."""
+    if blocks is None:
+        return "KV blocks: not counted, as some entries stand for several tokens"
+    tables = [
+        f"{group['count']} x {_TABLES[group['kind']].format(window=group['window_tokens'])} "
+        f"({group['block_tokens']:,} tokens a block)"
+        for group in blocks["groups"]
+    ]
+    return f"KV blocks of {blocks['bytes']:,} bytes; a sequence's tables: {', '.join(tables)}"
+
+
+_TABLES = {
+    "full": "all tokens",
+    "window": "a window of {window:,}",
+    "chunk": "a chunk of {window:,}",
+    "state": "states",
+}
 
 
 def _instances(fit: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from l4sim.specs.front_end import load_front_end
 from l4sim.specs.gpu import GPU
 from l4sim.specs.link import Link, load_link
 from l4sim.specs.memory import kv_blocks, layout_of
-from l4sim.specs.model import Model, load_model
+from l4sim.specs.model import Model, load_model, with_kv_cache_dtype
 from l4sim.specs.option import check, described
 from l4sim.specs.options import DEFAULTS, Options
 from l4sim.specs.placement import Slot, place
@@ -51,6 +51,7 @@ def resolve(options: Options, *, model: Model | None = None, profile: Profile | 
     load_front_end(options.front_end)
     fleet = fleet_of(options)
     model = load_model(options.model) if model is None else model
+    model = with_kv_cache_dtype(model, options.kv_cache_dtype)
     common = replace(options, **fleet.overrides())
     events = settle_events((*_events(options), *fleet.events), fleet.counts)
     groups = _with_speeds(tuple(_group(spec, common, model, profile) for spec in fleet.groups))

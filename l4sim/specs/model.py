@@ -150,6 +150,11 @@ def with_kv_dtype(model: Model, dtype: str) -> Model:
     return replace(model, groups=groups)
 
 
+def with_kv_cache_dtype(model: Model, option: str) -> Model:
+    """A model whose KV cache is in the format that the option ``kv_cache_dtype`` says: auto, bf16 (16 bits) or fp8."""
+    return model if option == "auto" else with_kv_dtype(model, {"bf16": model.dtype, "fp8": "fp8"}[option])
+
+
 def uniform_layers(model: Model) -> DenseLayers:
     """The layers of a dense model whose layers are all alike, for what knows of one kind alone.
 

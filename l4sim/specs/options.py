@@ -16,6 +16,9 @@ from l4sim.specs.option import documented, option
 SCHEDULING_POLICIES = ("fcfs", "priority")
 """vLLM's names of them."""
 
+KV_CACHE_DTYPES = ("auto", "bf16", "fp8")
+"""Formats of the KV cache that may be asked for."""
+
 TRACE = "Trace"
 CLUSTER = "Cluster"
 FLEET = "Fleet"
@@ -135,6 +138,12 @@ class Options:
     block_size: int = option(16, "Tokens per KV block.", ENGINE, unit="tokens", at_least=1)
     kv_blocks: int | None = option(
         None, "KV blocks of one instance.", ENGINE, unit="blocks", unset="what fits the GPU", at_least=1
+    )
+    kv_cache_dtype: str = option(
+        "auto",
+        "Number format of the KV cache; auto: what the checkpoint says, else the model's.",
+        ENGINE,
+        choices=KV_CACHE_DTYPES,
     )
     prefix_caching: bool = option(True, "Keep the KV blocks of prompts for later requests that begin alike.", ENGINE)
     reserve_full_prompt: bool = option(

@@ -42,6 +42,7 @@ def test_a_bundled_model_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "llama-3.1-8b: 8.03 B parameters, 7.50 B active; contexts up to 131,072 tokens" in out
     assert "32 x grouped-query attention (heads 32, KV heads 8, head dim 128), dense MLP (width 14,336)" in out
     assert "KV 131,072 bytes per token in bfloat16" in out
+    assert "KV blocks of 2,097,152 bytes; a sequence's tables: 1 x all tokens (16 tokens a block)" in out
     assert "simulated" not in out
 
 
@@ -55,6 +56,13 @@ def test_one_model_as_json(capsys: pytest.CaptureFixture[str], folder: Path) -> 
         for name in ("parameters", "active_parameters", "weight_bytes", "kv_bytes_per_token", "max_model_len"):
             assert row[name] == getattr(model, name)
         assert row["kv_bytes_of_sequence"] == {str(n): model.kv_bytes(n) for n in (1024, 32_768, 131_072)}
+        assert row["kv_blocks"]["bytes"] == 18 * 16 * 2048
+        assert [(group["kind"], group["block_tokens"]) for group in row["kv_blocks"]["groups"]] == [
+            ("window", 16),
+            ("full", 16),
+        ]
+        # All 1,024 tokens, and the 128 of the window.
+        assert row["kv_blocks"]["of_sequence"]["1024"] == 64 + 8
         sliding, full = row["layer_groups"]
         assert (sliding["layers"], sliding["window_tokens"], full["window_tokens"]) == (18, 128, None)
         assert sliding["attention"]["kind"] == "sliding-window attention"
