@@ -101,7 +101,7 @@ class Coverage:
         run = [lines[line] for line in range(mutant.statement[0], mutant.statement[1] + 1) if line in lines]
         if not run:
             return []
-        found = frozenset().union(*run) or frozenset().union(*lines.values())
+        found = frozenset().union(*run) or frozenset().union(*lines.values(), self._mirror(mutant.module))
         chosen, total_s = [], 0.0
         for test in sorted(found, key=lambda test: (not _is_own(test, mutant.module), self.seconds[test], test)):
             seconds = self.seconds[test]
@@ -110,6 +110,12 @@ class Coverage:
                 total_s += seconds
         own = [test for test in chosen if _is_own(test, mutant.module)]
         return [stage for stage in (own, [test for test in chosen if test not in own]) if stage]
+
+    def _mirror(self, module: str) -> frozenset[str]:
+        """The tests of the file that mirrors a module: what they read of it at import is in no test's context."""
+        path = PurePosixPath(module)
+        file = str(PurePosixPath("tests", *path.parts[1:-1], f"test_{path.name}"))
+        return frozenset(test for test in self.seconds if test.split("::")[0] == file)
 
     def expected_s(self, tests: Sequence[str]) -> float:
         """Seconds of the CPU that tests took under coverage."""
