@@ -16,7 +16,7 @@ from l4sim.specs.gpu import GPU
 
 _ASSUMED = "datasheet peaks at fractions that fits of H200 and H100 reach; not measured"
 
-_ROOFLINE_GEMM = GemmCoefficients(
+ROOFLINE_GEMM = GemmCoefficients(
     launch_s=2.5e-6,
     bandwidth_fraction=0.83,
     tensor_core_fraction=0.85,
@@ -42,6 +42,7 @@ _NEAREST = {
     "a100-80gb-sxm": ("fa2", "rtx-pro-6000"),
     "a800": ("fa2", "rtx-pro-6000"),
     "l40-48gb": ("fa2", "rtx-pro-6000"),
+    "l40s": ("fa2", "rtx-pro-6000"),
     "rtx-4090": ("fa2", "rtx-pro-6000"),
 }
 
@@ -56,7 +57,7 @@ def roofline_profile(gpu: GPU) -> dict[str, Any]:
         "provenance": provenance_json("ours, from the datasheet", "Apache-2.0", kernels=None),
         "default_kernel": next(iter(kernels)),
         "kernels": kernels,
-        "linear": {"coefficients": asdict(_ROOFLINE_GEMM), "errors": {}, "source": _ASSUMED},
+        "linear": {"coefficients": asdict(ROOFLINE_GEMM), "errors": {}, "source": _ASSUMED},
         "elementwise": {"coefficients": asdict(ELEMENTWISE), "source": ELEMENTWISE_SOURCE},
         "operators": {"models": [], "source": "none"},
         "all_reduce": all_reduces_of(gpu),

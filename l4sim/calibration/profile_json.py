@@ -12,6 +12,7 @@ from msgspec import to_builtins
 
 from l4sim.cost.communication import AllReduceTable
 from l4sim.cost.profile import PROFILE
+from l4sim.cost.tables.stored import TABLES_FILE
 
 
 def kernel_json(coefficients: Mapping[str, Any], errors: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -35,6 +36,12 @@ def write_profile(profile: dict[str, Any], out: Path) -> Path:
     path = out / PROFILE
     write_json(profile, path)
     return path
+
+
+def write_tables(content: bytes, out: Path) -> None:
+    """Write the file of a profile's tables beside its ``profile.json``."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / TABLES_FILE).write_bytes(content)
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -13,6 +13,8 @@ from l4sim.calibration.all_reduces import write_all_reduces
 from l4sim.calibration.datasheet import roofline_profile
 from l4sim.calibration.importers import import_profile
 from l4sim.calibration.importers.aiconfigurator import import_aiconfigurator
+from l4sim.calibration.importers.aisimulate import SYSTEMS, import_aisimulate
+from l4sim.calibration.importers.aisimulate.find import BACKENDS
 from l4sim.calibration.importers.importer import Given
 from l4sim.calibration.links import held_links
 from l4sim.calibration.measured.fit import fit_measured
@@ -20,7 +22,7 @@ from l4sim.calibration.measured.folder import is_measured
 from l4sim.calibration.penalties.measured import measured_penalties
 from l4sim.calibration.penalties.predicted import penalties
 from l4sim.calibration.points.all_reduces import read_all_reduces
-from l4sim.calibration.profile_json import write_profile
+from l4sim.calibration.profile_json import write_profile, write_tables
 from l4sim.cli import ExtensibleGroup
 from l4sim.cli.profile_penalty import draw_measured, draw_penalty, print_measured, print_penalty
 from l4sim.cli.profile_report import (
@@ -44,6 +46,8 @@ from l4sim.specs.link import LINKS
 from l4sim.specs.model import load_model
 
 _MAX_BATCHED_TOKENS = 8192
+AISIMULATE = "aisimulate"
+"""What stands for a path where tables are looked for in a package, by system and backend."""
 
 
 @click.group(cls=ExtensibleGroup)
@@ -175,7 +179,10 @@ def fit_command(
 
 @profile.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--gpu", "gpu_name", required=True, help="The bundled GPU that was measured.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--gpu", "gpu_name", help="The bundled GPU that was measured; of AISimulate's tables the system says it.")
+@click.option("--system", help=f"AISimulate: one of {', '.join(SYSTEMS)}.")
+@click.option("--backend", help=f"AISimulate: one of {', '.join(BACKENDS)}.")
 @click.option("--model", "model_name", help="LLMServingSim: the model that was measured, a name or a config.json.")
 @click.option("--tensor-parallel", type=click.IntRange(min=1), help="LLMServingSim: GPUs per instance  [default: 1]")
 @click.option(
@@ -187,7 +194,10 @@ def fit_command(
 @click.option("--json", "as_json", is_flag=True, help="Print the errors as JSON.")
 def import_command(
     path: Path,
-    gpu_name: str,
+    folder: Path | None,
+    gpu_name: str | None,
+    system: str | None,
+    backend: str | None,
     model_name: str | None,
     tensor_parallel: int | None,
     host_overhead_ms: float | None,
@@ -198,8 +208,20 @@ def import_command(
 
     PATH is a folder with dense.csv, per_sequence.csv and attention.csv (LLMServingSim); one with gemm_perf,
     generation_attention_perf, context_attention_perf and custom_allreduce_perf as .txt, .csv or .parquet
-    (aiconfigurator, Hopper); or one attention CSV with time_stats columns (Vidur, Frontier).
+    (aiconfigurator, Hopper); or one attention CSV with time_stats columns (Vidur, Frontier). Or PATH is the word
+    aisimulate, with --system and --backend: the tables are those of its installed package, or in FOLDER.
     """
+    if str(path) == AISIMULATE:
+        if system is None or backend is None or gpu_name or model_name or tensor_parallel or host_overhead_ms:
+            raise InputError("profile import aisimulate: accepted are --system, --backend (both needed), FOLDER, --out, --json")
+        imported = import_aisimulate(folder, system, backend)
+        write_tables(imported.tables, out)
+        report_fit(imported.profile, out, as_json)
+        return
+    if folder is not None or system is not None or backend is not None:
+        raise InputError("profile import: FOLDER, --system and --backend go with aisimulate")
+    if gpu_name is None:
+        raise InputError("profile import: --gpu is missing")
     given = Given(
         None if model_name is None else load_model(model_name),
         tensor_parallel,

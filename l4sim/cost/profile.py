@@ -17,6 +17,8 @@ from l4sim.cost.elementwise import ElementwiseCoefficients
 from l4sim.cost.gemm import GemmCoefficients
 from l4sim.cost.host import HostOverhead
 from l4sim.cost.operators import MeasuredOperators
+from l4sim.cost.tables.stored import TABLES_FILE, StoredTables, read_tables
+from l4sim.cost.tables.table import OperatorTable
 from l4sim.cost.whole_iterations import WholeIterations
 from l4sim.errors import InputError
 from l4sim.json_files import NonNegative, Positive, Text, checked_items, read_json
@@ -86,6 +88,8 @@ class Profile:
     """SHA-256 of ``profile.json``."""
     iterations: tuple[WholeIterations, ...] = ()
     """Models whose whole iterations were recorded; where there are any, the profile serves these alone."""
+    tables: Mapping[str, OperatorTable] = field(default_factory=dict)
+    """Operators of any model, looked up; where there are any, they stand for ``linear`` and ``operators``."""
 
     @property
     def basis(self) -> str:
@@ -121,7 +125,9 @@ def load_profile(name_or_dir: str) -> Profile:
         InputError: no such profile; a field that is missing, unknown or invalid.
     """
     path = profile_folder(name_or_dir) / PROFILE
-    return _profile(read_json(path, _File), str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    file = read_json(path, _File)
+    tables = {} if file.tables is None else read_tables(file.tables, path.parent / TABLES_FILE)
+    return _profile(file, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +190,12 @@ class _File:
     captured: Captured = NONE_CAPTURED
     reference_s: Positive | None = None
     iterations: tuple[WholeIterations, ...] = ()
+    tables: StoredTables | None = None
 
 
-def _profile(file: _File, where: str, content_hash: str) -> Profile:
+def _profile(
+    file: _File, where: str, content_hash: str, tables: Mapping[str, OperatorTable]
+) -> Profile:
     kernels = checked_items(file.kernels, ProfiledKernel, f"{where}: kernels")
     if file.default_kernel not in kernels:
         raise InputError(f"{where}: default_kernel is {file.default_kernel!r}, accepted are {', '.join(kernels)}")
@@ -210,6 +219,7 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
             "linear": file.linear.errors,
             "elementwise": file.elementwise.errors,
             **{table.name: table.errors for table in all_reduce},
+            **{f"{name}, {what}": errors for name, table in tables.items() for what, errors in table.errors.items()},
             "operators": file.operators.errors,
             "iteration": host.errors,
         },
@@ -219,10 +229,12 @@ def _profile(file: _File, where: str, content_hash: str) -> Profile:
             "operators": file.operators.source,
             "all_reduce": file.all_reduce.source,
             "host_overhead": host.source,
+            **{f"table of {name}": f"{table.source}, {table.engine}" for name, table in tables.items()},
         },
         reference_s=file.reference_s,
         content_hash=content_hash,
         iterations=file.iterations,
+        tables=tables,
     )
 
 

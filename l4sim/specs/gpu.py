@@ -27,6 +27,10 @@ class GPU:
     link_bytes_per_s: Positive
     """One direction of the link between GPUs of one node (NVLink, else PCIe)."""
     source: Text
+    fp8_flops: Positive | None = None
+    """Peak dense FP8 tensor-core rate; None: it has none, and multiplies such weights in bf16."""
+    fp4_flops: Positive | None = None
+    """The same of FP4."""
 
 
 # Memory is what CUDA reports as total capacity (PyTorch's out-of-memory message); the rest is NVIDIA's datasheets.
@@ -40,6 +44,7 @@ _TABLE = (
         l2_bytes=60 * (1 << 20),
         link_bytes_per_s=450e9,
         source="NVIDIA H200 datasheet (SXM, dense bf16); 139.80 GiB as CUDA reports",
+        fp8_flops=1979e12,
     ),
     GPU(
         name="h100-sxm",
@@ -50,6 +55,7 @@ _TABLE = (
         l2_bytes=50 * (1 << 20),
         link_bytes_per_s=450e9,
         source="NVIDIA H100 datasheet (SXM5 80 GB, dense bf16); 79.11 GiB as CUDA reports",
+        fp8_flops=1979e12,
     ),
     GPU(
         name="h20-141gb",
@@ -60,6 +66,7 @@ _TABLE = (
         l2_bytes=60 * (1 << 20),
         link_bytes_per_s=450e9,
         source="NVIDIA H20 141 GB (HBM3e) product brief; memory taken to be reported as the H200's",
+        fp8_flops=296e12,
     ),
     GPU(
         name="l40-48gb",
@@ -70,6 +77,7 @@ _TABLE = (
         l2_bytes=96 * (1 << 20),
         link_bytes_per_s=32e9,
         source="NVIDIA L40 datasheet (dense bf16, PCIe 4.0 x16); 44.40 GiB as CUDA reports with ECC",
+        fp8_flops=362.1e12,
     ),
     GPU(
         name="a100-80gb-sxm",
@@ -91,6 +99,8 @@ _TABLE = (
         link_bytes_per_s=64e9,
         source="NVIDIA RTX PRO 6000 Blackwell Server Edition datasheet (PCIe 5.0 x16; dense bf16 at fp32 accumulate, "
         "half its fp16 sparse rate); 94.97 GiB as CUDA reports",
+        fp8_flops=1007.6e12,
+        fp4_flops=2015.2e12,
     ),
     GPU(
         name="rtx-4090",
@@ -102,6 +112,7 @@ _TABLE = (
         link_bytes_per_s=32e9,
         source="NVIDIA Ada architecture whitepaper (RTX 4090, dense bf16 at fp32 accumulate, PCIe 4.0 x16); 23.52 GiB "
         "as CUDA reports",
+        fp8_flops=330.3e12,
     ),
     GPU(
         name="a800",
@@ -122,6 +133,68 @@ _TABLE = (
         l2_bytes=50 * (1 << 20),
         link_bytes_per_s=200e9,
         source="NVIDIA H800 80 GB SXM: the H100 with NVLink at 400 GB/s (both directions)",
+        fp8_flops=1979e12,
+    ),
+    GPU(
+        name="b200-sxm",
+        sms=148,
+        memory_bytes=int(178.35 * _GIB),
+        memory_bytes_per_s=8e12,
+        bf16_flops=2250e12,
+        l2_bytes=126 * (1 << 20),
+        link_bytes_per_s=900e9,
+        source="NVIDIA HGX B200 datasheet (dense); 178.35 GiB as CUDA reports",
+        fp8_flops=4500e12,
+        fp4_flops=9000e12,
+    ),
+    GPU(
+        name="b300-sxm",
+        sms=148,
+        memory_bytes=int(267.7 * _GIB),
+        memory_bytes_per_s=8e12,
+        bf16_flops=2250e12,
+        l2_bytes=126 * (1 << 20),
+        link_bytes_per_s=900e9,
+        source="NVIDIA HGX B300 datasheet (dense); nvidia-smi's 275,040 MiB, less what CUDA leaves out of an HGX B200's",
+        fp8_flops=4500e12,
+        fp4_flops=14000e12,
+    ),
+    GPU(
+        name="gb200",
+        sms=152,
+        memory_bytes=int(184.3 * _GIB),
+        memory_bytes_per_s=8e12,
+        bf16_flops=2500e12,
+        l2_bytes=126 * (1 << 20),
+        link_bytes_per_s=900e9,
+        source="NVIDIA GB200 NVL72 datasheet (dense, one GPU); nvidia-smi's 189,471 MiB, less what CUDA leaves out of an "
+        "HGX B200's",
+        fp8_flops=5000e12,
+        fp4_flops=10000e12,
+    ),
+    GPU(
+        name="gb300",
+        sms=152,
+        memory_bytes=int(276.8 * _GIB),
+        memory_bytes_per_s=8e12,
+        bf16_flops=2500e12,
+        l2_bytes=126 * (1 << 20),
+        link_bytes_per_s=900e9,
+        source="NVIDIA GB300 NVL72 datasheet (dense, one GPU); nvidia-smi's 284,208 MiB, less what CUDA leaves out of an "
+        "HGX B200's",
+        fp8_flops=5000e12,
+        fp4_flops=15000e12,
+    ),
+    GPU(
+        name="l40s",
+        sms=142,
+        memory_bytes=int(44.40 * _GIB),
+        memory_bytes_per_s=864e9,
+        bf16_flops=362.05e12,
+        l2_bytes=96 * (1 << 20),
+        link_bytes_per_s=32e9,
+        source="NVIDIA L40S datasheet (dense bf16, PCIe 4.0 x16); memory as the L40's",
+        fp8_flops=733e12,
     ),
 )
 

@@ -15,6 +15,7 @@ from l4sim.specs.gpu import GPU
 CALIBRATIONS: Mapping[str, Calibration] = {
     "fa3": fa3.CALIBRATION,
     "fa2": fa2.CALIBRATION,
+    "trtllm-gen": Calibration(fits=fa3.CALIBRATION.fits),
     **flashinfer.CALIBRATIONS,
     TORCH_CPU: torch_cpu.CALIBRATION,
 }

@@ -17,7 +17,10 @@ from l4sim.errors import InputError
 from l4sim.specs.dtypes import BF16_BYTES
 from l4sim.specs.gpu import GPU
 
-_KERNELS: dict[Regime, str] = {"captured": "vLLM_custom_graph", "eager": "vLLM_custom_eager"}
+_KERNELS: dict[Regime, tuple[str, ...]] = {
+    "captured": ("vLLM_custom_graph", "SGLang_CustomAllReduce_graph"),
+    "eager": ("vLLM_custom_eager", "SGLang_CustomAllReduce_eager"),
+}
 _LEAST_MESSAGES = 3
 
 
@@ -40,9 +43,9 @@ def read_all_reduces(path: Path, gpu: GPU) -> list[AllReduceTable]:
         InputError: as ``read_points``; too few messages.
     """
     engine, device, sources = _engine(path), " ".join(distinct(path, "device")), distinct(path, "kernel_source")
-    found = {regime: read_messages(path, regime) for regime in REGIMES if _KERNELS[regime] in sources}
+    found = {regime: read_messages(path, regime) for regime in REGIMES if set(_KERNELS[regime]) & set(sources)}
     if not found:
-        raise InputError(f"{path}: no rows with kernel_source {' or '.join(_KERNELS.values())}")
+        raise InputError(f"{path}: no rows with kernel_source {' or '.join(sum(_KERNELS.values(), ()))}")
     tables = []
     for regime, by_gpus in found.items():
         for gpus, messages in by_gpus.items():
@@ -87,8 +90,7 @@ def read_messages(path: Path, regime: Regime) -> dict[int, Messages]:
     table = read_points(
         path,
         ("num_gpus", "message_size", "latency"),
-        only={"kernel_source": _KERNELS[regime]},
-        among={"allreduce_dtype": HALVES},
+        among={"kernel_source": _KERNELS[regime], "allreduce_dtype": HALVES},
     )
     order = np.argsort(table["message_size"])
     # Read as bytes, 2 GPUs would drop out of vLLM's custom all-reduce (limit 8 MiB) at 4 MiB, and large messages would

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l4sim.cost.attention import fa2, fa3, flashinfer, torch_cpu
+from l4sim.cost.attention import fa2, fa3, flashinfer, torch_cpu, trtllm
 from l4sim.cost.attention.coarse import MeanAttention, SkewAttention, sum_attention
 from l4sim.cost.attention.kernel import Fraction, Kernel
 from l4sim.cost.attention.shape import Shape
@@ -19,7 +19,8 @@ from l4sim.errors import InputError
 from l4sim.json_files import checked
 
 KERNELS: Mapping[str, Kernel[Any]] = {
-    kernel.name: kernel for kernel in (fa3.KERNEL, fa2.KERNEL, *flashinfer.KERNELS, torch_cpu.KERNEL)
+    kernel.name: kernel
+    for kernel in (fa3.KERNEL, fa2.KERNEL, trtllm.KERNEL, *flashinfer.KERNELS, torch_cpu.KERNEL)
 }
 """All attention kernels by name."""
 
