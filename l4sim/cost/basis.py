@@ -4,28 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from l4sim.cost.build import measured_layer
+import numpy as np
+
+from l4sim.cost.attention.kinds import AttentionSetting
+from l4sim.cost.build import attention_parts, measured_layer
 from l4sim.cost.communication import AllReduce
 from l4sim.cost.profile import Profile
+from l4sim.cost.tables.stages import HEAD, Stages
 from l4sim.specs.model import Model
+from l4sim.specs.options import DEFAULTS
+from l4sim.specs.parallelism import ONE_GPU, Parallelism
 
 MEASURED = "measured"
 ROOFLINE = "roofline, not measured"
 
 
 def basis_of(
-    profile: Profile, model: Model, kernel: str, tensor_parallel: int = 1, all_reduce: AllReduce | None = None
+    profile: Profile,
+    model: Model,
+    kernel: str,
+    parallelism: Parallelism | int = ONE_GPU,
+    all_reduce: AllReduce | None = None,
+    *,
+    expert_load: str = DEFAULTS.expert_load,
 ) -> str:
     """What the seconds of a model's iterations on a profile rest on, in a few words.
 
     ``measured`` alone covers all that the iterations use; else what it does not cover is named. The ``all_reduce`` of
-    tensor parallelism is told apart, with its source.
+    tensor parallelism (a number is one of GPUs) is told apart, with its source.
     """
     if profile.iterations:
         # Whole ones were, with all that was in them.
         return "measured"
-    told = _told(dict(_parts(profile, model, kernel, tensor_parallel)))
-    return told if all_reduce is None else f"{told}; {all_reduce_basis(all_reduce, tensor_parallel)}"
+    split = Parallelism(parallelism) if isinstance(parallelism, int) else parallelism
+    if profile.tables:
+        parts = _table_parts(profile, model, kernel, split, expert_load)
+    else:
+        parts = _parts(profile, model, kernel, split.tensor)
+    told: dict[str, bool] = {}
+    for name, measured in parts:
+        told[name] = told.get(name, True) and measured
+    text = _told(told)
+    return text if all_reduce is None else f"{text}; {all_reduce_basis(all_reduce, split.tensor)}"
 
 
 def all_reduce_basis(all_reduce: AllReduce, gpus: int) -> str:
@@ -39,6 +59,20 @@ def _parts(profile: Profile, model: Model, kernel: str, tensor_parallel: int) ->
     if not all(measured_layer(profile, model, group, tensor_parallel) for group in model.groups):
         yield "matrix products", bool(profile.errors["linear"])
         yield "element-wise kernels", bool(profile.errors["elementwise"])
+    yield "host time", bool(profile.errors["iteration"])
+
+
+def _table_parts(
+    profile: Profile, model: Model, kernel: str, parallelism: Parallelism, expert_load: str
+) -> Iterator[tuple[str, bool]]:
+    """The same of a profile with tables: what was looked up for this model was measured, what was scaled was not."""
+    stages, one = Stages(profile, model, parallelism, expert_load), np.ones(1, dtype=np.int64)
+    attention = attention_parts(AttentionSetting(profile, model.hidden, parallelism.tensor, kernel), model)
+    for group, part in zip(model.groups, attention, strict=True):
+        yield group.attention.kind, part.measured
+        for name, seconds in stages.layer(group, part.covers, one):
+            yield name, seconds.measured
+    yield HEAD, stages.head(one).measured
     yield "host time", bool(profile.errors["iteration"])
 
 

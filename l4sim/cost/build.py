@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from l4sim.cost.affine import fit_affine
-from l4sim.cost.attention import MODELS, build_attention
+from l4sim.cost.attention import MODELS
+from l4sim.cost.attention.kinds import AttentionPart, AttentionSetting, attention_part
 from l4sim.cost.captured import Captured, largest_captured
 from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.curve import FloatArray
+from l4sim.cost.data_parallel import DataParallelCost
 from l4sim.cost.elementwise import embedding_s, layer_elementwise_s
 from l4sim.cost.iteration import IterationCost, LayersAttention
 from l4sim.cost.linear import IntArray, layer_linear_table_s, lm_head_s
@@ -18,14 +18,16 @@ from l4sim.cost.model import AttentionModel, CostModel
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.outside import outside_cost
 from l4sim.cost.profile import Profile
+from l4sim.cost.tables.stages import Stages
 from l4sim.cost.whole_iterations import whole_iterations_cost
 from l4sim.errors import InputError
-from l4sim.specs.attention import GroupedQuery
-from l4sim.specs.dtypes import size_bytes
-from l4sim.specs.layers import LayerGroup
-from l4sim.specs.memory import check_tensor_parallel
+from l4sim.specs.dtypes import Dtypes, size_bytes
+from l4sim.specs.layers import Attention, LayerGroup
+from l4sim.specs.matrix import Absent
+from l4sim.specs.mlp import Experts
 from l4sim.specs.model import Model
 from l4sim.specs.options import DEFAULTS
+from l4sim.specs.parallelism import Parallelism
 
 COST_MODELS = (*MODELS, "affine")
 
@@ -35,6 +37,9 @@ def build_cost(
     model: Model,
     *,
     tensor_parallel: int = 1,
+    attention_dp: int = 1,
+    expert_parallel: int = 1,
+    expert_load: str = DEFAULTS.expert_load,
     kernel: str | None = None,
     cost_model: str = DEFAULTS.cost_model,
     max_num_batched_tokens: int = 8192,
@@ -43,19 +48,22 @@ def build_cost(
 ) -> CostModel:
     """Build the cost model of one instance.
 
-    ``kernel`` is one of the profile's, its default if None. ``cost_model`` is how attention sees a batch: ``tile``
-    (the kernel's own split), ``mean``, ``sum`` or ``skew``; or ``affine``, a least-squares fit to ``tile`` of the
-    whole iteration; or another package's (see `l4sim.cost.outside`). Batches may have up to ``max_num_batched_tokens``
-    tokens and ``max_num_seqs`` sequences. ``all_reduce`` is the profile's newest for so many GPUs if None.
+    ``tensor_parallel``, ``attention_dp`` and ``expert_parallel`` are as `l4sim.specs.parallelism.Parallelism` has them;
+    ``expert_load`` is how uneven the experts' shares of tokens are. ``kernel`` is one of the profile's, its default if
+    None. ``cost_model`` is how attention sees a batch: ``tile`` (the kernel's own split), ``mean``, ``sum`` or
+    ``skew``; or ``affine``, a least-squares fit to ``tile`` of the whole iteration; or another package's (see
+    `l4sim.cost.outside`). A rank's batches may have up to ``max_num_batched_tokens`` tokens and ``max_num_seqs``
+    sequences. ``all_reduce`` among ``tensor_parallel`` GPUs is the profile's newest for so many if None.
 
     Raises:
-        InputError: an unknown kernel or cost model, a tensor-parallel size that model or profile do not have, or a kind
-            of layer or number format whose seconds are not known.
+        InputError: an unknown kernel or cost model, a parallelism that model or profile do not have, or a kind of layer
+            or number format whose seconds are not known.
     """
+    parallelism = Parallelism(tensor_parallel, attention_dp, expert_parallel)
     kernel = profile.default_kernel if kernel is None else kernel
     if kernel not in profile.kernels:
         raise InputError(f"profile {profile.name}: no kernel '{kernel}', accepted are {', '.join(profile.kernels)}")
-    check_tensor_parallel(model, tensor_parallel)
+    parallelism.check(model)
     if cost_model not in COST_MODELS:
         return outside_cost(
             cost_model,
@@ -80,67 +88,81 @@ def build_cost(
             most_tokens=max(max_num_batched_tokens, max_num_seqs),
             where=f"profile {profile.name}",
         )
-    if model.beyond_dense is not None:
+    if model.beyond_dense is not None and not profile.tables:
         raise InputError(
             f"{model.name}: profile {profile.name} has no seconds of {model.beyond_dense}, accepted are models of full "
             "grouped-query attention and dense MLPs in 16 bits (`l4sim models` shows others)"
         )
-    captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
-    tokens_s = _tokens_s(
-        profile, model, tensor_parallel, _most(max_num_batched_tokens, max_num_seqs, captured=captured)
+    setting = AttentionSetting(
+        profile, model.hidden, tensor_parallel, kernel, "tile" if cost_model == "affine" else cost_model
     )
-    sampled_s = _sampled_s(profile, model, tensor_parallel, _most(max_num_seqs, captured=captured))
+    parts = attention_parts(setting, model)
+    captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
+    most_tokens, most_sampled = (
+        _most(max_num_batched_tokens, max_num_seqs, captured=captured),
+        _most(max_num_seqs, captured=captured),
+    )
+    if profile.tables:
+        stages = Stages(profile, model, parallelism, expert_load)
+        covers = [part.covers for part in parts]
+        tokens_s, sampled_s = looked_up_s(stages, covers, most_tokens, most_sampled)
+    else:
+        tokens_s = _tokens_s(profile, model, tensor_parallel, most_tokens)
+        sampled_s = _sampled_s(profile, model, tensor_parallel, most_sampled)
+    in_graphs = largest_captured(captured, max_num_seqs, max_num_batched_tokens)
     if tensor_parallel > 1:
         all_reduce = all_reduce or all_reduce_among(tensor_parallel, profile.gpu, profile.all_reduce)
-        in_graphs = largest_captured(captured, max_num_seqs, max_num_batched_tokens)
-        tokens_s[1:] += _all_reduces_s(all_reduce, model, np.arange(1, len(tokens_s)), in_graphs)
+        tokens_s[1:] += _all_reduces_s(all_reduce, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
         sampled_s[1:] += _gather_s(all_reduce, model, np.arange(1, len(sampled_s)))
+    if attention_dp > 1:
+        among_all = all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce)
+        tokens_s[1:] += _exchanges_s(among_all, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
     # The rows that pad a captured decode batch are computed and sampled as the others are.
     decodes = np.arange(max_num_seqs + 1)
     rows = captured.decoding_rows(decodes)
     steps = captured.step_tokens(np.arange(max(max_num_batched_tokens, max_num_seqs) + 1))
-    attention, repeats = _attention(
-        profile, model, tensor_parallel, kernel, "tile" if cost_model == "affine" else cost_model
-    )
-    cost = IterationCost(
+    attention, repeats = _attention(model, parts)
+    rank = IterationCost(
         attention=attention,
         repeats=repeats,
         decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[rows]).tolist(),
         tokens_s=(host.prompt_s + tokens_s[steps]).tolist(),
         sampled_s=(sampled_s[: max_num_seqs + 1] + host.sequence_s * decodes).tolist(),
     )
+    cost = rank if attention_dp == 1 else DataParallelCost(rank, attention_dp)
     if cost_model != "affine":
         return cost
     return fit_affine(
         cost,
-        max_sequences=max_num_seqs,
+        max_sequences=max_num_seqs * attention_dp,
         max_tokens=max_num_batched_tokens,
         max_context_tokens=model.max_model_len,
     )
 
 
-def _attention(
-    profile: Profile, model: Model, tensor_parallel: int, kernel: str, attention_model: str
-) -> tuple[AttentionModel, int]:
-    """The attention of one rank, and how many times an iteration runs it (``IterationCost.repeats``)."""
-    layers: Counter[GroupedQuery] = Counter()
+def attention_parts(setting: AttentionSetting, model: Model) -> list[AttentionPart]:
+    """The attention of every group of layers, one rank's share of it.
+
+    Raises:
+        InputError: a kind of layer or format of KV that the profile has no seconds of.
+    """
+    found: dict[tuple[Attention, Dtypes], AttentionPart] = {}
+    parts = []
     for group in model.groups:
-        layers[group.dense().attention.of_rank(tensor_parallel)] += group.count
-    kinds = tuple(
-        (
-            count,
-            build_attention(
-                kernel,
-                profile.kernels[kernel].coefficients,
-                heads=attention.heads,
-                kv_heads=attention.kv_heads,
-                head_dim=attention.head_dim,
-                sms=profile.gpu.sms,
-                model=attention_model,
-            ),
-        )
-        for attention, count in layers.items()
-    )
+        own = group.attention.of_rank(setting.ranks), group.dtypes
+        if own not in found:
+            found[own] = attention_part(setting, *own)
+        parts.append(found[own])
+    return parts
+
+
+def _attention(model: Model, parts: list[AttentionPart]) -> tuple[AttentionModel, int]:
+    """The attention of one rank, and how many times an iteration runs it (``IterationCost.repeats``)."""
+    layers: dict[int, tuple[int, AttentionModel]] = {}
+    for group, part in zip(model.groups, parts, strict=True):
+        count, _ = layers.get(id(part.model), (0, part.model))
+        layers[id(part.model)] = count + group.count, part.model
+    kinds = tuple(layers.values())
     if len(kinds) > 1:
         return LayersAttention(kinds), 1
     count, attention = kinds[0]
@@ -172,15 +194,52 @@ def _sampled_s(profile: Profile, model: Model, tensor_parallel: int, max_sequenc
     return np.concatenate([[0.0], seconds])
 
 
-def _all_reduces_s(all_reduce: AllReduce, model: Model, tokens: IntArray, in_graphs: int) -> FloatArray:
+def looked_up_s(
+    stages: Stages, covers: list[frozenset[str]], most_tokens: int, most_sampled: int
+) -> tuple[FloatArray, FloatArray]:
+    """Seconds by a rank's tokens, attention left out, and by sampled sequences; shape ``[most + 1]`` each."""
+    tokens = np.arange(1, most_tokens + 1)
+    layers_s = [
+        group.count * stages.layer_s(group, own, tokens) for group, own in zip(stages.model.groups, covers, strict=True)
+    ]
+    tokens_s = np.concatenate([[0.0], np.sum(layers_s, axis=0) + stages.embedding(tokens)])
+    return tokens_s, np.concatenate([[0.0], stages.head(np.arange(1, most_sampled + 1)).seconds])
+
+
+def _all_reduces_s(
+    all_reduce: AllReduce, model: Model, parallelism: Parallelism, tokens: IntArray, in_graphs: int
+) -> FloatArray:
     """Seconds of a step's all-reduces by its tokens, of their shape; steps of up to ``in_graphs`` tokens are captured.
 
     There is one after attention and one after the MLP of each layer, and one for the embedding, whose rows are split
-    too. Captured steps with prompts run in pieces around attention, and the pieces hold the all-reduces.
+    too. Captured steps with prompts run in pieces around attention, and the pieces hold the all-reduces. With
+    data-parallel attention, what experts make is exchanged otherwise (`_exchanges_s`).
     """
-    message_bytes = tokens * size_bytes(model.hidden, model.dtype)
-    once_s = np.where(tokens <= in_graphs, all_reduce.captured.at(message_bytes), all_reduce.eager.at(message_bytes))
-    return (2 * model.layers + 1) * once_s
+    once_s = _at(all_reduce, tokens, tokens * size_bytes(model.hidden, model.dtype), in_graphs)
+    parts = sum(
+        group.count
+        for group in model.groups
+        for part in (group.attention, group.mlp)
+        if not isinstance(part, Absent) and not (parallelism.attention_dp > 1 and isinstance(part, Experts))
+    )
+    return (parts + 1) * once_s
+
+
+def _exchanges_s(
+    all_reduce: AllReduce, model: Model, parallelism: Parallelism, tokens: IntArray, in_graphs: int
+) -> FloatArray:
+    """Seconds of what ranks of data-parallel attention exchange around experts, by one's tokens; of their shape.
+
+    All hidden states are gathered before the experts and summed to their ranks after them, which together is what an
+    all-reduce of all of them moves. Source: vLLM 0.32, `all2all_backend` ``allgather_reducescatter``, its default.
+    """
+    message_bytes = parallelism.attention_dp * tokens * size_bytes(model.hidden, model.dtype)
+    layers = sum(group.count for group in model.groups if isinstance(group.mlp, Experts))
+    return layers * _at(all_reduce, tokens, message_bytes, in_graphs)
+
+
+def _at(all_reduce: AllReduce, tokens: IntArray, message_bytes: IntArray, in_graphs: int) -> FloatArray:
+    return np.where(tokens <= in_graphs, all_reduce.captured.at(message_bytes), all_reduce.eager.at(message_bytes))
 
 
 def _gather_s(all_reduce: AllReduce, model: Model, sequences: IntArray) -> FloatArray:

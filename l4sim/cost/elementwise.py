@@ -11,13 +11,14 @@ from l4sim.json_files import NonNegative, Positive
 from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
 from l4sim.specs.layers import LayerGroup
+from l4sim.specs.matrix import Absent
 from l4sim.specs.model import Model
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Each with its residual addition.
-_NORMS_PER_LAYER = 2
+# Elements per token and hidden column of a norm with its residual addition.
+_NORM_ELEMENTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ def layer_elementwise_s(
     ``hidden`` is the model's; ``layer`` is one rank's share (``LayerGroup.of_rank``). A kernel takes ``kernel_s`` and
     the time of its bytes at the reached bandwidth. Source: ours; that caches hold some of the bytes is left out.
     """
-    dense = layer.dense()
-    attention, mlp = dense.attention, dense.mlp
-    kernels = _NORMS_PER_LAYER + attention.elementwise_kernels + mlp.elementwise_kernels
-    elements = _NORMS_PER_LAYER * 4 * hidden + attention.moved_elements + mlp.activation_elements
+    attention, mlp = layer.attention, layer.mlp
+    norms = sum(not isinstance(part, Absent) for part in (attention, mlp))
+    kernels = norms + attention.elementwise_kernels + mlp.elementwise_kernels
+    elements = norms * _NORM_ELEMENTS * hidden + attention.moved_elements + mlp.moved_elements
     return _seconds(kernels, size_bytes(elements, layer.dtypes.activations), gpu, coefficients, tokens)
 
 

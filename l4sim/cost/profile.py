@@ -193,9 +193,7 @@ class _File:
     tables: StoredTables | None = None
 
 
-def _profile(
-    file: _File, where: str, content_hash: str, tables: Mapping[str, OperatorTable]
-) -> Profile:
+def _profile(file: _File, where: str, content_hash: str, tables: Mapping[str, OperatorTable]) -> Profile:
     kernels = checked_items(file.kernels, ProfiledKernel, f"{where}: kernels")
     if file.default_kernel not in kernels:
         raise InputError(f"{where}: default_kernel is {file.default_kernel!r}, accepted are {', '.join(kernels)}")

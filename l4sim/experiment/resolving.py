@@ -28,6 +28,7 @@ from l4sim.specs.memory import kv_blocks, layout_of
 from l4sim.specs.model import Model, load_model, with_kv_cache_dtype
 from l4sim.specs.option import check, described
 from l4sim.specs.options import DEFAULTS, Options
+from l4sim.specs.parallelism import Parallelism
 from l4sim.specs.placement import Slot, place
 
 SOLE_GROUP = "all"
@@ -118,10 +119,14 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
     )
     # Before memory: a kind of layer that has no seconds is told by its name.
     all_reduce = all_reduce_for(options, profile)
+    parallelism = Parallelism(options.tensor_parallel, options.attention_dp, options.expert_parallel)
     cost = build_cost(
         profile,
         model,
         tensor_parallel=options.tensor_parallel,
+        attention_dp=options.attention_dp,
+        expert_parallel=options.expert_parallel,
+        expert_load=options.expert_load,
         kernel=options.kernel,
         cost_model=options.cost_model,
         max_num_batched_tokens=max_num_batched_tokens,
@@ -143,6 +148,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
             model,
             profile.gpu,
             options.tensor_parallel,
+            weight_bytes=None if parallelism.attention_dp == 1 else parallelism.rank_weight_bytes(model),
             utilization=options.gpu_memory_utilization or defaults.gpu_memory_utilization,
             graphs_share=defaults.graphs_share,
             block_tokens=options.block_size,
@@ -150,32 +156,40 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
             max_num_seqs=max_num_seqs,
             max_model_len=max_model_len,
             prefix_caching=options.prefix_caching,
-        ),
+        )
+        * parallelism.attention_dp,
         max_model_len=max_model_len,
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
+        # Ranks with requests of their own schedule in step: one engine with as many times the limits stands for them.
+        max_num_seqs=max_num_seqs * parallelism.attention_dp,
+        max_num_batched_tokens=max_num_batched_tokens * parallelism.attention_dp,
         block_tokens=layout.block_tokens,
         prefix_caching=options.prefix_caching,
         reserve_full_prompt=options.reserve_full_prompt,
         async_scheduling=options.async_scheduling,
         scheduling_policy=options.scheduling_policy,
-        long_prefill_token_threshold=options.long_prefill_token_threshold,
+        long_prefill_token_threshold=_longest_chunk(options, max_num_batched_tokens),
         kv_groups=layout.groups,
     )
     return GroupSetup(
         spec,
-        InstanceKind(spec.name, profile.gpu.name, spec.role, options.tensor_parallel, relative_speed=1.0),
+        InstanceKind(spec.name, profile.gpu.name, spec.role, parallelism.gpus, relative_speed=1.0),
         profile,
         kernel,
         engine,
         cost,
         _intra_link(options, profile.gpu),
         model.kv_bytes_per_token,
-        basis_of(profile, model, kernel, options.tensor_parallel, all_reduce)
+        basis_of(profile, model, kernel, parallelism, all_reduce, expert_load=options.expert_load)
         if options.cost_model in COST_MODELS
         else f"seconds by cost model {options.cost_model}",
         all_reduce,
     )
+
+
+def _longest_chunk(options: Options, rank_tokens: int) -> int:
+    """The most tokens of one prompt in a step, 0 for as many as fit: a rank's budget where there are several."""
+    given = options.long_prefill_token_threshold
+    return min(given or rank_tokens, rank_tokens) if options.attention_dp > 1 else given
 
 
 def all_reduce_for(options: Options, profile: Profile) -> AllReduce | None:

@@ -84,6 +84,18 @@ class VariedQuery:
     index_dim: int = 0
 
     @property
+    def elementwise_kernels(self) -> int:
+        """Rotary embedding, KV cache write, the gate."""
+        return 3 if self.gate_dim else 2
+
+    @property
+    def moved_elements(self) -> int:
+        """Elements per token that these read and write."""
+        rotary = 2 * (self.heads + self.kv_heads) * self.head_dim
+        gated = (2 * self.value_dim + self.gate_dim) * self.heads if self.gate_dim else 0
+        return rotary + 2 * self.kv_heads * (self.head_dim + self.value_dim) + gated
+
+    @property
     def kind(self) -> str:
         """What it is called."""
         if self.index_heads:
@@ -167,6 +179,10 @@ class Latent:
     """Whether it sees the tokens that an earlier layer's indexer chose."""
     gated: bool = False
 
+    # Measured as whole modules, with the element-wise kernels in them.
+    elementwise_kernels: ClassVar[int] = 0
+    moved_elements: ClassVar[int] = 0
+
     @property
     def kind(self) -> str:
         """What it is called."""
@@ -236,6 +252,8 @@ class CompressedLatent:
     indexer: Indexer | None = None
 
     kind: ClassVar[str] = "compressed latent attention"
+    elementwise_kernels: ClassVar[int] = 0
+    moved_elements: ClassVar[int] = 0
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Queries down and up, latent, output by groups, the compressor's and its indexer's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from l4sim.errors import InputError
 from l4sim.json_files import Count, Positive, Text
@@ -27,10 +28,41 @@ class GPU:
     link_bytes_per_s: Positive
     """One direction of the link between GPUs of one node (NVLink, else PCIe)."""
     source: Text
-    fp8_flops: Positive | None = None
-    """Peak dense FP8 tensor-core rate; None: it has none, and multiplies such weights in bf16."""
-    fp4_flops: Positive | None = None
-    """The same of FP4."""
+
+    @property
+    def fp8_flops(self) -> float | None:
+        """Peak dense FP8 tensor-core rate, FLOP/s; None: it has none, and multiplies such weights in 16 bits."""
+        return _FEWER_BITS.get(self.name, _NEITHER).fp8_flops
+
+    @property
+    def fp4_flops(self) -> float | None:
+        """The same of FP4."""
+        return _FEWER_BITS.get(self.name, _NEITHER).fp4_flops
+
+
+class _FewerBits(NamedTuple):
+    """Peak dense tensor-core rates in fewer than 16 bits, FLOP/s; None where a GPU has no such arithmetic."""
+
+    fp8_flops: float | None = None
+    fp4_flops: float | None = None
+
+
+_NEITHER = _FewerBits()
+# By the same datasheets.
+_FEWER_BITS = {
+    "h200-sxm": _FewerBits(1979e12),
+    "h100-sxm": _FewerBits(1979e12),
+    "h800": _FewerBits(1979e12),
+    "h20-141gb": _FewerBits(296e12),
+    "l40-48gb": _FewerBits(362.1e12),
+    "l40s": _FewerBits(733e12),
+    "rtx-4090": _FewerBits(330.3e12),
+    "rtx-pro-6000": _FewerBits(1007.6e12, 2015.2e12),
+    "b200-sxm": _FewerBits(4500e12, 9000e12),
+    "b300-sxm": _FewerBits(4500e12, 14000e12),
+    "gb200": _FewerBits(5000e12, 10000e12),
+    "gb300": _FewerBits(5000e12, 15000e12),
+}
 
 
 # Memory is what CUDA reports as total capacity (PyTorch's out-of-memory message); the rest is NVIDIA's datasheets.
@@ -44,7 +76,6 @@ _TABLE = (
         l2_bytes=60 * (1 << 20),
         link_bytes_per_s=450e9,
         source="NVIDIA H200 datasheet (SXM, dense bf16); 139.80 GiB as CUDA reports",
-        fp8_flops=1979e12,
     ),
     GPU(
         name="h100-sxm",
@@ -55,7 +86,6 @@ _TABLE = (
         l2_bytes=50 * (1 << 20),
         link_bytes_per_s=450e9,
         source="NVIDIA H100 datasheet (SXM5 80 GB, dense bf16); 79.11 GiB as CUDA reports",
-        fp8_flops=1979e12,
     ),
     GPU(
         name="h20-141gb",
@@ -66,7 +96,6 @@ _TABLE = (
         l2_bytes=60 * (1 << 20),
         link_bytes_per_s=450e9,
         source="NVIDIA H20 141 GB (HBM3e) product brief; memory taken to be reported as the H200's",
-        fp8_flops=296e12,
     ),
     GPU(
         name="l40-48gb",
@@ -77,7 +106,6 @@ _TABLE = (
         l2_bytes=96 * (1 << 20),
         link_bytes_per_s=32e9,
         source="NVIDIA L40 datasheet (dense bf16, PCIe 4.0 x16); 44.40 GiB as CUDA reports with ECC",
-        fp8_flops=362.1e12,
     ),
     GPU(
         name="a100-80gb-sxm",
@@ -99,8 +127,6 @@ _TABLE = (
         link_bytes_per_s=64e9,
         source="NVIDIA RTX PRO 6000 Blackwell Server Edition datasheet (PCIe 5.0 x16; dense bf16 at fp32 accumulate, "
         "half its fp16 sparse rate); 94.97 GiB as CUDA reports",
-        fp8_flops=1007.6e12,
-        fp4_flops=2015.2e12,
     ),
     GPU(
         name="rtx-4090",
@@ -112,7 +138,6 @@ _TABLE = (
         link_bytes_per_s=32e9,
         source="NVIDIA Ada architecture whitepaper (RTX 4090, dense bf16 at fp32 accumulate, PCIe 4.0 x16); 23.52 GiB "
         "as CUDA reports",
-        fp8_flops=330.3e12,
     ),
     GPU(
         name="a800",
@@ -133,7 +158,6 @@ _TABLE = (
         l2_bytes=50 * (1 << 20),
         link_bytes_per_s=200e9,
         source="NVIDIA H800 80 GB SXM: the H100 with NVLink at 400 GB/s (both directions)",
-        fp8_flops=1979e12,
     ),
     GPU(
         name="b200-sxm",
@@ -144,8 +168,6 @@ _TABLE = (
         l2_bytes=126 * (1 << 20),
         link_bytes_per_s=900e9,
         source="NVIDIA HGX B200 datasheet (dense); 178.35 GiB as CUDA reports",
-        fp8_flops=4500e12,
-        fp4_flops=9000e12,
     ),
     GPU(
         name="b300-sxm",
@@ -156,8 +178,6 @@ _TABLE = (
         l2_bytes=126 * (1 << 20),
         link_bytes_per_s=900e9,
         source="NVIDIA HGX B300 datasheet (dense); nvidia-smi's 275,040 MiB, less what CUDA leaves out of an HGX B200's",
-        fp8_flops=4500e12,
-        fp4_flops=14000e12,
     ),
     GPU(
         name="gb200",
@@ -169,8 +189,6 @@ _TABLE = (
         link_bytes_per_s=900e9,
         source="NVIDIA GB200 NVL72 datasheet (dense, one GPU); nvidia-smi's 189,471 MiB, less what CUDA leaves out of an "
         "HGX B200's",
-        fp8_flops=5000e12,
-        fp4_flops=10000e12,
     ),
     GPU(
         name="gb300",
@@ -182,8 +200,6 @@ _TABLE = (
         link_bytes_per_s=900e9,
         source="NVIDIA GB300 NVL72 datasheet (dense, one GPU); nvidia-smi's 284,208 MiB, less what CUDA leaves out of an "
         "HGX B200's",
-        fp8_flops=5000e12,
-        fp4_flops=15000e12,
     ),
     GPU(
         name="l40s",
@@ -194,7 +210,6 @@ _TABLE = (
         l2_bytes=96 * (1 << 20),
         link_bytes_per_s=32e9,
         source="NVIDIA L40S datasheet (dense bf16, PCIe 4.0 x16); memory as the L40's",
-        fp8_flops=733e12,
     ),
 )
 

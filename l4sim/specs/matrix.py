@@ -67,6 +67,8 @@ class Absent:
 
     kind: ClassVar[str] = "none"
     activation_elements: ClassVar[int] = 0
+    elementwise_kernels: ClassVar[int] = 0
+    moved_elements: ClassVar[int] = 0
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """None."""

@@ -40,6 +40,7 @@ def kv_memory_bytes(
     gpu: GPU,
     tensor_parallel: int = 1,
     *,
+    weight_bytes: float | None = None,
     utilization: float = 0.9,
     graphs_share: float = 0.0,
     max_num_batched_tokens: int = 8192,
@@ -47,7 +48,8 @@ def kv_memory_bytes(
 ) -> float:
     """Bytes that each GPU of an instance has for KV; below 0 where the model does not fit.
 
-    (utilization - graphs) x memory - weights / TP - ``non_kv_bytes``. ``graphs_share`` is what of the utilisation CUDA
+    (utilization - graphs) x memory - weights - ``non_kv_bytes``. Weights are the model's over the GPUs, or
+    ``weight_bytes`` where these do not share all of them. ``graphs_share`` is what of the utilisation CUDA
     graphs take; 0 where they come from beyond it (`EngineDefaults`).
     """
     other = non_kv_bytes(
@@ -56,7 +58,8 @@ def kv_memory_bytes(
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
     )
-    return (utilization - graphs_share) * gpu.memory_bytes - model.weight_bytes / tensor_parallel - other
+    weights = model.weight_bytes / tensor_parallel if weight_bytes is None else weight_bytes
+    return (utilization - graphs_share) * gpu.memory_bytes - weights - other
 
 
 def kv_blocks(
@@ -64,6 +67,7 @@ def kv_blocks(
     gpu: GPU,
     tensor_parallel: int = 1,
     *,
+    weight_bytes: float | None = None,
     utilization: float = 0.9,
     graphs_share: float = 0.0,
     block_tokens: int = DEFAULTS.block_size,
@@ -91,6 +95,7 @@ def kv_blocks(
         model,
         gpu,
         tensor_parallel,
+        weight_bytes=weight_bytes,
         utilization=utilization,
         graphs_share=graphs_share,
         max_num_batched_tokens=max_num_batched_tokens,

@@ -28,8 +28,13 @@ class DenseMLP:
 
     @property
     def activation_elements(self) -> int:
-        """Elements per token between its products: gate, up and what they make. Its element-wise kernel moves these."""
+        """Elements per token between its products: gate, up and what they make."""
         return 3 * self.intermediate
+
+    @property
+    def moved_elements(self) -> int:
+        """Elements per token that its element-wise kernel reads and writes: these."""
+        return self.activation_elements
 
     def of_rank(self, ranks: int) -> DenseMLP:
         """One rank's share."""
@@ -47,6 +52,8 @@ class UngatedMLP:
     intermediate: int
 
     kind: ClassVar[str] = "ungated MLP"
+    elementwise_kernels: ClassVar[int] = 1
+    """The activation."""
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Up, down."""
@@ -56,6 +63,11 @@ class UngatedMLP:
     def activation_elements(self) -> int:
         """Elements per token between its products, before and after the activation."""
         return 2 * self.intermediate
+
+    @property
+    def moved_elements(self) -> int:
+        """Elements per token that its element-wise kernel reads and writes: these."""
+        return self.activation_elements
 
     def of_rank(self, ranks: int) -> UngatedMLP:
         """One rank's share."""
@@ -86,6 +98,16 @@ class Experts:
     latent: int | None = None
 
     kind: ClassVar[str] = "experts"
+
+    @property
+    def elementwise_kernels(self) -> int:
+        """The choice of experts, and the shared ones' activation; routed ones' is in their own kernel."""
+        return 2 if self.shared else 1
+
+    @property
+    def moved_elements(self) -> int:
+        """Elements per token that these read and write: the router's, and between the shared experts' products."""
+        return self.experts + (3 if self.gated else 2) * self.shared
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Router, the latent's projections, experts, shared experts and their gate."""

@@ -73,6 +73,10 @@ class TraceOptions:
     )
 
 
+EXPERT_LOADS = ("balanced", "power_law_1.01", "power_law_1.2")
+"""Shares of experts that were measured: all alike, or by a power law of such an exponent."""
+
+
 @documented
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -83,7 +87,23 @@ class Options:
     """
 
     instances: int = option(16, "Instances of the model.", CLUSTER, unit="N", at_least=1)
-    tensor_parallel: int = option(1, "GPUs per instance.", CLUSTER, unit="GPUs", at_least=1)
+    tensor_parallel: int = option(
+        1, "GPUs per instance, or of each of its attention's data-parallel ranks.", CLUSTER, unit="GPUs", at_least=1
+    )
+    attention_dp: int = option(
+        1,
+        "Ranks of an instance with requests of their own, as vLLM's data parallelism: its experts are on all their GPUs.",
+        CLUSTER,
+        unit="ranks",
+        at_least=1,
+    )
+    expert_parallel: int = option(
+        1,
+        "Groups of an instance's GPUs that hold different experts; within one every GPU holds a slice of each.",
+        CLUSTER,
+        unit="groups",
+        at_least=1,
+    )
     gpus_per_node: int = option(8, "GPUs that share a node.", CLUSTER, unit="GPUs", at_least=1)
     intra_link: str | None = option(
         None,
@@ -109,6 +129,13 @@ class Options:
         "How attention sees a batch: tile, mean, sum, skew, or affine; or a cost model of another package, or "
         "MODULE:ATTRIBUTE.",
         MODEL,
+    )
+
+    expert_load: str = option(
+        "power_law_1.2",
+        "How uneven the experts' shares of tokens are.",
+        MODEL,
+        choices=EXPERT_LOADS,
     )
 
     engine_rules: str = option(

@@ -29,10 +29,10 @@ class Parallelism:
     expert: int = 1
 
     def __post_init__(self) -> None:
-        flags = {"tensor": self.tensor, "attention-dp": self.attention_dp, "expert": self.expert}
-        for name, ranks in flags.items():
+        given = {"tensor": self.tensor, "attention data": self.attention_dp, "expert": self.expert}
+        for name, ranks in given.items():
             if ranks < 1:
-                raise InputError(f"parallelism: {name} is {ranks}, accepted is a whole number >= 1")
+                raise InputError(f"{name} parallel is {ranks}, accepted is a whole number >= 1")
         if self.gpus % self.expert:
             raise InputError(
                 f"expert parallel {self.expert} does not divide {self.gpus} GPUs (tensor parallel {self.tensor} x "

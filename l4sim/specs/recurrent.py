@@ -21,6 +21,8 @@ class Mamba:
     state_dtype: str = "float32"
 
     kind: ClassVar[str] = "Mamba-2"
+    elementwise_kernels: ClassVar[int] = 0
+    moved_elements: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_dtype(self.state_dtype, FORMATS)
@@ -65,6 +67,8 @@ class GatedDeltaNet:
     state_dtype: str = "bfloat16"
 
     kind: ClassVar[str] = "gated delta net"
+    elementwise_kernels: ClassVar[int] = 0
+    moved_elements: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_dtype(self.state_dtype, FORMATS)
@@ -113,6 +117,8 @@ class KimiDelta:
     """Whether the output's gate is one projection, and not by way of ``head_dim`` columns."""
 
     kind: ClassVar[str] = "Kimi delta attention"
+    elementwise_kernels: ClassVar[int] = 0
+    moved_elements: ClassVar[int] = 0
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Queries, keys and values; decay (down, up); step size; the output's gate; convolution; output."""

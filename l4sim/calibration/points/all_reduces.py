@@ -17,9 +17,9 @@ from l4sim.errors import InputError
 from l4sim.specs.dtypes import BF16_BYTES
 from l4sim.specs.gpu import GPU
 
-_KERNELS: dict[Regime, tuple[str, ...]] = {
-    "captured": ("vLLM_custom_graph", "SGLang_CustomAllReduce_graph"),
-    "eager": ("vLLM_custom_eager", "SGLang_CustomAllReduce_eager"),
+_KERNELS: dict[str, dict[Regime, str]] = {
+    "vLLM": {"captured": "vLLM_custom_graph", "eager": "vLLM_custom_eager"},
+    "SGLang": {"captured": "SGLang_CustomAllReduce_graph", "eager": "SGLang_CustomAllReduce_eager"},
 }
 _LEAST_MESSAGES = 3
 
@@ -31,7 +31,7 @@ class Messages(NamedTuple):
     seconds: FloatArray
 
 
-def read_all_reduces(path: Path, gpu: GPU) -> list[AllReduceTable]:
+def read_all_reduces(path: Path, gpu: GPU, backend: str = "vLLM") -> list[AllReduceTable]:
     """Curves of every number of GPUs and regime in a table of ``kernel_source, num_gpus, message_size, latency`` (ms).
 
     ``message_size`` counts elements of bf16. Rows that beat one crossing of the GPU's link are left out. Eager ones are
@@ -43,9 +43,10 @@ def read_all_reduces(path: Path, gpu: GPU) -> list[AllReduceTable]:
         InputError: as ``read_points``; too few messages.
     """
     engine, device, sources = _engine(path), " ".join(distinct(path, "device")), distinct(path, "kernel_source")
-    found = {regime: read_messages(path, regime) for regime in REGIMES if set(_KERNELS[regime]) & set(sources)}
+    kernels = _KERNELS[backend]
+    found = {regime: read_messages(path, regime, backend) for regime in REGIMES if kernels[regime] in sources}
     if not found:
-        raise InputError(f"{path}: no rows with kernel_source {' or '.join(sum(_KERNELS.values(), ()))}")
+        raise InputError(f"{path}: no rows with kernel_source {' or '.join(kernels.values())}")
     tables = []
     for regime, by_gpus in found.items():
         for gpus, messages in by_gpus.items():
@@ -81,7 +82,7 @@ def _eager_s(eager: Messages, captured: Messages | None) -> FloatArray:
     return np.minimum(eager.seconds - copy_s, captured.seconds + copy_s)
 
 
-def read_messages(path: Path, regime: Regime) -> dict[int, Messages]:
+def read_messages(path: Path, regime: Regime, backend: str = "vLLM") -> dict[int, Messages]:
     """The messages of one regime by number of GPUs, as they were timed.
 
     Raises:
@@ -90,7 +91,8 @@ def read_messages(path: Path, regime: Regime) -> dict[int, Messages]:
     table = read_points(
         path,
         ("num_gpus", "message_size", "latency"),
-        among={"kernel_source": _KERNELS[regime], "allreduce_dtype": HALVES},
+        only={"kernel_source": _KERNELS[backend][regime]},
+        among={"allreduce_dtype": HALVES},
     )
     order = np.argsort(table["message_size"])
     # Read as bytes, 2 GPUs would drop out of vLLM's custom all-reduce (limit 8 MiB) at 4 MiB, and large messages would

@@ -19,8 +19,7 @@ from l4sim.errors import InputError
 from l4sim.json_files import checked
 
 KERNELS: Mapping[str, Kernel[Any]] = {
-    kernel.name: kernel
-    for kernel in (fa3.KERNEL, fa2.KERNEL, trtllm.KERNEL, *flashinfer.KERNELS, torch_cpu.KERNEL)
+    kernel.name: kernel for kernel in (fa3.KERNEL, fa2.KERNEL, *flashinfer.KERNELS, torch_cpu.KERNEL, trtllm.KERNEL)
 }
 """All attention kernels by name."""
 
@@ -57,26 +56,38 @@ def build_attention(
     head_dim: int,
     sms: int,
     model: str = "tile",
+    anchor: Callable[[AttentionModel], AttentionModel] | None = None,
 ) -> AttentionModel:
     """Build a kernel's attention model from its coefficients, as a profile has them.
 
     ``heads`` and ``kv_heads`` are those of one tensor-parallel rank; ``model`` is ``tile``, ``mean``, ``sum`` or
-    ``skew``. No keys and values are taken to be in L2, since an engine streams its weights through it between two
-    calls.
+    ``skew``. ``anchor`` holds the kernel's own split to something measured, before anything coarser is made of it. No keys
+    and values are taken to be in L2, since an engine streams its weights through it between two calls.
 
     Raises:
         InputError: an unknown kernel, model or coefficient; a missing or impossible coefficient; query heads that are
             not a multiple of the KV heads, or that the kernel cannot run.
     """
-    if kernel not in KERNELS:
-        raise InputError(f"no attention kernel '{kernel}': accepted are {', '.join(KERNELS)}")
     if model not in _MODELS:
         raise InputError(f"no attention model '{model}': accepted are {', '.join(MODELS)}")
+    tile = tile_attention(kernel, coefficients, heads, kv_heads, head_dim, sms=sms)
+    return _MODELS[model](tile if anchor is None else anchor(tile), coefficients, f"{kernel} coefficients")
+
+
+def tile_attention(
+    kernel: str, coefficients: Mapping[str, Any], heads: int, kv_heads: int, head_dim: int, *, sms: int
+) -> AttentionModel:
+    """A kernel's own split of a batch, as ``tile`` sees it.
+
+    Raises:
+        InputError: as ``build_attention``.
+    """
+    if kernel not in KERNELS:
+        raise InputError(f"no attention kernel '{kernel}': accepted are {', '.join(KERNELS)}")
     if kv_heads < 1 or heads % kv_heads:
         raise InputError(f"{heads} query heads are not a multiple of {kv_heads} KV heads")
     c = read_coefficients(kernel, coefficients)
-    tile = KERNELS[kernel].build(Shape(heads, kv_heads, head_dim, sms), c)
-    return _MODELS[model](tile, coefficients, f"{kernel} coefficients")
+    return KERNELS[kernel].build(Shape(heads, kv_heads, head_dim, sms), c)
 
 
 def read_coefficients(kernel: str, coefficients: Mapping[str, Any]) -> Any:

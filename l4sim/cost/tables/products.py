@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from l4sim.cost.tables.table import FloatArray, IntArray, OperatorTable, along
+from l4sim.cost.tables.table import FloatArray, IntArray, OperatorTable
 from l4sim.specs.dtypes import size_bytes
 from l4sim.specs.gpu import GPU
 
@@ -95,9 +95,7 @@ class Products:
         dtype = next(each for each in known if each in self._grids)
         within, measured = self.of_dtype(dtype, n, k, tokens)
         if dtype != known[0]:
-            ratio = roofline_s(tokens, n, k, weights, self._gpu) / roofline_s(
-                tokens, n, k, _FORMATS[dtype], self._gpu
-            )
+            ratio = roofline_s(tokens, n, k, weights, self._gpu) / roofline_s(tokens, n, k, _FORMATS[dtype], self._gpu)
             return Seconds(within * ratio, False)
         return Seconds(within, measured)
 

@@ -64,6 +64,19 @@ def read_tables(stored: StoredTables, path: Path) -> dict[str, OperatorTable]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if hashlib.sha256(content).hexdigest() != stored.sha256:
         raise InputError(f"{path}: it is not the file that profile.json was written with (SHA-256 differs)")
+    if stored.sha256 not in _READ:
+        if len(_READ) >= _MOST_READ:
+            _READ.clear()
+        _READ[stored.sha256] = _tables(stored, content, path)
+    return _READ[stored.sha256]
+
+
+# A process may load a profile for each of thousands of runs; what is made of a table is found again by the table.
+_READ: dict[str, dict[str, OperatorTable]] = {}
+_MOST_READ = 32
+
+
+def _tables(stored: StoredTables, content: bytes, path: Path) -> dict[str, OperatorTable]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {

@@ -66,5 +66,5 @@ TORCH_CPU = {
 
 def coefficients_of(kernel: str) -> dict[str, Any]:
     """A copy of a kernel's round coefficients."""
-    measured = {"fa3": FA3, "fa2": FA2, "torch-cpu": TORCH_CPU}
+    measured = {"fa3": FA3, "fa2": FA2, "trtllm-gen": FA3, "torch-cpu": TORCH_CPU}
     return dict(measured[kernel]) if kernel in measured else assumed_kernel(kernel, H200)

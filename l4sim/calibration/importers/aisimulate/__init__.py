@@ -100,9 +100,7 @@ def _imported(read: dict[str, Read], gpu: GPU, backend: str, products: Found, al
         for name, one in read.items()
     }
     content, texts = packed(tables)
-    elementwise, elementwise_source = (
-        hopper_elementwise() if gpu.name in _HOPPER else (ELEMENTWISE, ELEMENTWISE_SOURCE)
-    )
+    elementwise, elementwise_source = hopper_elementwise() if gpu.name in _HOPPER else (ELEMENTWISE, ELEMENTWISE_SOURCE)
     kernel, kernels = attention_kernels(tables, gpu, source)
     stored = StoredTables(
         hashlib.sha256(content).hexdigest(),
@@ -144,7 +142,7 @@ def _imported(read: dict[str, Read], gpu: GPU, backend: str, products: Found, al
 
 def _all_reduces(found: list[Found], gpu: GPU, backend: str, source: str) -> dict[str, Any]:
     """The engine's own all-reduces in every version that there is; vLLM's have those that are bundled beside."""
-    own = [table for one in found for table in read_all_reduces(one.path, gpu)]
+    own = [table for one in found for table in read_all_reduces(one.path, gpu, BACKENDS[backend])]
     if backend == "vllm":
         return all_reduces_of(gpu, own, source)
     return all_reduce_json(own, source if own else "none: from the link, not measured")

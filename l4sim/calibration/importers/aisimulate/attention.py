@@ -11,11 +11,10 @@ from l4sim.calibration.datasheet import scaled_kernels
 from l4sim.calibration.kernels import fit_kernel
 from l4sim.calibration.points.attention import UniformPoints, UniformTables
 from l4sim.calibration.profile_json import kernel_json
+from l4sim.cost.attention.kinds import DECODE, PREFILL
 from l4sim.cost.profile import load_profile
 from l4sim.cost.tables.table import OperatorTable
 from l4sim.specs.gpu import GPU
-
-DECODE, PREFILL = "decode_attention", "prefill_attention"
 
 # Where kernels were measured that a fit to equal lengths serves.
 _FITTED = {
@@ -29,9 +28,7 @@ _FITTED = {
 _MEASURED_ELSEWHERE = {"rtx-pro-6000": "fa2"}
 
 
-def attention_kernels(
-    tables: Mapping[str, OperatorTable], gpu: GPU, source: str
-) -> tuple[str, dict[str, Any]]:
+def attention_kernels(tables: Mapping[str, OperatorTable], gpu: GPU, source: str) -> tuple[str, dict[str, Any]]:
     """The kernel that an engine runs on this GPU, and its part of ``profile.json``.
 
     Its coefficients tell how a batch of unequal lengths is split; what batches of equal ones take stands in the tables.

@@ -66,11 +66,22 @@ def _between_products(table: OperatorTable, gpu: GPU, size: str, flagged: int) -
 
 def _other_mixtures(table: OperatorTable, gpu: GPU, flagged: int) -> Errors:
     """Whole models' experts, from those of other models: what is estimated where a model was not measured."""
-    shapes = np.unique(np.stack([table.sizes[name] for name in ("hidden", "intermediate", "per_token", "experts")]).T, axis=0)
+    shapes = np.unique(
+        np.stack([table.sizes[name] for name in ("hidden", "intermediate", "per_token", "experts")]).T, axis=0
+    )
     random = np.random.default_rng(0)
     tokens = table.axes["tokens"]
     predicted, measured = [], []
-    own = [np.all([table.sizes[name] == value for name, value in zip(("hidden", "intermediate", "per_token", "experts"), shape, strict=True)], axis=0) for shape in shapes]
+    own = [
+        np.all(
+            [
+                table.sizes[name] == value
+                for name, value in zip(("hidden", "intermediate", "per_token", "experts"), shape, strict=True)
+            ],
+            axis=0,
+        )
+        for shape in shapes
+    ]
     for mask in own:
         if mask.all():
             continue

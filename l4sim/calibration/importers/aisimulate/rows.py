@@ -112,7 +112,10 @@ def _of_preferred(operator: Operator, raw: DataFrame) -> DataFrame:
         return raw
     columns = [*operator.kinds.values(), *operator.sizes.values(), *operator.axes.values()]
     kernels = raw[operator.kernel].astype(str)
-    ranks = {name: next((rank for rank, part in enumerate(PREFERRED) if part in name), len(PREFERRED)) for name in kernels.unique()}
+    ranks = {
+        name: next((rank for rank, part in enumerate(PREFERRED) if part in name), len(PREFERRED))
+        for name in kernels.unique()
+    }
     rank = kernels.map(ranks)
     best = rank.groupby([raw[column] for column in columns]).transform("min")
     return raw[rank == best].reset_index(drop=True)
@@ -126,7 +129,9 @@ def _named(operator: Operator, raw: DataFrame, path: Path) -> DataFrame:
         wrong = ~(values >= 0) | (values % 1 != 0)
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise InputError(f"{path}, row {row + 1}: {column} is {raw[column][row]!r}, accepted is a whole number >= 0")
+            raise InputError(
+                f"{path}, row {row + 1}: {column} is {raw[column][row]!r}, accepted is a whole number >= 0"
+            )
         rows[name] = values.astype(np.int64) + operator.first.get(column, 0)
     return rows
 
@@ -155,7 +160,9 @@ def _check_unit(
     unit = f"{operator.latency} should be in {'ms' if operator.unit_s == 1e-3 else 'us'}"
     fastest_s = float(seconds.min())
     if not _LEAST_KERNEL_S <= fastest_s <= _MOST_KERNEL_S:
-        raise InputError(f"{where}: the fastest of {len(seconds)} rows takes {fastest_s:.3g} s, which no kernel does: {unit}")
+        raise InputError(
+            f"{where}: the fastest of {len(seconds)} rows takes {fastest_s:.3g} s, which no kernel does: {unit}"
+        )
     fast = int(np.sum(seconds < least_s))
     if fast > _MOST_TOO_FAST * len(seconds):
         raise InputError(
@@ -163,9 +170,7 @@ def _check_unit(
         )
     large = least_s > _LARGE_S
     if large.any() and float(np.max(least_s[large] / seconds[large])) < _LEAST_UTILIZATION:
-        raise InputError(
-            f"{where}: no row reaches {_LEAST_UTILIZATION:.0%} of what {gpu.name}'s peaks allow: {unit}"
-        )
+        raise InputError(f"{where}: no row reaches {_LEAST_UTILIZATION:.0%} of what {gpu.name}'s peaks allow: {unit}")
 
 
 def _gridded(operator: Operator, rows: DataFrame, engine: str, source: str) -> OperatorTable:
