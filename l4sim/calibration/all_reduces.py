@@ -28,6 +28,7 @@ _BUNDLED = {
     "h100-sxm": _Bundled("h100-sxm", True),
     "a100-80gb-sxm": _Bundled("a100-80gb-sxm", True),
     "rtx-pro-6000": _Bundled("rtx-pro-6000", True),
+    "l40s": _Bundled("l40s", True),
     # The same board and PCIe 4.0 x16.
     "l40-48gb": _Bundled("l40s", False),
     # The same NVLink 4 through the same switches.

@@ -213,9 +213,7 @@ def import_command(
     """
     if str(path) == AISIMULATE:
         if system is None or backend is None or gpu_name or model_name or tensor_parallel or host_overhead_ms:
-            raise InputError(
-                "profile import aisimulate: accepted are --system, --backend (both needed), FOLDER, --out, --json"
-            )
+            raise InputError("profile import aisimulate: --system, --backend and --out are needed, FOLDER may be given")
         imported = import_aisimulate(folder, system, backend)
         write_tables(imported.tables, out)
         report_fit(imported.profile, out, as_json)

@@ -7,7 +7,7 @@ puts a front end before the engine (`l4sim.recordings.replay`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from l4sim.errors import InputError
 from l4sim.json_files import Count, Text, read_json
 from l4sim.recordings.recording import BoolArray, EngineOptions, IntArray, RecordedRequests, Recording
 from l4sim.specs.engine_defaults import nearest_rules
+from l4sim.specs.mlp import Experts
 from l4sim.specs.model import Model, dense_model
 from l4sim.specs.options import DEFAULTS
 from l4sim.workload.files import read_records
@@ -31,7 +32,7 @@ _SECONDS = "a number of seconds >= 0"
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A dense decoder's sizes; ``num_local_experts`` tells one that is none."""
+    """A decoder's sizes; ``num_local_experts`` tells one whose MLPs are mixtures of experts."""
 
     num_layers: Count
     hidden_dim: Count
@@ -40,6 +41,7 @@ class _Shape:
     intermediate_dim: Count
     vocab_size: Count
     num_local_experts: int = 0
+    num_experts_per_tok: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def read_recording(folder: Path) -> Recording:
     """Read such a folder.
 
     Raises:
-        InputError: a file or field that is missing or invalid (with its line), or a mixture of experts.
+        InputError: a file or field that is missing or invalid (with its line).
     """
     path = folder / "meta.json"
     meta = read_json(path, _Meta, others=True)
@@ -115,11 +117,11 @@ def _engine(meta: _Meta) -> EngineOptions:
 
 
 def _model(meta: _Meta, shape: _Shape, where: str) -> Model:
-    if shape.num_local_experts:
-        raise InputError(f"{where}: num_local_experts means mixture of experts, accepted are dense decoders")
+    if shape.num_local_experts and shape.num_experts_per_tok is None:
+        raise InputError(f"{where}: num_local_experts means mixture of experts, and num_experts_per_tok is missing")
     if shape.num_heads % shape.num_kv_heads or shape.hidden_dim % shape.num_heads:
         raise InputError(f"{where}: model_config: num_heads {shape.num_heads} do not fit num_kv_heads and hidden_dim")
-    return dense_model(
+    model = dense_model(
         meta.model.rsplit("/", 1)[-1].lower(),
         layers=shape.num_layers,
         hidden=shape.hidden_dim,
@@ -131,6 +133,10 @@ def _model(meta: _Meta, shape: _Shape, where: str) -> Model:
         # Nothing longer was served, and the model's own limit is not recorded.
         max_model_len=meta.max_model_len or 1 << 20,
     )
+    if shape.num_experts_per_tok is None or not shape.num_local_experts:
+        return model
+    experts = Experts(shape.num_local_experts, shape.num_experts_per_tok, shape.intermediate_dim)
+    return replace(model, groups=tuple(replace(group, mlp=experts) for group in model.groups))
 
 
 def _requests(path: Path, block_tokens: int) -> RecordedRequests:

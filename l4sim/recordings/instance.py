@@ -154,7 +154,8 @@ def find_profile(recording: Recording, model: Model, given: str | None, gpu: str
 
     In this order: the one ``given`` (a bundled name or a folder), ``profile/profile.json`` in the recording's folder,
     one fitted to the measurements of kernels in ``profile/``, and where there is no such folder the bundled one that
-    is called like the recorded GPU. ``gpu`` names the GPU in place of the recorded one.
+    is called like the recorded GPU, or of its tables where the model's layers need some. ``gpu`` names the GPU in place
+    of the recorded one.
 
     Raises:
         InputError: none of these, or a GPU that is not bundled.
@@ -168,7 +169,8 @@ def find_profile(recording: Recording, model: Model, given: str | None, gpu: str
         own = load_gpu(gpu) if gpu is not None else find_gpu(recording.engine.device or "")
         if own is None or own.name not in list_profiles():
             raise InputError(f"{recording.folder}: no {_PROFILE}/ to import; name a profile by --profile")
-        return load_profile(own.name)
+        tables = f"{own.name}-vllm"
+        return load_profile(tables if model.beyond_dense and tables in list_profiles() else own.name)
     tensor_parallel = recording.engine.tensor_parallel
     imported = import_llmservingsim(source, _gpu(source, recording.engine, gpu), model, tensor_parallel=tensor_parallel)
     with tempfile.TemporaryDirectory() as made:

@@ -177,7 +177,7 @@ _TABLE = (
         bf16_flops=2250e12,
         l2_bytes=126 * (1 << 20),
         link_bytes_per_s=900e9,
-        source="NVIDIA HGX B300 datasheet (dense); nvidia-smi's 275,040 MiB, less what CUDA leaves out of an HGX B200's",
+        source="NVIDIA HGX B300 datasheet (dense); nvidia-smi's 275,040 MiB, less what CUDA leaves out of a B200's",
     ),
     GPU(
         name="gb200",
@@ -187,8 +187,8 @@ _TABLE = (
         bf16_flops=2500e12,
         l2_bytes=126 * (1 << 20),
         link_bytes_per_s=900e9,
-        source="NVIDIA GB200 NVL72 datasheet (dense, one GPU); nvidia-smi's 189,471 MiB, less what CUDA leaves out of an "
-        "HGX B200's",
+        source="NVIDIA GB200 NVL72 datasheet (dense, one GPU); nvidia-smi's 189,471 MiB, less what CUDA leaves out of "
+        "a B200's",
     ),
     GPU(
         name="gb300",
@@ -198,8 +198,8 @@ _TABLE = (
         bf16_flops=2500e12,
         l2_bytes=126 * (1 << 20),
         link_bytes_per_s=900e9,
-        source="NVIDIA GB300 NVL72 datasheet (dense, one GPU); nvidia-smi's 284,208 MiB, less what CUDA leaves out of an "
-        "HGX B200's",
+        source="NVIDIA GB300 NVL72 datasheet (dense, one GPU); nvidia-smi's 284,208 MiB, less what CUDA leaves out of "
+        "a B200's",
     ),
     GPU(
         name="l40s",

@@ -73,8 +73,8 @@ class TraceOptions:
     )
 
 
-EXPERT_LOADS = ("balanced", "power_law_1.01", "power_law_1.2")
-"""Shares of experts that were measured: all alike, or by a power law of such an exponent."""
+EXPERT_LOADS = ("uniform", "balanced", "power_law_1.01", "power_law_1.2")
+"""Which experts tokens go to: any with the same chance, to all alike, or by a power law of such an exponent."""
 
 
 @documented
@@ -92,7 +92,7 @@ class Options:
     )
     attention_dp: int = option(
         1,
-        "Ranks of an instance with requests of their own, as vLLM's data parallelism: its experts are on all their GPUs.",
+        "Ranks of an instance with requests of their own (vLLM's data parallelism); experts are on all their GPUs.",
         CLUSTER,
         unit="ranks",
         at_least=1,
@@ -132,8 +132,8 @@ class Options:
     )
 
     expert_load: str = option(
-        "power_law_1.2",
-        "How uneven the experts' shares of tokens are.",
+        "uniform",
+        "Which experts tokens go to: any with the same chance, to all alike, or by a power law of shares.",
         MODEL,
         choices=EXPERT_LOADS,
     )

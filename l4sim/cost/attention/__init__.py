@@ -61,8 +61,8 @@ def build_attention(
     """Build a kernel's attention model from its coefficients, as a profile has them.
 
     ``heads`` and ``kv_heads`` are those of one tensor-parallel rank; ``model`` is ``tile``, ``mean``, ``sum`` or
-    ``skew``. ``anchor`` holds the kernel's own split to something measured, before anything coarser is made of it. No keys
-    and values are taken to be in L2, since an engine streams its weights through it between two calls.
+    ``skew``. ``anchor`` holds the kernel's own split to something measured, before anything coarser is made of it. No
+    keys and values are taken to be in L2, since an engine streams its weights through it between two calls.
 
     Raises:
         InputError: an unknown kernel, model or coefficient; a missing or impossible coefficient; query heads that are

@@ -1,4 +1,4 @@
-"""Attention held to what batches of equal lengths were measured to take: the kernel's own split makes the difference."""
+"""Attention held to what batches of equal lengths were measured to take; unequal ones differ as the kernel splits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Seconds of TensorRT-LLM's kernels in FlashInfer (trtllm-gen), as vLLM and SGLang call them on Blackwell.
 
 Their sources are not public. Decodes and prompts are two launches; how each splits a batch is taken to be as FA3 does,
-and what batches of equal lengths take is measured: with a profile's tables `l4sim.cost.attention.anchored` corrects by it.
+and what batches of equal lengths take is measured: `l4sim.cost.attention.anchored` holds it to a profile's tables.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 from l4sim.cost.tables.products import Seconds
 from l4sim.cost.tables.table import FloatArray, IntArray, OperatorTable
@@ -18,6 +20,9 @@ EXPERTS = "experts"
 """The table's name: kinds ``dtype, distribution``, sizes as `Mixture` has them, over the ``tokens`` of all ranks."""
 
 BALANCED = "balanced"
+"""Every expert gets as many tokens as any other."""
+UNIFORM = "uniform"
+"""Every choice is as likely, and made by chance: not in tables, but made of their balanced rows (`Mixtures.seconds`)."""
 
 # Formats of experts' weights, and the rows that stand for them: the first is what they are, others are scaled from.
 # 4-bit weights are multiplied in 16 bits where engines do so by default (gpt-oss: vLLM, `get_mxfp4_backend`).
@@ -71,7 +76,7 @@ class Mixture(NamedTuple):
     moe_ep: int
     """Groups of ranks that hold different experts."""
     distribution: str
-    """How uneven the experts' shares of tokens are: ``balanced``, or by a power law ``power_law_1.01``."""
+    """How uneven the experts' shares of tokens are: ``balanced``, ``uniform``, or by a power law ``power_law_1.01``."""
 
 
 _SIZES = ("hidden", "intermediate", "per_token", "experts", "moe_tp", "moe_ep")
@@ -99,12 +104,27 @@ class Mixtures:
     def seconds(self, weights: str, mixture: Mixture, tokens: IntArray) -> Seconds:
         """Seconds of the experts of the slowest rank by the tokens of all ranks together, of the shape of ``tokens``.
 
+        Where choices are made by chance (``uniform``), fewer experts are hit than by as many balanced ones, and so fewer
+        weights are read: it takes what balanced tokens take that hit as many, and what more tokens than hit all of them
+        take more. Of several groups of ranks the one counts that has most. Source: ours; held against layers that were
+        timed by tokens and activated experts (tests/cost/tables).
+
         What was not measured is the nearest mixture of that format, by the octaves between their sizes, times the
         ratio of what both take at the GPU's peaks; of formats without rows, another's in the same way.
 
         Raises:
             InputError: a format of weights that nothing stands for.
         """
+        if mixture.distribution != UNIFORM:
+            return self._looked_up(weights, mixture, np.asarray(tokens, dtype=np.float64))
+        hit, most = uniform_choices(mixture, np.asarray(tokens, dtype=np.float64))
+        all_hit = np.float64(mixture.experts / mixture.per_token)
+        at = np.concatenate([hit, np.maximum(most, all_hit), [all_hit]])
+        found = self._looked_up(weights, mixture._replace(distribution=BALANCED), at)
+        by_hits, by_tokens, whole = found.seconds[: len(hit)], found.seconds[len(hit) : -1], found.seconds[-1]
+        return Seconds(by_hits + by_tokens - whole, found.measured)
+
+    def _looked_up(self, weights: str, mixture: Mixture, tokens: FloatArray) -> Seconds:
         known = _ROWS.get(weights, ())
         dtype = next((each for each in known if each in self.dtypes), None)
         if dtype is None:
@@ -118,7 +138,7 @@ class Mixtures:
         )
         return Seconds(found.seconds * ratio, False)
 
-    def of_dtype(self, dtype: str, mixture: Mixture, tokens: IntArray) -> Seconds:
+    def of_dtype(self, dtype: str, mixture: Mixture, tokens: ArrayLike) -> Seconds:
         """The same of rows of one format."""
         row = self._row.get((dtype, mixture))
         if row is not None:
@@ -134,7 +154,7 @@ class Mixtures:
         octaves = octaves + 0.1 * (self._table.kinds["distribution"] != mixture.distribution)
         return int(np.argmin(np.where(self._table.kinds["dtype"] == dtype, octaves, np.inf)))
 
-    def _least_s(self, arithmetic: _Arithmetic, mixture: Mixture, tokens: IntArray) -> FloatArray:
+    def _least_s(self, arithmetic: _Arithmetic, mixture: Mixture, tokens: ArrayLike) -> FloatArray:
         """What a mean rank takes at the GPU's peaks: the weights of the experts that are hit, or their products."""
         count = np.asarray(tokens, dtype=np.float64)
         hit = hit_experts(mixture, count) / mixture.moe_ep
@@ -149,6 +169,22 @@ class Mixtures:
 def hit_experts(mixture: Mixture, tokens: FloatArray) -> FloatArray:
     """How many experts some token goes to, of the shape of ``tokens``, were every choice as likely."""
     return np.asarray(mixture.experts * (1 - (1 - mixture.per_token / mixture.experts) ** tokens))
+
+
+def uniform_choices(mixture: Mixture, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Balanced tokens that hit as many experts, and that make as much work, as those chosen by chance do.
+
+    Both are of the shape of ``tokens``, and of the group of ranks that has most of either: of so many groups its mean
+    and the expected largest of as many normal deviates (Blom, 1958).
+    """
+    groups = mixture.moe_ep
+    beyond = float(norm.ppf((groups - 0.375) / (groups + 0.25))) if groups > 1 else 0.0
+    own = mixture.experts / groups
+    share = hit_experts(mixture, tokens) / mixture.experts
+    hit = np.minimum(own, own * share + beyond * np.sqrt(own * share * (1 - share)))
+    chosen = tokens * mixture.per_token / groups
+    most = chosen + beyond * np.sqrt(chosen * (1 - 1 / groups))
+    return hit * groups / mixture.per_token, np.asarray(most * groups / mixture.per_token)
 
 
 @lru_cache(maxsize=16)

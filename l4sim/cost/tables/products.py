@@ -100,6 +100,7 @@ class Products:
         return Seconds(within, measured)
 
     def of_dtype(self, dtype: str, n: int, k: int, tokens: IntArray) -> Seconds:
+        """The same of rows of one format."""
         grid = self._grids[dtype]
         if (n, k) in grid.row:
             return Seconds(self._along(grid.row[n, k], tokens), True)

@@ -1,4 +1,4 @@
-"""Seconds of an iteration's stages but attention, from a profile's tables: part by part, and whether each was measured."""
+"""Seconds of an iteration's stages but attention, from a profile's tables, and whether each part was measured."""
 
 from __future__ import annotations
 

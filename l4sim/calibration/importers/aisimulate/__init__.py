@@ -1,4 +1,4 @@
-"""Profiles from AISimulate's tables of one GPU and engine (ai-dynamo/aisimulate, Apache-2.0), as its package has them."""
+"""Profiles from AISimulate's tables of one GPU and engine (ai-dynamo/aisimulate, Apache-2.0)."""
 
 from __future__ import annotations
 

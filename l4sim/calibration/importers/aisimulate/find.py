@@ -48,8 +48,8 @@ def data_folder(given: Path | None) -> Path:
 def find_tables(folder: Path, system: str, backend: str) -> dict[str, Found]:
     """The newest version of every table of a system and an engine, by the file's name without its ending.
 
-    ``folder`` has the systems as subfolders, or is one of them. Below lie ``<backend>-<version>/<table>.parquet``, or as
-    in the package ``<kind>/<backend>/<version>/<table>.parquet``.
+    ``folder`` has the systems as subfolders, or is one of them. Below lie ``<backend>-<version>/<table>.parquet``, or
+    as in the package ``<kind>/<backend>/<version>/<table>.parquet``.
 
     Raises:
         InputError: an engine that is not known, a system that is not there, or one without tables of that engine.

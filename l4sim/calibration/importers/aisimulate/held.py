@@ -66,35 +66,21 @@ def _between_products(table: OperatorTable, gpu: GPU, size: str, flagged: int) -
 
 def _other_mixtures(table: OperatorTable, gpu: GPU, flagged: int) -> Errors:
     """Whole models' experts, from those of other models: what is estimated where a model was not measured."""
-    shapes = np.unique(
-        np.stack([table.sizes[name] for name in ("hidden", "intermediate", "per_token", "experts")]).T, axis=0
-    )
+    shapes = np.stack([table.sizes[name] for name in ("hidden", "intermediate", "per_token", "experts")], axis=1)
     random = np.random.default_rng(0)
     tokens = table.axes["tokens"]
     predicted, measured = [], []
-    own = [
-        np.all(
-            [
-                table.sizes[name] == value
-                for name, value in zip(("hidden", "intermediate", "per_token", "experts"), shape, strict=True)
-            ],
-            axis=0,
-        )
-        for shape in shapes
-    ]
-    for mask in own:
-        if mask.all():
+    for shape in np.unique(shapes, axis=0):
+        own = (shapes == shape).all(axis=1)
+        if own.all():
             continue
-        mixtures = Mixtures(table.rows(~mask), gpu)
-        rows = np.flatnonzero(mask)
+        mixtures, rows = Mixtures(table.rows(~own), gpu), np.flatnonzero(own)
         for row in random.choice(rows, size=min(len(rows), _SHAPES), replace=False):
             dtype = str(table.kinds["dtype"][row])
-            if dtype not in mixtures.dtypes:
-                continue
-            found = mixtures.of_dtype(dtype, mixtures.shape_of(table, row), tokens)
-            known = np.isfinite(table.seconds[row])
-            predicted.append(found.seconds[known])
-            measured.append(table.seconds[row, known])
+            if dtype in mixtures.dtypes:
+                known = np.isfinite(table.seconds[row])
+                predicted.append(mixtures.of_dtype(dtype, mixtures.shape_of(table, row), tokens).seconds[known])
+                measured.append(table.seconds[row, known])
     return _errors(predicted, measured, flagged)
 
 

@@ -50,7 +50,7 @@ class Operator:
     filled: Mapping[str, object] = field(default_factory=dict)
     """What a column is where the table has none."""
     kernel: str | None = None
-    """The column that names a row's kernel; where several were timed, the first of `PREFERRED` is what an engine runs."""
+    """The column that names a row's kernel: where several were timed, engines run the first of `PREFERRED`."""
 
 
 PREFERRED = ("fa3", "fa4", "trtllm", "fa2", "flashinfer", "triton")

@@ -1,4 +1,4 @@
-"""Rows of AISimulate's tables as an operator's table of ours; what cannot have been measured is left out, or refused."""
+"""Rows of AISimulate's tables as an operator's table of ours; what cannot have been measured is left out or refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, read_parquet, to_numeric
 
 from l4sim.calibration.importers.aisimulate.operators import PREFERRED, Operator
+from l4sim.cost.tables.experts import BALANCED, EXPERTS
 from l4sim.cost.tables.table import OperatorTable
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
@@ -21,6 +22,7 @@ TOO_FAST = "faster than the GPU's peaks"
 FROM_L2 = "served by L2, taken as memory serves them"
 TOO_SLOW = "far slower than more work"
 HOST_TIMED = "timed with the host's part"
+NOT_BALANCED = "called balanced, and slower than uneven shares"
 
 _MOST_TOO_FAST = 0.1
 """Where more rows than this share beat the GPU's peaks, it is not they that are wrong but the unit."""
@@ -32,6 +34,8 @@ _LARGE_S, _LEAST_UTILIZATION = 100e-6, 0.01
 """Of rows that take so long at the GPU's peaks, the best reaches this share at the least."""
 _IN_L2, _BEYOND_L2 = 2.0, 4.0
 """Up to so many times its size L2 may have served a row's bytes; beyond the other it did not."""
+_LOPSIDED = 1.15
+"""A balanced share of the largest batch takes no longer than an uneven one, but for noise."""
 _SPIKE = 4.0
 """A row that takes so many times as long as one with more work would have been padded to it."""
 
@@ -78,11 +82,14 @@ def read_table(operator: Operator, path: Path, gpu: GPU, engine: str, source: st
     if not kept.any():
         raise InputError(f"{path}: no row is left of {len(rows)}: {', '.join(sorted(set(reasons.tolist())))}")
     table = _gridded(operator, rows[kept].assign(seconds=seconds[kept]), engine, source)
-    spikes = spiking(table)
+    lopsided = _lopsided(table)
+    spikes = spiking(table) & ~lopsided
     counts = {reason: int(np.sum(reasons == reason)) for reason in (NOT_SECONDS, TOO_FAST, HOST_TIMED)}
     counts[FROM_L2] = int(from_l2.sum())
-    table.seconds[spikes] = np.nan
+    counts[NOT_BALANCED] = int(np.isfinite(table.seconds[lopsided]).sum())
+    table.seconds[spikes | lopsided] = np.nan
     counts[TOO_SLOW] = int(spikes.sum())
+    table = table.rows(np.isfinite(table.seconds).reshape(len(table), -1).any(axis=1))
     device = ", ".join(map(str, raw["device"].unique())) if "device" in raw else gpu.name
     return Read(table, device, len(rows), {reason: count for reason, count in counts.items() if count})
 
@@ -112,13 +119,13 @@ def _of_preferred(operator: Operator, raw: DataFrame) -> DataFrame:
         return raw
     columns = [*operator.kinds.values(), *operator.sizes.values(), *operator.axes.values()]
     kernels = raw[operator.kernel].astype(str)
-    ranks = {
-        name: next((rank for rank, part in enumerate(PREFERRED) if part in name), len(PREFERRED))
-        for name in kernels.unique()
-    }
-    rank = kernels.map(ranks)
+    rank = kernels.map({name: _preference(name) for name in kernels.unique()})
     best = rank.groupby([raw[column] for column in columns]).transform("min")
     return raw[rank == best].reset_index(drop=True)
+
+
+def _preference(kernel: str) -> int:
+    return next((rank for rank, part in enumerate(PREFERRED) if part in kernel), len(PREFERRED))
 
 
 def _named(operator: Operator, raw: DataFrame, path: Path) -> DataFrame:
@@ -191,6 +198,24 @@ def _gridded(operator: Operator, rows: DataFrame, engine: str, source: str) -> O
         source,
         engine,
     )
+
+
+def _lopsided(table: OperatorTable) -> BoolArray:
+    """Rows of balanced experts whose slowest group of ranks takes longer than where shares follow a power law.
+
+    They were not balanced: a router that chooses among groups of experts was fed so that one rank got the most. Of the
+    shape of the table's seconds.
+    """
+    found = np.zeros(table.seconds.shape, dtype=np.bool_)
+    if table.name != EXPERTS:
+        return found
+    keys = list(zip(table.kinds["dtype"].tolist(), *(sizes.tolist() for sizes in table.sizes.values()), strict=True))
+    last, loads = table.seconds[:, -1], table.kinds["distribution"]
+    uneven = {key: last[row] for row, key in enumerate(keys) if loads[row] != BALANCED}
+    for row, key in enumerate(keys):
+        if loads[row] == BALANCED and table.sizes["moe_ep"][row] > 1:
+            found[row] = last[row] > _LOPSIDED * uneven.get(key, np.inf)
+    return found
 
 
 def spiking(table: OperatorTable) -> BoolArray:
