@@ -22,7 +22,7 @@ EXPERTS = "experts"
 BALANCED = "balanced"
 """Every expert gets as many tokens as any other."""
 UNIFORM = "uniform"
-"""Every choice is as likely, and made by chance: not in tables, but made of their balanced rows (`Mixtures.seconds`)."""
+"""Every choice is as likely, and made by chance: not in tables, but made of balanced rows (`Mixtures.seconds`)."""
 
 # Formats of experts' weights, and the rows that stand for them: the first is what they are, others are scaled from.
 # 4-bit weights are multiplied in 16 bits where engines do so by default (gpt-oss: vLLM, `get_mxfp4_backend`).
@@ -104,10 +104,10 @@ class Mixtures:
     def seconds(self, weights: str, mixture: Mixture, tokens: IntArray) -> Seconds:
         """Seconds of the experts of the slowest rank by the tokens of all ranks together, of the shape of ``tokens``.
 
-        Where choices are made by chance (``uniform``), fewer experts are hit than by as many balanced ones, and so fewer
-        weights are read: it takes what balanced tokens take that hit as many, and what more tokens than hit all of them
-        take more. Of several groups of ranks the one counts that has most. Source: ours; held against layers that were
-        timed by tokens and activated experts (tests/cost/tables).
+        Where choices are made by chance (``uniform``), fewer experts are hit than by as many balanced ones, and so
+        fewer weights are read: it takes what balanced tokens take that hit as many, and what more tokens than hit all
+        of them take more. Of several groups of ranks the one counts that has most. Source: ours; held against layers
+        that were timed by tokens and activated experts (tests/cost/tables).
 
         What was not measured is the nearest mixture of that format, by the octaves between their sizes, times the
         ratio of what both take at the GPU's peaks; of formats without rows, another's in the same way.

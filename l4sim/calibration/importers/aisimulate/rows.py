@@ -137,7 +137,7 @@ def _named(operator: Operator, raw: DataFrame, path: Path) -> DataFrame:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(
-                f"{path}, row {row + 1}: {column} is {raw[column][row]!r}, accepted is a whole number >= 0"
+                f"{path}, row {row + 1}: {column} is {raw[column].tolist()[row]!r}, accepted is a whole number >= 0"
             )
         rows[name] = values.astype(np.int64) + operator.first.get(column, 0)
     return rows
