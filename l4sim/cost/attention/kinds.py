@@ -112,9 +112,20 @@ def nearest_row(table: OperatorTable, kv_dtype: str, sizes: Mapping[str, int]) -
     return row, bool(octaves[row] == 0)
 
 
-@lru_cache(maxsize=512)
 def row_ratios(tile: AttentionModel, table: OperatorTable, row: int) -> Ratios:
     """What the uniform batches of a row were measured to take more or less than a model of them says."""
+    return _row_ratios(_Hashed(tile), table, row)
+
+
+class _Hashed(NamedTuple):
+    """A model, to be found again by its own figures: the bundled ones are frozen."""
+
+    tile: AttentionModel
+
+
+@lru_cache(maxsize=512)
+def _row_ratios(model: _Hashed, table: OperatorTable, row: int) -> Ratios:
+    tile = model.tile
     uniform = uniform_prompts if table.name == PREFILL else uniform_decodes
     batch, length = table.axes["batch"], table.axes["length"]
     measured_s = table.seconds[row]

@@ -21,6 +21,7 @@ NOT_SECONDS = "no number above 0"
 TOO_FAST = "faster than the GPU's peaks"
 FROM_L2 = "served by L2, taken as memory serves them"
 TOO_SLOW = "far slower than more work"
+TOO_FEW = "too few points of a size"
 HOST_TIMED = "timed with the host's part"
 NOT_BALANCED = "called balanced, and slower than uneven shares"
 
@@ -34,6 +35,8 @@ _LARGE_S, _LEAST_UTILIZATION = 100e-6, 0.01
 """Of rows that take so long at the GPU's peaks, the best reaches this share at the least."""
 _IN_L2, _BEYOND_L2 = 2.0, 4.0
 """Up to so many times its size L2 may have served a row's bytes; beyond the other it did not."""
+_LEAST_POINTS = 3
+"""Points of a size over its one axis: fewer do not tell how it grows."""
 _LOPSIDED = 1.15
 """A balanced share of the largest batch takes no longer than an uneven one, but for noise."""
 _SPIKE = 4.0
@@ -89,7 +92,9 @@ def read_table(operator: Operator, path: Path, gpu: GPU, engine: str, source: st
     counts[NOT_BALANCED] = int(np.isfinite(table.seconds[lopsided]).sum())
     table.seconds[spikes | lopsided] = np.nan
     counts[TOO_SLOW] = int(spikes.sum())
-    table = table.rows(np.isfinite(table.seconds).reshape(len(table), -1).any(axis=1))
+    few = too_few(table)
+    counts[TOO_FEW] = int(np.isfinite(table.seconds[few]).sum())
+    table = table.rows(~few)
     device = ", ".join(map(str, raw["device"].unique())) if "device" in raw else gpu.name
     return Read(table, device, len(rows), {reason: count for reason, count in counts.items() if count})
 
@@ -198,6 +203,12 @@ def _gridded(operator: Operator, rows: DataFrame, engine: str, source: str) -> O
         source,
         engine,
     )
+
+
+def too_few(table: OperatorTable) -> BoolArray:
+    """Rows that have not enough points, of shape ``[rows]``."""
+    known = np.isfinite(table.seconds).reshape(len(table), -1).sum(axis=1)
+    return np.asarray(known < (_LEAST_POINTS if len(table.axes) == 1 else 1))
 
 
 def _lopsided(table: OperatorTable) -> BoolArray:
