@@ -77,6 +77,12 @@ DEVELOPMENT: tuple[Case, ...] = (
         )
         for load in (MODERATE, HIGH)
     ),
+    Case("sessions, load 0.6", Synthetic(700, lengths="chat", turns=4.0,
+         parameters={"think_s_mean": 5.0, "system_tokens": 1024}), 0.6, (30, 31, 40, 41, 42), {"instances": 5}),
+    Case("long sessions, load 0.5", Synthetic(500, lengths="long-context-mix", turns=5.0,
+         parameters={"think_s_mean": 5.0, "system_tokens": 1024}), 0.5, (30, 31, 40, 41, 42), {"instances": 8}),
+    Case("weka agents, first part", Recorded("weka_agentic_mooncake512_dev.jsonl.gz", 400), 0.4, _STRETCHES[:4],
+         {"instances": 8, "profile": "h200-sxm"}),
 )  # fmt: skip
 
 _SEEDS = (101, 102, 103, 104, 105)

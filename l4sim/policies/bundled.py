@@ -7,8 +7,9 @@ from functools import partial
 
 from l4sim.cost.affine import fit_affine
 from l4sim.policies.l4.agent import LEVELS
-from l4sim.policies.l4.build import build_l4, capacity_of, demand_for, plan_for, planned_as
+from l4sim.policies.l4.build import capacity_of, demand_for, plan_for, planned_as
 from l4sim.policies.l4.partition import partition
+from l4sim.policies.l4.variants import build_all_parts, build_fenced, build_l4, build_paper
 from l4sim.policies.policy import Policy, PolicyEntry, Setting
 from l4sim.policies.rivals import smg
 from l4sim.policies.rivals.aibrix import AIBrix
@@ -83,15 +84,23 @@ def _preble(setting: Setting) -> Policy:
     return Policy(router)
 
 
+_WITHOUT = {
+    "stages": "l4 without stages: by harm, prefixes and one's own wait alone",
+    "prefixes": "l4 that does not mind what is cached",
+    "tails": "l4 that minds the mean alone: a request's own wait counts as any other's",
+    "moves": "l4 where who was placed for its prefix decodes there",
+    "bids": "l4 without bids",
+}
 _LEVELS = {
-    "plan": "stages alone: requests go by prompt length and stay",
+    "plan": "stages as fences: requests go by prompt length and stay",
     "handover": "l4:plan, and requests that outgrow their stage move on",
     "refinement": "l4:handover, and boundaries between stages move at run time",
     "within": "l4:refinement, and load is balanced within a stage",
-    "across": "l4:within, and load is balanced across stages: the same as l4",
-    "replan": "l4, and a new plan where traffic has changed",
+    "across": "l4:within, and across stages: fences that a burst spills over",
+    "replan": "l4:across, and a new plan where traffic has changed",
 }
 _L4_PAPER = "arXiv 2512.19179, and ours (docs/l4.md)"
+_L4_OURS = "ours, with the stages of arXiv 2512.19179 (docs/l4.md)"
 
 _ENTRIES = (
     PolicyEntry(
@@ -276,13 +285,31 @@ _ENTRIES = (
         "l4",
         build_l4,
         kind="l4",
-        summary="the stage of its length; requests move on as they grow, and for load",
+        summary="the least harm, with prefixes, tails and a price on leaving the stage of its length",
+        source=_L4_OURS,
+    ),
+    *(
+        PolicyEntry(f"l4:no-{part}", partial(build_l4, **{part: False}), kind="l4", summary=summary, source=_L4_OURS)
+        for part, summary in _WITHOUT.items()
+    ),
+    PolicyEntry(
+        "l4:paper",
+        build_paper,
+        kind="l4",
+        summary="the stage of its length; plan, boundaries and load are minded at three paces",
         source=_L4_PAPER,
+    ),
+    PolicyEntry(
+        "l4:all-parts",
+        build_all_parts,
+        kind="l4",
+        summary="l4's dispatch, and handover, refinement and bids as in l4:across",
+        source=_L4_OURS,
     ),
     *(
         PolicyEntry(
             f"l4:{level}",
-            partial(build_l4, parts=LEVELS[level]),
+            partial(build_fenced, parts=LEVELS[level]),
             kind="l4",
             summary=summary,
             source=_L4_PAPER,
@@ -292,8 +319,8 @@ _ENTRIES = (
 )
 
 BUNDLED: Mapping[str, PolicyEntry] = {entry.name: entry for entry in _ENTRIES}
-"""By name; `l4:plan` to `l4:across` are L4's ablations, each with one part more than the one before; `l4:replan`
-has one more than `l4`."""
+"""By name. `l4:no-…` are `l4` without a part; `l4:plan` to `l4:replan` have stages as fences, each with one part more
+than the one before."""
 
 RENAMED: Mapping[str, str] = {
     "vllm": "vllm-dp-0.19 (that rule, with counts as old as vLLM's) or vllm-dp-0.32 (vLLM's rule today)",

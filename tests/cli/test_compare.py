@@ -158,7 +158,7 @@ def test_an_option_beside_a_fleet_that_decides_it_is_refused_even_at_its_default
 
 @pytest.mark.slow
 def test_rules_of_migration_and_messages_are_options(capsys):
-    options = [*SMALL, "--policy", "l4", "--json"]
+    options = [*SMALL, "--policy", "l4:across", "--json"]
     _, out, _ = run(capsys, "replay", *options)
     [plain] = json.loads(out)["policies"]
     assert plain["migrations"]["done"] > 0

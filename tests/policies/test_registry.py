@@ -23,9 +23,9 @@ PLANNED = Partition(THREE_STAGES, (FORECAST,) * 3, Objective(), 0.03, 0.5)
 
 
 @pytest.mark.parametrize("follows_prefixes", [False, True])
-def test_l4_refines_boundaries_unless_requests_go_where_their_prefixes_are(follows_prefixes):
+def test_fenced_l4_refines_boundaries_unless_requests_go_where_their_prefixes_are(follows_prefixes):
     known = {"sample": lambda: sample([100], [50]), "follow_prefixes": True} if follows_prefixes else {}
-    policy = build_policy("l4", setting(4, plans=GivenPlan(lambda: PLANNED), **known))
+    policy = build_policy("l4:across", setting(4, plans=GivenPlan(lambda: PLANNED), **known))
     assert len(policy.agents) == 4
     for instance, agent in enumerate(policy.agents):
         kinds = [type(timer.name) for timer in timers(agent.handle(Started(), View(instance), 0.0))]

@@ -192,7 +192,7 @@ def cases(draw: st.DrawFn, *, faults: bool = False) -> Case:
     )
     # Two stages cannot always be planned for so little: the router of two pools is drawn with the naive ones.
     drawn = [name for name in POLICIES if name != "two-pools"]
-    policy = draw(st.sampled_from([*drawn, "l4", "l4", "l4", "llumnix"]))
+    policy = draw(st.sampled_from([*drawn, "l4", "l4", "l4:across", "l4:paper", "llumnix"]))
     if policy == "two-pools-naive":
         assume(instances > 1 and len(set(trace.prompt_tokens)) > 1)
     rules = MigrationRules(

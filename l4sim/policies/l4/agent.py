@@ -30,10 +30,23 @@ from l4sim.policies.agent import (
 from l4sim.policies.l4 import balance, refinement, replan
 from l4sim.policies.l4.balance import Balance, Decide
 from l4sim.policies.l4.handover import Choose, Handover, Retry
-from l4sim.policies.l4.messages import Ask, Bid, Boundary, Decline, NewPlan, Offer, Report, Slack, Summary
+from l4sim.policies.l4.messages import (
+    Ask,
+    Bid,
+    Boundary,
+    Decline,
+    NewPlan,
+    Offer,
+    Report,
+    Slack,
+    StageState,
+    State,
+    Summary,
+)
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import Refinement
 from l4sim.policies.l4.replan import FinishedSample
+from l4sim.policies.l4.spare_capacity import BySpareCapacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,8 @@ class Parts:
 
     handover: bool = True
     refinement: bool = True
+    by_spare_capacity: bool = False
+    """Whether boundaries are refined from lengths, queues and spare capacity, in place of counts."""
     within: bool = True
     """Balance within a stage."""
     across: bool = True
@@ -59,6 +74,8 @@ LEVELS: Mapping[str, Parts] = {
     "replan": Parts(replan=True),
 }
 """Ablations, each adding one part to the one before."""
+PAPER = Parts(by_spare_capacity=True, replan=True)
+"""What the paper says: a plan made anew at low frequency, boundaries refined between neighbours, bids, handover."""
 
 
 class BidTime(NamedTuple):
@@ -105,7 +122,8 @@ class L4Agent:
         self._ranges = ranges
         self._handover = Handover(instance, self._ranges, random)
         self._balance = Balance(instance, self._ranges, random, within=self._parts.within, across=self._parts.across)
-        self._refinement = Refinement(instance, self._ranges, planned_batches, random, generation)
+        refined_by = BySpareCapacity if self._parts.by_spare_capacity else Refinement
+        self._refinement = refined_by(instance, self._ranges, planned_batches, random, generation)
         self._finished = FinishedSample(random)
         self._generation = generation
         self._drains = False
@@ -189,9 +207,9 @@ class L4Agent:
                 return self._balance.answer(sender, message, own, now_s)
             case Slack():
                 self._balance.collect(sender, message)
-            case Report():
+            case Report() | State():
                 self._refinement.reported(sender, message)
-            case Summary():
+            case Summary() | StageState():
                 self._refinement.summarised(message)
             case NewPlan():
                 return self._adopt(message, own)

@@ -1,61 +1,18 @@
-"""L4 from a setting: its demand, plan, prices, agents and router."""
+"""What L4 plans from a setting: its demand, and its plan."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from l4sim.cost.affine import fit_affine
-from l4sim.policies.l4.affinity import Affinity, Prices
-from l4sim.policies.l4.agent import L4Agent, Parts
 from l4sim.policies.l4.closed_loop import LoopRate, loop_rate
 from l4sim.policies.l4.demand import Demand, geometric_edges, measure_demand
 from l4sim.policies.l4.partition import Partition, partition
 from l4sim.policies.l4.qoe import Capacity
-from l4sim.policies.l4.ranges import Ranges
-from l4sim.policies.l4.replan import Planning, Replanner
 from l4sim.policies.l4.reuse import measure_reuse, prefix_uses
-from l4sim.policies.l4.router import L4Router
-from l4sim.policies.policy import InstanceFacts, Policy, Setting
+from l4sim.policies.policy import InstanceFacts, Setting
 from l4sim.workload.histogram import LengthHistogram
 from l4sim.workload.trace import IntArray, Trace
 from l4sim.workload.transform import chain_arrival_s
-
-
-def build_l4(setting: Setting, parts: Parts | None = None) -> Policy:
-    """L4 with all of its parts, or with those named.
-
-    Raises:
-        InputError: there is no plan for the setting's traffic.
-    """
-    parts = parts or Parts()
-    made = setting.plans.plan("l4", lambda: plan_for(setting))
-    affinity = _affinity(setting) if setting.follow_prefixes else None
-    if affinity is not None:
-        # Who is where its prefix lives follows no boundary: stages' loads say nothing about where one belongs.
-        parts = replace(parts, refinement=False)
-    batches = [forecast.batch for forecast in made.forecasts]
-    agents = tuple(
-        L4Agent(instance, Ranges(made.plan), batches, parts=parts, seed=setting.seed)
-        for instance in range(setting.instances)
-    )
-    router = L4Router(made.plan, affinity, spill=parts.across, batches=batches)
-
-    def agent_for(instance: int) -> L4Agent:
-        # The front end has the instance started, and tells it what it knows itself.
-        ranges = router.ranges.copy()
-        ranges.add(instance)
-        return L4Agent(instance, ranges, router.batches, parts=parts, seed=setting.seed, generation=router.generation)
-
-    return Policy(
-        router,
-        agents,
-        Replanner(made, _planning(setting)) if parts.replan else None,
-        partition=made,
-        boundary_moves=router.moves,
-        agent_for=agent_for,
-    )
 
 
 def plan_for(setting: Setting) -> Partition:
@@ -164,32 +121,3 @@ def _new_prompt_tokens(sample: Trace) -> IntArray:
     """What of each prompt no earlier one had; shape ``[n]``."""
     prompt = sample.prompt_tokens
     return prompt if sample.prefix is None else prompt - prefix_uses(prompt, sample.prefix).tokens
-
-
-def _planning(setting: Setting) -> Planning:
-    facts = planned_as(setting.fleet)
-    return Planning(facts.cost, capacity_of(facts), facts.max_model_len)
-
-
-def _affinity(setting: Setting) -> Affinity:
-    """A memory of where prefixes were sent, as large as the fleet's KV caches together."""
-    kv_tokens = sum(facts.kv_tokens for facts in setting.fleet)
-    mean_output = float(setting.sample().output_tokens.mean())
-    return Affinity(_prices(planned_as(setting.fleet), mean_output), setting.prefix_id_tokens, kv_tokens)
-
-
-def _prices(facts: InstanceFacts, output_tokens: float) -> Prices:
-    """What the cost model charges on average, to weigh one thing against another."""
-    affine = fit_affine(
-        facts.cost,
-        max_sequences=facts.max_num_seqs,
-        max_tokens=facts.max_num_batched_tokens,
-        max_context_tokens=facts.max_model_len,
-    )
-    return Prices(
-        affine.per_prefill_token_s,
-        affine.per_prefill_pair_s,
-        affine.per_sequence_s,
-        affine.per_context_token_s,
-        output_tokens,
-    )

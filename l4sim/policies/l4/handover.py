@@ -14,6 +14,7 @@ the least loaded one and declines the other offers. Until the migration is done 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from l4sim.policies.agent import Instruction, Migrate, OwnView, Send, SetTimer
 from l4sim.policies.l4.load import load_of
 from l4sim.policies.l4.messages import Ask, Decline, Offer
 from l4sim.policies.l4.ranges import Ranges
+from l4sim.policies.views import DecodingRequest
 
 FAN_OUT = 2
 """Instances asked at first: enough for the power of choices, and no more messages in a larger stage."""
@@ -49,13 +51,26 @@ class Retry(NamedTuple):
     request: int
 
 
+Price = Callable[[OwnView, int, Sequence[int]], float]
+"""What an offer tells, of the own instance, the tokens asked for, and those of each request that was offered room."""
+
+
+def _load(own: OwnView, context_tokens: int, kept_tokens: Sequence[int]) -> float:
+    """The instance's load, what has been offered room included."""
+    return load_of(own) + len(kept_tokens)
+
+
 class Handover:
     """Both sides of handovers, on one instance."""
 
-    def __init__(self, instance: int, ranges: Ranges, random: np.random.Generator) -> None:
+    def __init__(self, instance: int, ranges: Ranges, random: np.random.Generator, *, price: Price = _load) -> None:
+        """``price``: what offers tell, the least of which is taken."""
         self._instance = instance
         self._ranges = ranges
         self._random = random
+        self._price = price
+        self._most: dict[int, float] = {}
+        """The highest price at which a request leaves, for those that need not."""
         self._offers: dict[int, dict[int, float]] = {}
         """Loads offered so far, by request that asks are out for and by peer."""
         self._asked: dict[int, int] = {}
@@ -81,6 +96,18 @@ class Handover:
                 self._forget(request)
             return ()
         most = 2 * self._asked[request] if request in self._asked else FAN_OUT
+        return self._ask(request, context_tokens, peers, most)
+
+    def try_anywhere(self, request: DecodingRequest, most_price: float, asked: int) -> Sequence[Instruction]:
+        """Ask so many instances, of whichever stage, for a request that stays unless one takes it for less."""
+        members = [member for stage in range(len(self._ranges)) for member in self._ranges.members(stage)]
+        peers = [member for member in members if member != self._instance]
+        if most_price <= 0 or self._drains or not peers or request.request in self._offers:
+            return ()
+        self._most[request.request] = most_price
+        return self._ask(request.request, request.context_tokens, peers, asked)
+
+    def _ask(self, request: int, context_tokens: int, peers: Sequence[int], most: int) -> Sequence[Instruction]:
         if len(peers) > most:
             peers = [peers[i] for i in self._random.choice(len(peers), most, replace=False)]
         self._offers[request] = {}
@@ -114,14 +141,14 @@ class Handover:
         self._kept = {
             request: kept for request, kept in self._kept.items() if kept[1] > now_s and request != ask.request
         }
-        kept_tokens = sum(tokens for tokens, _ in self._kept.values())
+        kept = [tokens for tokens, _ in self._kept.values()]
         # A quarter of its length to grow by, so that the request does not have to leave at once.
         wanted_tokens = ask.context_tokens * 5 // 4
-        if own.kv_blocks_free * own.kv_block_tokens - kept_tokens < wanted_tokens:
+        if own.kv_blocks_free * own.kv_block_tokens - sum(kept) < wanted_tokens:
             return ()
-        load = load_of(own) + len(self._kept)
+        price = self._price(own, ask.context_tokens, kept)
         self._kept[ask.request] = (ask.context_tokens, now_s + KEPT_S)
-        return (Send(sender, Offer(ask.request, load)),)
+        return (Send(sender, Offer(ask.request, price)),)
 
     def release(self, request: int) -> None:
         """A request has come, or will not: nothing needs to be kept for it."""
@@ -140,11 +167,15 @@ class Handover:
         offers = self._offers.pop(request, None)
         if offers is None:
             return ()
+        most_price = self._most.get(request, math.inf)
         if not offers:
             return self._later(request)
-        taken = min(offers, key=lambda peer: (offers[peer], peer))
+        taken: int | None = min(offers, key=lambda peer: (offers[peer], peer))
+        if taken is not None and offers[taken] > most_price:
+            taken = None
+            self._forget(request)
         declines = [Send(peer, Decline(request)) for peer in offers if peer != taken]
-        return (*declines, Migrate(request, taken, "handover"))
+        return (*declines, *(() if taken is None else (Migrate(request, taken, "handover"),)))
 
     def ended(self, request: int, done: bool) -> Sequence[Instruction]:
         """A migration is over; one that failed is tried again."""
@@ -157,7 +188,11 @@ class Handover:
         """A request has gone; it may have crossed a boundary that moved, and been asked for again, meanwhile."""
         self._offers.pop(request, None)
         self._asked.pop(request, None)
+        self._most.pop(request, None)
 
     def _later(self, request: int) -> Sequence[Instruction]:
+        if request in self._most:
+            self._forget(request)
+            return ()
         pauses = max(self._asked.get(request, 0) / FAN_OUT, 1.0)
         return (SetTimer(RETRY_S * pauses, Retry(request)),)

@@ -56,6 +56,25 @@ class Summary(NamedTuple):
     pressure: float
 
 
+class State(NamedTuple):
+    """A member of a stage tells its leader what its KV cache holds, and a sample of its requests' lengths."""
+
+    used_tokens: int
+    queued_tokens: int
+    capacity_tokens: int
+    lengths: tuple[int, ...]
+
+
+class StageState(NamedTuple):
+    """The leader of a stage tells the leader of the stage below the same of all its members, as far as it knows."""
+
+    stage: int
+    used_tokens: float
+    """The queue's included, and a part that no member has told of estimated by the others'."""
+    capacity_tokens: float
+    lengths: tuple[int, ...]
+
+
 class Boundary(NamedTuple):
     """From now on, stage ``stage`` ends at ``hi_tokens``. The higher version holds; of equals, the higher end."""
 

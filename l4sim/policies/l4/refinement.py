@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from l4sim.policies.agent import FRONT_END, Instruction, OwnView, Send
-from l4sim.policies.l4.messages import Boundary, Report, Summary
+from l4sim.policies.l4.messages import Boundary, Report, StageState, State, Summary
 from l4sim.policies.l4.ranges import Ranges
 
 PERIOD_S = 5.0
@@ -73,10 +74,10 @@ class Refinement:
         self._first_version = generation * GENERATION + self._ranges.turn(self._instance) * TERM
         """As a leader: all members before this one have gone by then."""
         self._planned = [max(batch, 0.5) for batch in planned_batches]
-        self._reports: dict[int, float] = {}
+        self._reports: dict[int, Report | State] = {}
         """What has come in this period."""
-        self._above: float | None = None
-        """The pressure above, until it has been acted on."""
+        self._above: Summary | StageState | None = None
+        """What the stage above has told, until it has been acted on."""
 
     def sample(self, own: OwnView) -> None:
         """Note the instance's own load."""
@@ -85,27 +86,34 @@ class Refinement:
 
     def period(self) -> Sequence[Instruction]:
         """What a member and a leader do once a period."""
-        batch = self._batch or 0.0
         repeated = [boundary for boundary in self._own_boundaries() if boundary.version]
         instructions: list[Instruction] = [Send(peer, b) for peer in self._some_peers(1) for b in repeated]
         leader = self._ranges.leader(self._stage)
         if leader == self._instance:
-            instructions += self._lead(batch)
+            instructions += self._lead()
         elif leader is not None and self._random.random() * len(self._ranges.members(self._stage)) < REPORTS:
-            instructions.append(Send(leader, Report(batch)))
+            instructions.append(Send(leader, self._report()))
         return instructions
 
-    def _lead(self, batch: float) -> Sequence[Instruction]:
+    def _report(self) -> Report | State:
+        return Report(self._batch or 0.0)
+
+    def _summary(self, reports: Sequence[Any]) -> Summary | StageState:
+        """What there is to tell of the stage; at least the leader's own report is there."""
+        batch = sum(report.batch for report in reports) / len(reports)
+        return Summary(self._stage, batch / self._planned[self._stage])
+
+    def _lead(self) -> Sequence[Instruction]:
         living = self._ranges.members(self._stage)
-        reports = [batch, *(report for member, report in self._reports.items() if member in living)]
+        reports = [self._report(), *(report for member, report in self._reports.items() if member in living)]
         self._reports.clear()
-        pressure = sum(reports) / len(reports) / self._planned[self._stage]
+        summary = self._summary(reports)
         instructions: list[Instruction] = []
         below, above = (self._ranges.neighbour(self._stage, step) for step in (-1, 1))
         if below is not None:
-            instructions += self._to_leader(below, Summary(self._stage, pressure))
+            instructions += self._to_leader(below, summary)
         if above is not None:
-            if self._move(pressure, above):
+            if self._move(summary, above):
                 instructions += self.spread(self._ranges.boundary(self._stage))
             boundary = self._ranges.boundary(self._stage)
             if boundary.version < self._first_version:
@@ -115,14 +123,18 @@ class Refinement:
                 instructions += [*self._to_leader(above, boundary), Send(FRONT_END, boundary)]
         return instructions
 
-    def _move(self, pressure: float, above: int) -> bool:
-        pressure_above, self._above = self._above, None
-        if pressure_above is None or max(pressure, pressure_above) < LEAST_PRESSURE:
+    def _step(self, here: Any, above: Any) -> float:
+        """By what share the boundary is to fall; 0 for not at all."""
+        if max(here.pressure, above.pressure) < LEAST_PRESSURE:
+            return 0.0
+        ratio = (here.pressure + IDLE_PRESSURE) / (above.pressure + IDLE_PRESSURE)
+        return 0.0 if 1 / HYSTERESIS < ratio < HYSTERESIS else GAIN * math.log(ratio)
+
+    def _move(self, summary: Summary | StageState, above: int) -> bool:
+        told, self._above = self._above, None
+        step = 0.0 if told is None else max(-MOST_STEP, min(MOST_STEP, self._step(summary, told)))
+        if not step:
             return False
-        ratio = (pressure + IDLE_PRESSURE) / (pressure_above + IDLE_PRESSURE)
-        if 1 / HYSTERESIS < ratio < HYSTERESIS:
-            return False
-        step = max(-MOST_STEP, min(MOST_STEP, GAIN * math.log(ratio)))
         lo, hi = self._ranges.range_of(self._stage)
         _, top = self._ranges.range_of(above)
         target = round(hi * (1 - step))
@@ -148,15 +160,15 @@ class Refinement:
         stages = range(max(self._stage - 1, 0), min(self._stage + 1, len(self._ranges) - 1))
         return [self._ranges.boundary(stage) for stage in stages]
 
-    def _to_leader(self, stage: int, message: Summary | Boundary) -> Sequence[Instruction]:
+    def _to_leader(self, stage: int, message: Summary | StageState | Boundary) -> Sequence[Instruction]:
         leader = self._ranges.leader(stage)
         return () if leader is None else (Send(leader, message),)
 
-    def reported(self, sender: int, report: Report) -> None:
-        """A member's load."""
-        self._reports[sender] = report.batch
+    def reported(self, sender: int, report: Report | State) -> None:
+        """What a member tells."""
+        self._reports[sender] = report
 
-    def summarised(self, summary: Summary) -> None:
-        """The pressure of the stage above."""
+    def summarised(self, summary: Summary | StageState) -> None:
+        """What the leader of the stage above tells."""
         if summary.stage == self._ranges.neighbour(self._stage, 1):
-            self._above = summary.pressure
+            self._above = summary

@@ -10,15 +10,11 @@ fill a stage for long ones whenever it is quiet.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from l4sim.policies.agent import FleetStimulus, InstanceUp
 from l4sim.policies.harm import harm_tokens
 from l4sim.policies.l4.affinity import Affinity
+from l4sim.policies.l4.front_end import FrontEnd
 from l4sim.policies.l4.load import load_of
-from l4sim.policies.l4.messages import Boundary, NewPlan
-from l4sim.policies.l4.ranges import Ranges
-from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.plan import Plan
 from l4sim.policies.views import InstanceView, RequestView
 
@@ -26,28 +22,16 @@ SPILL = 1.5
 """How many times the harm elsewhere it takes to leave the stage of one's length."""
 
 
-class L4Router:
+class L4Router(FrontEnd):
     """Routes a request by its current length."""
 
     def __init__(
         self, plan: Plan, affinity: Affinity | None = None, *, spill: bool = True, batches: Sequence[float] = ()
     ) -> None:
-        """``affinity``: None to look at lengths alone. ``spill``: whether requests may spill over to other stages.
-
-        ``batches``: requests in flight per instance that the plan expects, by stage, for the agents of instances that
-        join.
-        """
-        self.moves: list[tuple[float, int, int]] = []
-        """Boundaries taken over: when, which stage's upper end, and to how many tokens."""
-        self.ranges = Ranges(plan)
-        self.generation = 0
-        """Of the plan that it goes by."""
-        self.batches = tuple(batches)
-        """Requests in flight per instance that this plan expects, by stage."""
+        """``affinity``: None to look at lengths alone. ``spill``: whether requests may spill over to other stages."""
+        super().__init__(plan, batches)
         self._affinity = affinity
         self._spill = spill
-        self._positions: dict[int, int] = {}
-        """Of the instances seen last, by number; empty where they are to be looked at again."""
 
     def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
         """Return the least loaded instance of the request's stage, unless it spills over or follows its prefix.
@@ -88,30 +72,3 @@ class L4Router:
             if harm < bar:
                 position, bar = candidate, harm
         return position
-
-    def _learn(self, instances: Sequence[InstanceView]) -> None:
-        """These are not the instances seen last: some have gone or joined, or cannot serve this request."""
-        self._positions = {view.instance: position for position, view in enumerate(instances)}
-        self.ranges.see(self._positions)
-
-    def follow(self, numbers: Sequence[int]) -> None:
-        """Look at the instances again."""
-        self._positions = {}
-
-    def hear(self, stimulus: FleetStimulus, now_s: float) -> None:
-        """Take notice of instances that join, and of those that have gone: stages are manned as the agents man them."""
-        if isinstance(stimulus, InstanceUp):
-            self.ranges.add(stimulus.instance)
-        else:
-            self.ranges.remove(stimulus.instance)
-
-    def receive(self, sender: int, message: Any, now_s: float) -> None:
-        """Take over a boundary that has moved, or a new plan."""
-        match message:
-            case Boundary() if self.ranges.apply(message):
-                self.moves.append((now_s, message.stage, self.ranges.bounds[message.stage]))
-            case NewPlan() if message.generation > self.generation:
-                self.generation = message.generation
-                self.batches = message.batches
-                self.ranges.replace(message.plan, message.generation * GENERATION)
-                self.moves += [(now_s, stage, tokens) for stage, tokens in enumerate(self.ranges.bounds)]

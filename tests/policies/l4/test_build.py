@@ -1,4 +1,4 @@
-"""L4 built from a setting: what it plans for, and which plan it goes by."""
+"""What L4 plans for."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from l4sim.errors import InputError
-from l4sim.policies.agent import InstanceUp, PeerDied, Started, Watch
-from l4sim.policies.l4.build import build_l4, capacity_of, demand_for, plan_for, planned_as
-from l4sim.policies.l4.messages import Boundary
-from l4sim.policies.l4.replan import Replanner
-from l4sim.policies.plan import GivenPlan, SharedPlans
-from l4sim.policies.registry import build_policy
+from l4sim.policies.l4.build import capacity_of, demand_for, plan_for, planned_as
+from l4sim.policies.plan import SharedPlans
 from l4sim.policies.views import InstanceKind
 from l4sim.workload.histogram import LengthHistogram
 from l4sim.workload.trace import PrefixBlocks
-from tests.policies.conftest import View
 from tests.policies.settings import FACTS, sample, setting, unasked
 
 MIXED = {"prompt_tokens": [20, 30, 40, 500] * 10, "output_tokens": [50, 20, 90, 100] * 10}
@@ -25,25 +20,6 @@ MIXED = {"prompt_tokens": [20, 30, 40, 500] * 10, "output_tokens": [50, 20, 90, 
 
 def traffic(**changes):
     return setting(**{"sample": lambda: sample(**MIXED), "plans": SharedPlans()} | changes)
-
-
-def test_policies_that_share_plans_plan_once():
-    asked = []
-
-    def known():
-        asked.append(None)
-        return sample(**MIXED)
-
-    shared = traffic(sample=known)
-    first, second = (build_policy(name, shared) for name in ("l4:plan", "l4"))
-    assert len(asked) == 1
-    assert first.partition is second.partition
-
-
-def test_a_given_plan_is_gone_by_and_none_is_made():
-    recorded = plan_for(traffic())
-    policy = build_l4(setting(plans=GivenPlan(lambda: recorded)))
-    assert policy.partition is recorded
 
 
 def test_a_histogram_is_planned_for_in_place_of_the_sample():
@@ -78,22 +54,3 @@ def test_a_mixed_fleet_is_planned_as_its_slowest_instance_and_of_these_the_small
     small = replace(slow, kv_tokens=FACTS.kv_tokens // 2)
     assert planned_as((FACTS, slow, small, FACTS)) is small
     assert capacity_of(small).kv_tokens == FACTS.kv_tokens // 2
-
-
-def test_only_the_variant_that_plans_anew_has_a_coordinator():
-    assert build_policy("l4", traffic()).coordinator is None
-    assert isinstance(build_policy("l4:replan", traffic()).coordinator, Replanner)
-
-
-def test_an_instance_that_joins_gets_an_agent_that_knows_what_the_front_end_knows():
-    policy = build_policy("l4", traffic(instances=4))
-    router = policy.router
-    router.receive(0, Boundary(0, 5, 77), 30.0)
-    router.hear(PeerDied(1), 40.0)
-    router.hear(InstanceUp(4), 50.0)
-    agent = policy.agent_for(5)
-    router.hear(InstanceUp(5), 60.0)
-    stage = router.ranges.stage_of_instance(5)
-    watched = [i.boundary_tokens for i in agent.handle(Started(), View(5), 60.0) if isinstance(i, Watch)]
-    assert watched == [router.ranges.range_of(stage)[1]]
-    assert agent.handle(InstanceUp(5), View(5), 60.0) == ()
