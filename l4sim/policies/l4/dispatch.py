@@ -19,7 +19,10 @@ computed there, less what is expected to be found in its cache, and q those of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from l4sim.policies.books.block_lru import BlockLRU
 from l4sim.policies.l4.front_end import FrontEnd
@@ -32,6 +35,8 @@ OUTSIDE = 1.5
 """How dear a stage is that is not the request's."""
 MEMORY = 200
 """Requests that shares of prompt tokens are taken from, on average."""
+CANDIDATES = 64
+"""Instances whose contexts are looked at, those that would be the cheapest without."""
 FEWEST = 50
 """Requests before which every stage is taken to be busy."""
 
@@ -124,7 +129,6 @@ class Dispatch(FrontEnd):
         self._tokens[self.ranges.stage_for(tokens)] += tokens
 
     def _cheapest(self, tokens: int, cached: Mapping[int, int], instances: Sequence[InstanceView]) -> int:
-        extra = self._outside - 1
         home = self.ranges.stage_for(tokens)
         own, stages = self._own, self._stages
         busy = self._busy()
@@ -135,20 +139,22 @@ class Dispatch(FrontEnd):
             for view, stage in zip(instances, stages, strict=True)
         ]
         if self._hits is not None:
-            for position, view in enumerate(instances):
-                here = cached.get(view.instance, 0)
-                if here or view.waiting:
-                    there = self._reckoned(stages[position], home, tokens - here, busy)
-                    waits = self._hits.queued_tokens(view.instance, view.waiting)
-                    pending = max(view.pending_prompt_tokens - waits, 0)
-                    prices[position] = (view.running + view.waiting + own) * (pending + there)
-        first = prices.index(min(prices))
-        best = prices[first] + (1 + extra * (stages[first] != home)) * instances[first].context_tokens, first
-        for position, price in enumerate(prices):
-            if price < best[0] and position != first:
-                weight = 1 + extra * (stages[position] != home)
-                best = min(best, (price + weight * instances[position].context_tokens, position))
-        return best[1]
+            held = {self._positions[number] for number in cached if number in self._positions}
+            queueing = [position for position, view in enumerate(instances) if view.waiting]
+            for position in held.union(queueing):
+                view = instances[position]
+                there = self._reckoned(stages[position], home, tokens - cached.get(view.instance, 0), busy)
+                waits = self._hits.queued_tokens(view.instance, view.waiting)
+                pending = max(view.pending_prompt_tokens - waits, 0)
+                prices[position] = (view.running + view.waiting + own) * (pending + there)
+        best, chosen = math.inf, 0
+        for position in _least(prices):
+            if prices[position] < best:
+                weight = 1 if stages[position] == home else self._outside
+                price = prices[position] + weight * instances[position].context_tokens
+                if (price, position) < (best, chosen) or best == math.inf:
+                    best, chosen = price, position
+        return chosen
 
     def _busy(self) -> list[float]:
         """By stage, how much of its instances' time is expected to go to prompts of its own, at most 1."""
@@ -180,3 +186,12 @@ class Dispatch(FrontEnd):
         super().follow(numbers)
         if self._hits is not None:
             self._hits.keep_only(numbers)
+
+
+def _least(prices: Sequence[float]) -> Sequence[int]:
+    """Positions of the least prices, the least of all first."""
+    if len(prices) <= CANDIDATES:
+        first = prices.index(min(prices))
+        return [first, *range(first), *range(first + 1, len(prices))]
+    least = np.argpartition(np.array(prices), CANDIDATES)[:CANDIDATES].tolist()
+    return sorted(least, key=lambda position: (prices[position], position))

@@ -76,4 +76,4 @@ class BySpareCapacity(Refinement):
         fuller = here if gap > 0 else above
         part = moved * sum(fuller.lengths) / max(fuller.used_tokens, 1)
         place = next((place for place, tokens in enumerate(accumulate(lengths)) if tokens >= part), len(lengths) - 1)
-        return 1 - lengths[place] / hi
+        return float(1 - lengths[place] / hi)
