@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.rivals.bound import SIMULATIONS, bound_lines
 from benchmarks.rivals.cases import SETS, Case
-from benchmarks.rivals.measure import Measured, measure, missing
+from benchmarks.rivals.measure import Measured, measure_wanted, missing
 from benchmarks.rivals.report import Outcome, case_lines, outcome, summary_lines
 from benchmarks.rivals.runs_log import log_run
 from l4sim.policies.defaults import COMPARED, RIVALS, SOLE
@@ -68,16 +68,12 @@ def _with(case: Case, profile: str) -> dict[str, Any]:
 def _outcomes(cases: Sequence[Case], policies: Sequence[str], given: argparse.Namespace) -> Iterator[Outcome]:
     """Case after case, the traces of all of them shared out among processes."""
     wanted = [(case, seed) for case in cases for seed in case.seeds[: given.seeds]]
-    work = partial(_measure, policies=policies, store=given.out)
+    work = partial(measure_wanted, policies=policies, store=given.out)
     if given.jobs == 1:
         yield from _by_case(cases, map(work, wanted), given)
         return
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         yield from _by_case(cases, pool.map(work, wanted), given)
-
-
-def _measure(wanted: tuple[Case, int], policies: Sequence[str], store: Path) -> Measured:
-    return measure(*wanted, policies, store)
 
 
 def _by_case(cases: Sequence[Case], measured: Iterator[Measured], given: argparse.Namespace) -> Iterator[Outcome]:

@@ -81,6 +81,11 @@ def measure(case: Case, seed: int, policies: Sequence[str], store: Path) -> Meas
     return measured
 
 
+def measure_wanted(wanted: tuple[Case, int], policies: Sequence[str], store: Path) -> Measured:
+    """`measure` of a case and a seed; here because processes that are spawned do not find what is in ``__main__``."""
+    return measure(*wanted, policies, store)
+
+
 def world(case: Case, seed: int) -> tuple[Setup, Trace]:
     """The cluster of a case, and its trace at the case's load.
 
