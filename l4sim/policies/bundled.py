@@ -9,7 +9,7 @@ from l4sim.cost.affine import fit_affine
 from l4sim.policies.l4.agent import LEVELS
 from l4sim.policies.l4.build import capacity_of, demand_for, plan_for, planned_as
 from l4sim.policies.l4.partition import partition
-from l4sim.policies.l4.variants import build_all_parts, build_fenced, build_l4, build_paper
+from l4sim.policies.l4.variants import Part, build_all_parts, build_fenced, build_l4, build_paper
 from l4sim.policies.policy import Policy, PolicyEntry, Setting
 from l4sim.policies.rivals import smg
 from l4sim.policies.rivals.aibrix import AIBrix
@@ -84,7 +84,7 @@ def _preble(setting: Setting) -> Policy:
     return Policy(router)
 
 
-_WITHOUT = {
+_WITHOUT: Mapping[Part, str] = {
     "stages": "l4 without stages: by harm, prefixes and one's own wait alone",
     "prefixes": "l4 that does not mind what is cached",
     "tails": "l4 that minds the mean alone: a request's own wait counts as any other's",
@@ -289,7 +289,7 @@ _ENTRIES = (
         source=_L4_OURS,
     ),
     *(
-        PolicyEntry(f"l4:no-{part}", partial(build_l4, **{part: False}), kind="l4", summary=summary, source=_L4_OURS)
+        PolicyEntry(f"l4:no-{part}", partial(build_l4, without=part), kind="l4", summary=summary, source=_L4_OURS)
         for part, summary in _WITHOUT.items()
     ),
     PolicyEntry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ from l4sim.policies.l4.messages import Boundary, NewPlan
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.refinement import GENERATION
 from l4sim.policies.plan import Plan
-from l4sim.policies.views import InstanceView
+from l4sim.policies.views import InstanceView, RequestView
 
 
-class FrontEnd:
+class FrontEnd(ABC):
     """The part of a router that follows plan, boundaries and members."""
 
     def __init__(self, plan: Plan, batches: Sequence[float] = ()) -> None:
@@ -29,6 +30,10 @@ class FrontEnd:
         """Requests in flight per instance that this plan expects, by stage."""
         self._positions: dict[int, int] = {}
         """Of the instances seen last, by number; empty where they are to be looked at again."""
+
+    @abstractmethod
+    def route(self, request: RequestView, instances: Sequence[InstanceView]) -> int:
+        """Return the position of the instance that a request goes to."""
 
     def _learn(self, instances: Sequence[InstanceView]) -> None:
         """These are not the instances seen last: some have gone or joined, or cannot serve this request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from l4sim.cost.affine import fit_affine
 from l4sim.policies.agent import Agent
@@ -19,32 +20,27 @@ from l4sim.policies.l4.replan import Planning, Replanner
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.policy import Policy, Setting
 
+Part = Literal["stages", "prefixes", "tails", "moves", "bids"]
+"""Of L4 as it is ours. ``stages``: a price on leaving the stage of one's length. ``prefixes``: what is cached is not
+computed. ``tails``: a request's own wait counts more than others'. ``moves``: who was placed for its prefix may decode
+elsewhere. ``bids``: load is balanced where no prefixes are followed."""
 
-def build_l4(
-    setting: Setting,
-    *,
-    stages: bool = True,
-    prefixes: bool = True,
-    tails: bool = True,
-    moves: bool = True,
-    bids: bool = True,
-) -> Policy:
-    """L4 as it is ours, with all of its parts or without those that are false.
 
-    ``stages``: a price on leaving the stage of one's length. ``prefixes``: what is cached is not computed. ``tails``: a
-    request's own wait counts more than others'. ``moves``: who was placed for its prefix may decode elsewhere.
-    ``bids``: load is balanced where no prefixes are followed.
+def build_l4(setting: Setting, without: Part | None = None) -> Policy:
+    """L4 as it is ours, with all of its parts or without one.
 
     Raises:
         InputError: there is no plan for the setting's traffic.
     """
     made = _plan(setting)
-    hits = _hits(setting) if prefixes else None
-    prices = _prices(setting) if hits is not None and moves else None
-    router = Dispatch(made.plan, hits, own=OWN if tails else 1, outside=OUTSIDE if stages else 1)
+    hits = None if without == "prefixes" else _hits(setting)
+    prices = None if without == "moves" or hits is None else _prices(setting)
+    bids = without != "bids" and not setting.follow_prefixes
+    own, outside = 1 if without == "tails" else OWN, 1 if without == "stages" else OUTSIDE
+    router = Dispatch(made.plan, hits, own=own, outside=outside)
 
     def agent(instance: int, ranges: Ranges) -> Mover:
-        return Mover(instance, ranges, prices, bids=bids and not setting.follow_prefixes, seed=setting.seed)
+        return Mover(instance, ranges, prices, bids=bids, seed=setting.seed)
 
     return _policy(setting, made, router, agent)
 
