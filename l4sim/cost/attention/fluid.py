@@ -52,12 +52,16 @@ def _waiting_levels(
     """``levels`` of more blocks than slots."""
     # Slots in groups of gcd(together, slots): equal blocks, issued together, keep the slots of a group equal.
     group = gcd(together, slots)
-    runs = _runs(loads, counts)
+    each = together // group
+    runs = [(load, each * count) for load, count in _runs(loads, counts)]
     if len(runs) == 1:
         runs, passes = [(runs[0][0], runs[0][1] * passes)], 1
     heap = [0.0] * (slots // group)
-    for load, count in chain.from_iterable(repeat(runs, passes)):
-        left = together // group * count
+    for load, left in chain.from_iterable(repeat(runs, passes)):
+        # Of unequal lengths nearly every run is of one block, thousands to a batch.
+        if left == 1:
+            heapreplace(heap, heap[0] + load)
+            continue
         if left >= len(heap) and heap[0] + load >= max(heap):
             # Every slot gets one of equal blocks before any gets its second: whole waves at a time.
             waves, left = divmod(left, len(heap))
