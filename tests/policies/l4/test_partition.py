@@ -149,9 +149,11 @@ def test_where_nothing_is_feasible_the_least_overload_says_by_how_much():
 
 @pytest.mark.slow
 def test_slight_overload_does_not_mix_short_requests_with_long_ones():
-    rate = next(
-        rate for rate in np.arange(4, 40, 0.25) if not partition(mixed_demand(rate), COST, CAPACITY, 8).feasible
-    )
+    def first_overload(rates):
+        return next(rate for rate in rates if not partition(mixed_demand(rate), COST, CAPACITY, 8).feasible)
+
+    roughly = first_overload(np.arange(4, 40, 3))
+    rate = first_overload(np.arange(roughly - 2.75, roughly + 0.25, 0.25))
     assert len(partition(mixed_demand(rate), COST, CAPACITY, 8).plan.stages) > 1
 
 
