@@ -9,15 +9,16 @@ import pytest
 
 import l4sim
 from l4sim.errors import InputError
-from l4sim.sweeps.full_load import arriving_tokens_per_s, full_load
+from l4sim.sweeps.full_load import POLICY, arriving_tokens_per_s, full_load
 from l4sim.workload.transform import pace, take
 
 CLUSTER = l4sim.Cluster(instances=2)
+REQUESTS = 200
 
 
 @pytest.fixture(scope="module")
 def trace():
-    return l4sim.synthesize("chat", output_lengths="lognormal:mu=4,sigma=0.8,max=400", rate_per_s=1, requests=400)
+    return l4sim.synthesize("chat", output_lengths="lognormal:mu=4,sigma=0.8,max=400", rate_per_s=1, requests=REQUESTS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def mean_s(run):
 
 @pytest.mark.slow
 def test_an_idle_cluster_serves_one_request_at_a_time(trace, found):
-    for row in (0, 7, 399):
+    for row in (0, 7, REQUESTS - 1):
         alone = take(trace, np.array([row]))
         expected_s = l4sim.replay(alone, "round-robin", CLUSTER).requests["e2e_s"].iloc[0]
         assert found.idle.requests["e2e_s"].iloc[row] == pytest.approx(expected_s)
@@ -40,14 +41,14 @@ def test_an_idle_cluster_serves_one_request_at_a_time(trace, found):
 @pytest.mark.slow
 def test_the_full_rate_is_the_edge_of_three_times_the_idle_latency(trace, found):
     assert mean_s(found.full) <= 3 * mean_s(found.idle)
-    beyond = l4sim.replay(pace(trace, rate_per_s=1.03 * found.rate_per_s), "least-harm", CLUSTER)
+    beyond = l4sim.replay(pace(trace, rate_per_s=1.03 * found.rate_per_s), POLICY, CLUSTER)
     assert mean_s(beyond.runs[0]) > 3 * mean_s(found.idle)
 
 
 @pytest.mark.slow
 def test_requests_arrive_for_several_lifetimes_of_the_slowest(found):
     slowest_s = found.full.requests["e2e_s"].max()
-    assert found.lifetimes == pytest.approx(399 / found.rate_per_s / slowest_s)
+    assert found.lifetimes == pytest.approx((REQUESTS - 1) / found.rate_per_s / slowest_s)
 
 
 @pytest.mark.slow
@@ -57,12 +58,12 @@ def test_a_lower_slowdown_is_reached_at_a_lower_rate(trace, found):
 
 @pytest.mark.slow
 def test_a_trace_that_is_too_short_is_refused_and_so_is_no_slowdown(trace):
-    with pytest.raises(InputError, match="400 requests never reach 1000 times the latency of an idle cluster"):
-        full_load(trace, CLUSTER, slowdown=1000)
+    with pytest.raises(InputError, match="40 requests never reach 1000 times the latency of an idle cluster"):
+        full_load(take(trace, np.arange(40)), CLUSTER, slowdown=1000)
     with pytest.raises(InputError, match="the slowdown is 1, accepted is a number above 1"):
         full_load(trace, CLUSTER, slowdown=1)
     with pytest.raises(InputError, match="all requests arrive at once: give them a rate"):
-        full_load(replace(trace, arrival_s=np.zeros(400)), CLUSTER)
+        full_load(replace(trace, arrival_s=np.zeros(REQUESTS)), CLUSTER)
 
 
 @pytest.mark.slow
