@@ -77,10 +77,11 @@ def import_llmservingsim(
         _skew_points(folder),
         **asdict(uniform_layers(model).attention.of_rank(tensor_parallel)),
     )
-    attention, attention_report = fit_kernel("fa2", profiled, gpu)
+    # Before attention, whose fit takes seconds, all that may be refused.
     points = _product_points(dense, per_sequence, model, tensor_parallel)
     linear, linear_errors = fit_gemm(points, gpu, corrected=False)
     _refuse_slow_head(per_sequence, gpu, model, tensor_parallel)
+    attention, attention_report = fit_kernel("fa2", profiled, gpu)
     smallest_s = float(np.mean([_read(dense, "tokens", name)[1][0] for name in ("layernorm", "rotary_emb", "act_fn")]))
     return {
         "name": gpu.name,
