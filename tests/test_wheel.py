@@ -69,7 +69,8 @@ def test_the_wheel_installs_into_an_empty_environment_and_compares_from_another_
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    command = [environment / "bin" / "l4sim", "compare", "--limit", "60", "--out", "out"]
+    options = ["--limit", "60", "--policies", "round-robin,l4", "--out", "out"]
+    command = [environment / "bin" / "l4sim", "compare", *options]
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True)
     assert "60 requests of long-context-mix" in done.stdout
     assert (elsewhere / "out" / "plan.png").stat().st_size > 10_000
