@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "profiles" / "README.md", ROOT / "traces" / "README.md", *(ROOT / "docs").glob("*.md")]
 )
-# What the commands read; they run in a copy, as some of them write.
-NEEDED = ("traces", "profiles", "benchmarks", "validate_gpu/reports", "tests/recordings/samples")
+# What the commands read; they run in a copy, as some of them write. Of traces it has the first requests only: that the
+# commands run is shown by these as well.
+NEEDED = ("profiles", "benchmarks", "validate_gpu/reports", "tests/recordings/samples")
+KEPT_REQUESTS = 80
 OF_OTHERS = {"--scheduler-cls", "--save-result", "--save-detailed", "--streaming"}
 """Options of other programs that the documents name: vLLM's and AIPerf's."""
 
@@ -111,6 +115,16 @@ def name_of_yaml(block: Block) -> str:
     return "fleet.yaml" if re.search("^groups:", block.text, re.MULTILINE) else "spec.yaml"
 
 
+def copy_of_bundled(target: Path) -> None:
+    """What the commands read, in ``target``."""
+    for folder in NEEDED:
+        shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (target / "traces").mkdir()
+    for trace in (ROOT / "traces").glob("*.jsonl.gz"):
+        with gzip.open(trace, "rt") as whole, gzip.open(target / "traces" / trace.name, "wt") as part:
+            part.writelines(islice(whole, KEPT_REQUESTS))
+
+
 def run(words: list[str]) -> None:
     program, *arguments = words
     if program == "l4sim":
@@ -138,14 +152,14 @@ def test_a_block_is_read_with_its_place_its_commands_and_why_it_is_not_run() -> 
 def test_every_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if block.not_run:
         pytest.skip(block.not_run)
-    for folder in NEEDED:
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_of_bundled(tmp_path)
     for other in (other for other in BLOCKS if before(other, block)):
         if other.file is not None:
             (tmp_path / other.file).write_text(other.text)
         elif other.language == "yaml":
             (tmp_path / name_of_yaml(other)).write_text(other.text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("l4sim.bundled._PACKAGE", tmp_path / "l4sim")
     # A module named on a command line is looked for in the working directory, from then on.
     monkeypatch.setattr(sys, "path", list(sys.path))
     if block.language == "sh":
