@@ -9,7 +9,7 @@ from validate_gpu.live.build import LiveOptions
 from validate_gpu.lockstep import lockstep, repeat, shared_memory
 
 POLICIES = ("round-robin", "llumnix", "l4")
-TRACE = make_trace([0.01 * number for number in range(24)], [40, 300, 7, 600, 25, 90] * 4, [60, 3, 90, 20, 150, 40] * 4)
+TRACE = make_trace([0.01 * number for number in range(24)], [40, 300, 7, 600, 25, 90] * 4, [40, 3, 60, 20, 100, 30] * 4)
 CPU = LiveOptions(device="cpu")
 
 
@@ -26,9 +26,13 @@ def setup(**changes):
     return resolve(Options(**{**options, **changes}))
 
 
+@pytest.fixture(scope="module")
+def live():
+    return lockstep(TRACE, POLICIES, setup(), CPU)
+
+
 @pytest.mark.slow
-def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
-    live = lockstep(TRACE, POLICIES, setup(), CPU)
+def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table(live):
     for [measured] in live.runs.values():
         run, again = measured.run, repeat(TRACE, setup(), measured)
         assert (run.requests["status"] == "finished").all()
@@ -38,10 +42,10 @@ def test_a_recorded_live_run_is_repeated_by_the_simulator_table_for_table():
 
 
 @pytest.mark.slow
-def test_an_iterations_time_is_the_one_measured():
-    [live] = lockstep(TRACE, ["round-robin"], setup(), CPU).runs["round-robin"]
-    for instance, own in live.run.iterations.groupby("instance"):
-        seconds = [iteration.seconds for iteration in live.iterations if iteration.instance == instance]
+def test_an_iterations_time_is_the_one_measured(live):
+    [measured] = live.runs["round-robin"]
+    for instance, own in measured.run.iterations.groupby("instance"):
+        seconds = [iteration.seconds for iteration in measured.iterations if iteration.instance == instance]
         assert (own["end_s"] - own["start_s"]).tolist() == pytest.approx(seconds)
         assert min(seconds) > 0
 
