@@ -24,8 +24,11 @@ def with_own_policy(points):
 @pytest.mark.slow
 def test_a_dask_cluster_of_processes_gives_the_same_rows(make_points, tmp_path):
     distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
     points = with_own_policy(make_points(seed=[0, 1, 2], kernel=[None, "fa9"]))
     with (
+        # Workers that are forked from a server that has imported Dask and pandas, which each of them would do anew.
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster,
         executor_by_name(f"dask={cluster.scheduler_address}", tmp_path) as executor,
     ):
@@ -36,7 +39,8 @@ def test_a_dask_cluster_of_processes_gives_the_same_rows(make_points, tmp_path):
 @pytest.mark.slow
 def test_submitit_without_slurm_runs_local_processes(make_points, tmp_path):
     pytest.importorskip("submitit")
-    points = with_own_policy(make_points(seed=[0]))
+    # A process for each point: of the two, the one that no worker can import.
+    [_, *points] = with_own_policy(make_points(seed=[0]))
     with executor_by_name("submitit=timeout_min=5", tmp_path) as executor:
         rows = run_points(points, Store(tmp_path / "jobs"), workers=executor)
     assert rows == run_points(points, Store(tmp_path / "here"))
