@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
+# In one worker: all sources are read and parsed once.
+pytestmark = pytest.mark.xdist_group("imports")
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 _GROUND = ("errors", "batch", "records", "bundled", "json_files", "code_hash", "plugins")
