@@ -45,6 +45,7 @@ def build_cost(
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 1024,
     all_reduce: AllReduce | None = None,
+    exchange: AllReduce | None = None,
 ) -> CostModel:
     """Build the cost model of one instance.
 
@@ -53,7 +54,8 @@ def build_cost(
     None. ``cost_model`` is how attention sees a batch: ``tile`` (the kernel's own split), ``mean``, ``sum`` or
     ``skew``; or ``affine``, a least-squares fit to ``tile`` of the whole iteration; or another package's (see
     `l4sim.cost.outside`). A rank's batches may have up to ``max_num_batched_tokens`` tokens and ``max_num_seqs``
-    sequences. ``all_reduce`` among ``tensor_parallel`` GPUs is the profile's newest for so many if None.
+    sequences. ``all_reduce`` among ``tensor_parallel`` GPUs is the profile's newest for so many if None, as is
+    ``exchange`` among all, by which experts get the tokens of data-parallel attention.
 
     Raises:
         InputError: an unknown kernel or cost model, a parallelism that model or profile do not have, or a kind of layer
@@ -98,10 +100,10 @@ def build_cost(
     )
     parts = attention_parts(setting, model)
     captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
-    most_tokens, most_sampled = (
-        _most(max_num_batched_tokens, max_num_seqs, captured=captured),
-        _most(max_num_seqs, captured=captured),
-    )
+    # Of all ranks' requests one may be dealt more than its share.
+    most_batched, most_seqs = attention_dp * max_num_batched_tokens, attention_dp * max_num_seqs
+    most_tokens = _most(most_batched, most_seqs, captured=captured)
+    most_sampled = _most(most_seqs, captured=captured)
     if profile.tables:
         stages = Stages(profile, model, parallelism, expert_load)
         covers = [part.covers for part in parts]
@@ -115,26 +117,26 @@ def build_cost(
         tokens_s[1:] += _all_reduces_s(all_reduce, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
         sampled_s[1:] += _gather_s(all_reduce, model, np.arange(1, len(sampled_s)))
     if attention_dp > 1:
-        among_all = all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce)
-        tokens_s[1:] += _exchanges_s(among_all, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
+        exchange = exchange or all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce)
+        tokens_s[1:] += _exchanges_s(exchange, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
     # The rows that pad a captured decode batch are computed and sampled as the others are.
-    decodes = np.arange(max_num_seqs + 1)
+    decodes = np.arange(most_seqs + 1)
     rows = captured.decoding_rows(decodes)
-    steps = captured.step_tokens(np.arange(max(max_num_batched_tokens, max_num_seqs) + 1))
+    steps = captured.step_tokens(np.arange(max(most_batched, most_seqs) + 1))
     attention, repeats = _attention(model, parts)
     rank = IterationCost(
         attention=attention,
         repeats=repeats,
         decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[rows]).tolist(),
         tokens_s=(host.prompt_s + tokens_s[steps]).tolist(),
-        sampled_s=(sampled_s[: max_num_seqs + 1] + host.sequence_s * decodes).tolist(),
+        sampled_s=(sampled_s[: most_seqs + 1] + host.sequence_s * decodes).tolist(),
     )
     cost = rank if attention_dp == 1 else DataParallelCost(rank, attention_dp)
     if cost_model != "affine":
         return cost
     return fit_affine(
         cost,
-        max_sequences=max_num_seqs * attention_dp,
+        max_sequences=most_seqs,
         max_tokens=max_num_batched_tokens,
         max_context_tokens=model.max_model_len,
     )

@@ -118,8 +118,8 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         profile.gpu, options.max_num_seqs, options.max_num_batched_tokens
     )
     # Before memory: a kind of layer that has no seconds is told by its name.
-    all_reduce = all_reduce_for(options, profile)
     parallelism = Parallelism(options.tensor_parallel, options.attention_dp, options.expert_parallel)
+    all_reduce = all_reduce_for(options, profile)
     cost = build_cost(
         profile,
         model,
@@ -132,6 +132,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
         all_reduce=all_reduce,
+        exchange=None if options.attention_dp == 1 else all_reduce_for(options, profile, parallelism.gpus),
     )
     kernel = options.kernel or profile.default_kernel
     max_model_len = _max_model_len(options, model)
@@ -192,18 +193,19 @@ def _longest_chunk(options: Options, rank_tokens: int) -> int:
     return min(given or rank_tokens, rank_tokens) if options.attention_dp > 1 else given
 
 
-def all_reduce_for(options: Options, profile: Profile) -> AllReduce | None:
+def all_reduce_for(options: Options, profile: Profile, gpus: int | None = None) -> AllReduce | None:
     """The all-reduce of an instance with such options on a profile's GPU; None for one GPU.
+
+    Among the ranks that share a request's attention, or among so many of the instance's GPUs.
 
     Raises:
         InputError: no such link.
     """
-    if options.tensor_parallel == 1:
+    gpus = options.tensor_parallel if gpus is None else gpus
+    if gpus == 1:
         return None
     link = None if options.intra_link is None else load_link(options.intra_link)
-    return all_reduce_among(
-        options.tensor_parallel, profile.gpu, profile.all_reduce, engine=options.engine_rules, link=link
-    )
+    return all_reduce_among(gpus, profile.gpu, profile.all_reduce, engine=options.engine_rules, link=link)
 
 
 def _with_speeds(groups: tuple[GroupSetup, ...]) -> tuple[GroupSetup, ...]:

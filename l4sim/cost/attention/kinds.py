@@ -26,6 +26,10 @@ DECODE, PREFILL = "decode_attention", "prefill_attention"
 requests and their length."""
 
 
+_MOST_PROMPT_TOKENS = 1 << 15
+"""Prompts of more tokens together are not looked up: no step has as many, and kernels' models of them take long."""
+
+
 class AttentionPart(NamedTuple):
     """The attention of one layer on one rank."""
 
@@ -125,10 +129,12 @@ class _Hashed(NamedTuple):
 
 @lru_cache(maxsize=512)
 def _row_ratios(model: _Hashed, table: OperatorTable, row: int) -> Ratios:
-    tile = model.tile
-    uniform = uniform_prompts if table.name == PREFILL else uniform_decodes
+    tile, measured_s = model.tile, table.seconds[row]
     batch, length = table.axes["batch"], table.axes["length"]
-    measured_s = table.seconds[row]
+    uniform = uniform_decodes
+    if table.name == PREFILL:
+        uniform = uniform_prompts
+        measured_s = np.where(np.outer(batch, length) <= _MOST_PROMPT_TOKENS, measured_s, np.nan)
     modelled_s = np.full(measured_s.shape, np.nan)
     for i, j in zip(*np.nonzero(np.isfinite(measured_s)), strict=True):
         modelled_s[i, j] = tile.attention_s(uniform(int(batch[i]), int(length[j])))

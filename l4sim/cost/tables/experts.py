@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -82,6 +82,11 @@ class Mixture(NamedTuple):
 _SIZES = ("hidden", "intermediate", "per_token", "experts", "moe_tp", "moe_ep")
 
 
+def _mixture(sizes: Sequence[int], distribution: str) -> Mixture:
+    hidden, intermediate, per_token, experts, moe_tp, moe_ep = sizes
+    return Mixture(hidden, intermediate, per_token, experts, moe_tp, moe_ep, distribution)
+
+
 class Mixtures:
     """What a table tells of experts of any sizes and format."""
 
@@ -91,15 +96,14 @@ class Mixtures:
         columns = zip(*(table.sizes[name].tolist() for name in _SIZES), strict=True)
         texts = zip(table.kinds["dtype"].tolist(), table.kinds["distribution"].tolist(), strict=True)
         self._row = {
-            (dtype, Mixture(*sizes, distribution)): row
+            (dtype, _mixture(sizes, distribution)): row
             for row, ((dtype, distribution), sizes) in enumerate(zip(texts, columns, strict=True))
         }
         self._logs = np.log2(np.stack([table.sizes[name] for name in _SIZES], axis=1))
 
     def shape_of(self, table: OperatorTable, row: int) -> Mixture:
         """One row of a table as a mixture."""
-        sizes = (int(table.sizes[name][row]) for name in _SIZES)
-        return Mixture(*sizes, str(table.kinds["distribution"][row]))
+        return _mixture([int(table.sizes[name][row]) for name in _SIZES], str(table.kinds["distribution"][row]))
 
     def seconds(self, weights: str, mixture: Mixture, tokens: IntArray) -> Seconds:
         """Seconds of the experts of the slowest rank by the tokens of all ranks together, of the shape of ``tokens``.

@@ -47,7 +47,7 @@ class Operator:
     """Rows to keep, by the columns there."""
     first: Mapping[str, int] = field(default_factory=dict)
     """What is added to a column there to have ours: a decode's new token beside the cached ones."""
-    filled: Mapping[str, object] = field(default_factory=dict)
+    filled: Mapping[str, int] = field(default_factory=dict)
     """What a column is where the table has none."""
     kernel: str | None = None
     """The column that names a row's kernel: where several were timed, engines run the first of `PREFERRED`."""

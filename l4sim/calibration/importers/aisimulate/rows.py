@@ -111,8 +111,8 @@ def _raw(operator: Operator, path: Path) -> DataFrame:
     missing = [column for column in (*columns, operator.latency) if column not in raw]
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing, found are {', '.join(raw.columns)}")
-    for column, value in operator.only.items():
-        raw = raw[raw[column] == value]
+    for column, wanted in operator.only.items():
+        raw = raw[raw[column] == wanted]
     if not len(raw):
         raise InputError(f"{path}: no rows")
     return raw.reset_index(drop=True)
