@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import click
@@ -25,12 +26,20 @@ def print_penalty(cells: Sequence[Penalty], shown: Profile, model: Model) -> Non
         f"Attention of {model.name} on {shown.name}: a decode batch's time over that of as many requests of equal\n"
         f"lengths with the same tokens in all, {MEAN_TOKENS:,} each on average; by requests in the batch\n"
     )
-    ratios: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        ratios.setdefault((cell.kernel, cell.skew), []).append(f"{cell.ratio:.2f}")
-    print_table(("kernel", "lengths", *map(str, BATCHES)), [(*names, *row) for names, row in ratios.items()])
-    for kernel, basis in {cell.kernel: cell.basis for cell in cells}.items():
-        click.echo(f"{kernel}: {basis}")
+    kinds = dict.fromkeys(cell.layers for cell in cells)
+    for kind in kinds:
+        own = [cell for cell in cells if cell.layers == kind]
+        if len(kinds) > 1:
+            click.echo(f"\nLayers of {kind}:")
+        ratios: dict[tuple[str, str], list[str]] = {}
+        for cell in own:
+            ratios.setdefault((cell.kernel, cell.skew), []).append(f"{cell.ratio:.2f}")
+        print_table(("kernel", "lengths", *map(str, BATCHES)), [(*names, *row) for names, row in ratios.items()])
+        for kernel, basis in {cell.kernel: cell.basis for cell in own}.items():
+            click.echo(f"{kernel}: {basis}")
+    absent = [kernel for kernel in shown.kernels if kernel not in {cell.kernel for cell in cells}]
+    if absent:
+        click.echo(f"not shown, as they do not run such layers: {', '.join(absent)}")
 
 
 def print_measured(penalties: Sequence[MeasuredPenalty], shown: Profile) -> None:
@@ -76,14 +85,16 @@ def draw_penalty(cells: Sequence[Penalty], shown: Profile, model: Model, out: Pa
     from l4sim.results.plots.style import PALETTE, RC, log_scale, save
 
     out.mkdir(parents=True, exist_ok=True)
-    kernels = list(dict.fromkeys(cell.kernel for cell in cells))
+    lines = list(dict.fromkeys((cell.layers, cell.kernel) for cell in cells))
+    several = len({layers for layers, _ in lines}) > 1
     with mpl.rc_context(RC):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         panels = figure.subplots(1, len(SKEWS), sharey=True)
         for axes, skew in zip(panels, SKEWS, strict=True):
-            for kernel, colour in zip(kernels, PALETTE, strict=False):
-                ratios = [cell.ratio for cell in cells if (cell.kernel, cell.skew) == (kernel, skew.name)]
-                axes.plot(BATCHES, ratios, marker="o", color=colour, label=kernel)
+            for (layers, kernel), colour in zip(lines, cycle(PALETTE)):
+                own = [cell for cell in cells if (cell.layers, cell.kernel, cell.skew) == (layers, kernel, skew.name)]
+                label = f"{kernel}, {layers}" if several else kernel
+                axes.plot(BATCHES, [cell.ratio for cell in own], marker="o", color=colour, label=label)
             log_scale(axes, "x")
             log_scale(axes, "y")
             axes.set(title=skew.name, xlabel="decoding requests")

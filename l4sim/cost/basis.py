@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from l4sim.cost.attention.kinds import AttentionSetting
+from l4sim.cost.attention.part import AttentionSetting
 from l4sim.cost.build import attention_parts, measured_layer
 from l4sim.cost.communication import AllReduce
 from l4sim.cost.profile import Profile

@@ -6,7 +6,8 @@ import numpy as np
 
 from l4sim.cost.affine import fit_affine
 from l4sim.cost.attention import MODELS
-from l4sim.cost.attention.kinds import AttentionPart, AttentionSetting, attention_part
+from l4sim.cost.attention.kinds import attention_part
+from l4sim.cost.attention.part import AttentionPart, AttentionSetting
 from l4sim.cost.captured import Captured, largest_captured
 from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.curve import FloatArray

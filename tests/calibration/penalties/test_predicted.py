@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from l4sim.calibration.penalties.predicted import BATCHES, MEAN_TOKENS, SKEWS, penalties
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
+from l4sim.specs.attention import Latent, VariedQuery
 from l4sim.specs.model import load_model
-from tests.mixed_model import MIXED
+from tests.mixed_model import MIXED, WIDE
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,23 @@ def test_the_basis_tells_what_was_measured(table):
     assert cell.basis == "fitted to batches of equal and of unequal lengths"
 
 
-def test_a_model_of_several_kinds_of_layers_has_no_one_penalty():
-    with pytest.raises(InputError, match="mixed: 2 groups of layers"):
-        penalties(load_profile("h200-sxm"), MIXED)
+def test_kinds_of_layers_are_told_apart():
+    cells = penalties(load_profile("h200-sxm"), MIXED)
+    assert list(dict.fromkeys(cell.layers for cell in cells)) == [
+        "grouped-query attention (32 heads, 8 KV heads, 128 wide)",
+        "grouped-query attention (16 heads, 2 KV heads, 128 wide)",
+    ]
+
+
+def test_a_window_of_which_all_lengths_are_longer_knows_no_unequal_ones():
+    sliding = replace(WIDE, attention=VariedQuery(32, 8, 128, 128, window_tokens=128))
+    model = replace(MIXED, groups=(sliding, WIDE))
+    ratios = {(cell.layers, cell.skew): cell.ratio for cell in penalties(load_profile("h200-sxm"), model)}
+    assert ratios["sliding-window attention", "two lengths, 1 : 7"] == 1
+    assert ratios["grouped-query attention", "two lengths, 1 : 7"] > 1
+
+
+def test_a_kind_that_the_profile_has_no_seconds_of_is_refused():
+    latent = replace(WIDE, attention=Latent(128, 1536, 512, 128, 64, 128))
+    with pytest.raises(InputError, match="profile h200-sxm has no seconds of latent attention"):
+        penalties(load_profile("h200-sxm"), replace(MIXED, groups=(latent,)))

@@ -11,7 +11,7 @@ from l4sim.calibration.datasheet import scaled_kernels
 from l4sim.calibration.kernels import fit_kernel
 from l4sim.calibration.points.attention import UniformPoints, UniformTables
 from l4sim.calibration.profile_json import kernel_json
-from l4sim.cost.attention.kinds import DECODE, PREFILL
+from l4sim.cost.attention.grouped_query import DECODE, PREFILL
 from l4sim.cost.profile import load_profile
 from l4sim.cost.tables.table import OperatorTable
 from l4sim.specs.gpu import GPU
