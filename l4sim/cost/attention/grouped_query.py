@@ -92,7 +92,8 @@ def _held(
     for name in (DECODE, PREFILL):
         table = profile.tables[name]
         row, same = nearest_row(table, kv_dtype, sizes.heads, sizes.kv_heads, sizes.head_dim, sizes.window)
-        own = _Sizes(*(int(table.sizes[size][row]) for size in ("heads", "kv_heads", "head_dim", "window")))
+        numbers = (int(table.sizes[size][row]) for size in ("heads", "kv_heads", "head_dim", "window"))
+        own = _Sizes._make((*numbers, False))
         tile = tile_attention(setting.kernel, coefficients, own.heads, own.kv_heads, own.head_dim, sms=sms)
         found.append(row_ratios(_window(own)(tile), table, row))
         exact = exact and same

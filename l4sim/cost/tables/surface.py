@@ -63,4 +63,4 @@ def _filled(table: OperatorTable, row: int) -> np.typing.NDArray[np.float64]:
         missing = ~np.isfinite(column)
         if missing.any():
             column[missing] = along(batch, column, batch[missing])
-    return seconds
+    return np.asarray(seconds)

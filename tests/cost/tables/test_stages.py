@@ -67,7 +67,7 @@ def test_ranks_with_requests_of_their_own_share_experts_and_wait_for_each_other(
     short_ms, uneven_ms = (
         ms(h200, QWEN, batch, tensor_parallel=2, attention_dp=2) for batch in (decode(64, 128), uneven)
     )
-    assert uneven_ms > 1.1 * short_ms
+    assert uneven_ms > 1.02 * short_ms
 
 
 def test_what_was_looked_up_is_measured_and_what_was_scaled_is_named(h200: Profile) -> None:
