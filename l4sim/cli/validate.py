@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from l4sim.cli import ExtensibleGroup
 from l4sim.cli.grouped import GroupedCommand, grouped, options_of
 from l4sim.cli.validate_all import all_command
+from l4sim.cli.validate_points import points_command
 from l4sim.specs.options import ENGINE, Options
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def vllm_command(
 
 
 validate.add_command(all_command)
+validate.add_command(points_command)
 
 
 def _own_seconds(folder: Path, model: str | None, given: dict[str, Any], as_json: bool) -> None:
