@@ -63,6 +63,9 @@ class EngineConfig:
         """Tokens of context for each block that they take: fewer than in a block where several groups have theirs."""
         return self.block_tokens if not self.kv_groups else max(self.kv_tokens // self.kv_blocks, 1)
 
+    scheduler_recv_interval: int = DEFAULTS.scheduler_recv_interval
+    """Iterations of decoding from one look at new requests to the next (SGLang)."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from l4sim.engine.config import EngineConfig
 from l4sim.errors import InputError
 from l4sim.plugins import find
-from l4sim.specs.engine_defaults import ENGINE_DEFAULTS
+from l4sim.specs.engine_defaults import ENGINE_DEFAULTS, SGLANG
 
 if TYPE_CHECKING:
     from l4sim.engine.blocks import BlockPool
@@ -36,7 +36,18 @@ def _vllm(rules: str) -> EngineFactory:
     return make
 
 
-ENGINES: Mapping[str, EngineFactory] = {rules: _vllm(rules) for rules in ENGINE_DEFAULTS}
+def _sglang(
+    config: EngineConfig,
+    *,
+    max_iterations: int | None = None,
+    pool: BlockPool | None = None,
+) -> Engine:
+    from l4sim.engine.sglang.engine import SGLangEngine
+
+    return SGLangEngine(config, max_iterations=max_iterations, pool=pool)
+
+
+ENGINES: Mapping[str, EngineFactory] = {**{rules: _vllm(rules) for rules in ENGINE_DEFAULTS}, SGLANG: _sglang}
 """Those that are bundled: an engine's name, and the version whose scheduler its rules were taken from."""
 
 GROUP = "l4sim.engines"

@@ -18,7 +18,7 @@ from l4sim.engine.rules import engine_named
 from l4sim.errors import InputError
 from l4sim.experiment.setup import GroupSetup, Setup
 from l4sim.policies.views import InstanceKind
-from l4sim.specs.engine_defaults import defaults_of
+from l4sim.specs.engine_defaults import ALL_DEFAULTS, SGLANG, defaults_of
 from l4sim.specs.events import Event, joins, parse_events, settle_events
 from l4sim.specs.fleet import Fleet, FleetGroup, read_fleet
 from l4sim.specs.front_end import load_front_end
@@ -112,6 +112,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         check(options)
     except InputError as error:
         raise InputError(f"group {spec.name}: {error}") from None
+    _refuse_others_options(options)
     profile = load_profile(options.profile) if profile is None else profile
     defaults = defaults_of(options.engine_rules)
     max_num_seqs, max_num_batched_tokens = defaults.batch(
@@ -170,6 +171,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         scheduling_policy=options.scheduling_policy,
         long_prefill_token_threshold=_longest_chunk(options, max_num_batched_tokens),
         kv_groups=layout.groups,
+        scheduler_recv_interval=options.scheduler_recv_interval,
     )
     return GroupSetup(
         spec,
@@ -191,6 +193,20 @@ def _longest_chunk(options: Options, rank_tokens: int) -> int:
     """The most tokens of one prompt in a step, 0 for as many as fit: a rank's budget where there are several."""
     given = options.long_prefill_token_threshold
     return min(given or rank_tokens, rank_tokens) if options.attention_dp > 1 else given
+
+
+def _refuse_others_options(options: Options) -> None:
+    """Refuse options that bundled rules do not know."""
+    told = {"--scheduler-recv-interval": options.scheduler_recv_interval != DEFAULTS.scheduler_recv_interval}
+    if options.engine_rules == SGLANG:
+        told = {
+            "--long-prefill-token-threshold": options.long_prefill_token_threshold > 0,
+            "--no-reserve-full-prompt": not options.reserve_full_prompt,
+            "--scheduling-policy": options.scheduling_policy != DEFAULTS.scheduling_policy,
+        }
+    flags = [flag for flag, given in told.items() if given]
+    if flags and options.engine_rules in ALL_DEFAULTS:
+        raise InputError(f"{', '.join(flags)}: not known to the rules of {options.engine_rules}")
 
 
 def all_reduce_for(options: Options, profile: Profile, gpus: int | None = None) -> AllReduce | None:

@@ -1,4 +1,4 @@
-"""What `vllm serve` gives an engine that is told nothing, by vLLM's version and the GPU.
+"""What `vllm serve` and SGLang give an engine that is told nothing, by version and GPU.
 
 Imports nothing heavy: options are made from it.
 """
@@ -61,12 +61,25 @@ ENGINE_DEFAULTS: dict[str, EngineDefaults] = {
 
 NEWEST = next(reversed(ENGINE_DEFAULTS))
 
+SGLANG = "sglang-0.5"
+
+ALL_DEFAULTS = {
+    **ENGINE_DEFAULTS,
+    # `ServerArgs._handle_gpu_memory_settings`: chunks of prompts by the GPU's memory; weights and KV together have what
+    # 512 MB, 1.5 MB for each token of a chunk, 2 MB for each request in CUDA graphs and 128 MB for each rank leave:
+    # 0.835 of an H100. What is counted beside KV here anyway is added back. Requests are bounded by KV alone.
+    SGLANG: EngineDefaults(
+        0.86, 0.0, (BatchTier(160, 2048, 16384), BatchTier(60, 2048, 8192), BatchTier(0, 2048, 2048))
+    ),
+}
+"""Those of all engines whose rules are bundled."""
+
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 
 def defaults_of(engine_rules: str) -> EngineDefaults:
     """The defaults of an engine with these rules; of rules that are not vLLM's those of the newest vLLM."""
-    return ENGINE_DEFAULTS.get(engine_rules, ENGINE_DEFAULTS[NEWEST])
+    return ALL_DEFAULTS.get(engine_rules, ENGINE_DEFAULTS[NEWEST])
 
 
 def nearest_rules(version: str | None) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4sim.specs.engine_defaults import ENGINE_DEFAULTS, NEWEST
+from l4sim.specs.engine_defaults import ALL_DEFAULTS, NEWEST
 from l4sim.specs.fleet import Fleet
 from l4sim.specs.option import documented, option
 
@@ -140,7 +140,7 @@ class Options:
 
     engine_rules: str = option(
         NEWEST,
-        f"Whose scheduling rules and defaults instances have: {', '.join(ENGINE_DEFAULTS)}, or another package's, or "
+        f"Whose scheduling rules and defaults instances have: {', '.join(ALL_DEFAULTS)}, or another package's, or "
         "MODULE:ATTRIBUTE.",
         ENGINE,
     )
@@ -149,7 +149,7 @@ class Options:
         "Share of the GPU's memory that the engine may fill.",
         ENGINE,
         unit="share",
-        unset=" or ".join(f"{each.gpu_memory_utilization} ({rules})" for rules, each in ENGINE_DEFAULTS.items()),
+        unset=" or ".join(f"{each.gpu_memory_utilization} ({rules})" for rules, each in ALL_DEFAULTS.items()),
         above=0,
         at_most=1,
     )
@@ -189,6 +189,13 @@ class Options:
         ENGINE,
         unit="tokens",
         at_least=0,
+    )
+    scheduler_recv_interval: int = option(
+        1,
+        "Iterations of decoding from one look at new requests to the next (SGLang's rules alone).",
+        ENGINE,
+        unit="iterations",
+        at_least=1,
     )
 
     plan_sample: float = option(

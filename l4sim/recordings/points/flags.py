@@ -29,10 +29,18 @@ class Flags:
     """Token budget of an iteration (vLLM), or of a chunk of prompts (SGLang): the default of both on these GPUs."""
     batched_prompts: int = 0
     """If above 0, so many prompts' tokens in place of ``batched_tokens``."""
+    looks_rarely_from: int = 0
+    """Concurrency from which SGLang looks at new requests every 30 iterations of decoding, below every 10; 0: all."""
     memory: float | None = None
     """Share of the GPU's memory; None: the engine's default."""
     ignores_attention_dp: bool = False
     """Whether the script starts tensor-parallel attention whatever it is asked for."""
+
+    def recv_interval(self, concurrency: int) -> int:
+        """Iterations of decoding from one look at new requests to the next (``--scheduler-recv-interval``)."""
+        if not self.looks_rarely_from:
+            return 1
+        return 30 if concurrency >= self.looks_rarely_from else 10
 
     def tokens(self, prompt_tokens: int) -> int:
         """Token budget of an iteration."""
@@ -71,11 +79,11 @@ _SCRIPTS = (
     _Script("kimi", "vllm", _BLACKWELL, Flags("fp8", batched_prompts=2)),
     _Script("kimi", "vllm", ("h200",), Flags(memory=0.95)),
     _Script("gpt-oss", "vllm", _BLACKWELL, Flags("fp8")),
-    _Script("deepseek-r1", "sglang", _BLACKWELL, Flags("fp8", 32768, memory=0.82), _EIGHT_BITS),
-    _Script("deepseek-r1", "sglang", _BLACKWELL, Flags("fp8", 16384, memory=0.85), ("nvfp4",)),
-    _Script("qwen3.5", "sglang", _BLACKWELL, Flags(None, 32768, memory=0.82), (None,)),
-    _Script("qwen3.5", "sglang", _BLACKWELL, Flags("fp8", 16384, memory=0.8), _EIGHT_BITS),
-    _Script("qwen3.5", "sglang", _BLACKWELL, Flags("fp8", 32768, memory=0.8), ("nvfp4",)),
+    _Script("deepseek-r1", "sglang", _BLACKWELL, Flags("fp8", 32768, looks_rarely_from=16, memory=0.82), _EIGHT_BITS),
+    _Script("deepseek-r1", "sglang", _BLACKWELL, Flags("fp8", 16384, looks_rarely_from=16, memory=0.85), ("nvfp4",)),
+    _Script("qwen3.5", "sglang", _BLACKWELL, Flags(None, 32768, looks_rarely_from=16, memory=0.82), (None,)),
+    _Script("qwen3.5", "sglang", _BLACKWELL, Flags("fp8", 16384, looks_rarely_from=5, memory=0.8), _EIGHT_BITS),
+    _Script("qwen3.5", "sglang", _BLACKWELL, Flags("fp8", 32768, looks_rarely_from=16, memory=0.8), ("nvfp4",)),
     _Script("qwen3.5", "sglang", ("h200",), Flags("fp8", 16384, memory=0.8)),
     _Script("glm-5", "sglang", _BLACKWELL, Flags("fp8", 32768, memory=0.85)),
     _Script("glm-5", "sglang", ("h200",), Flags(memory=0.85)),

@@ -12,7 +12,7 @@ from l4sim.experiment import Options, Setup, resolve
 from l4sim.recordings.points.flags import INFERENCEX_LEAST, flags_of, is_inferencex
 from l4sim.recordings.points.models import find_model
 from l4sim.recordings.points.rows import Point, Ranks
-from l4sim.specs.engine_defaults import nearest_rules
+from l4sim.specs.engine_defaults import SGLANG, nearest_rules
 from l4sim.specs.front_end import VLLM
 from l4sim.specs.gpu import load_gpu
 from l4sim.specs.model import Model, with_kv_dtype
@@ -42,6 +42,7 @@ def setup_of(point: Point, models: Path | None = None) -> Setup:
         gpu_memory_utilization=flags.memory,
         max_num_seqs=point.concurrency,
         max_num_batched_tokens=max(flags.tokens(point.prompt_tokens), point.concurrency),
+        scheduler_recv_interval=flags.recv_interval(point.concurrency) if point.engine == "sglang" else 1,
         prefix_caching=False,
         front_end=VLLM,
     )
@@ -72,7 +73,7 @@ def _rules(point: Point) -> str:
     """The engine rules nearest to the version that ran."""
     if point.engine not in ENGINES:
         raise InputError(f"engine {point.engine}: accepted are {' and '.join(ENGINES)}")
-    return nearest_rules(point.version if point.engine == "vllm" else None)[0]
+    return SGLANG if point.engine == "sglang" else nearest_rules(point.version)[0]
 
 
 def _profile(point: Point) -> Profile:
