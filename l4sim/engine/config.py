@@ -40,6 +40,8 @@ class EngineConfig:
     """Whom to admit first and to preempt last: ``fcfs``, in order of arrival, or ``priority``."""
     long_prefill_token_threshold: int = DEFAULTS.long_prefill_token_threshold
     """The most prompt tokens that one of several requests computes in an iteration; 0: no such bound."""
+    scheduler_recv_interval: int = DEFAULTS.scheduler_recv_interval
+    """Iterations of decoding from one look at new requests to the next (SGLang)."""
     kv_groups: tuple[KVGroup, ...] = ()
     """Groups of layers that do not all keep every token, in vLLM's order; none: one, that keeps every token. Their
     blocks are multiples of ``block_tokens``."""
@@ -62,9 +64,6 @@ class EngineConfig:
     def tokens_per_block(self) -> int:
         """Tokens of context for each block that they take: fewer than in a block where several groups have theirs."""
         return self.block_tokens if not self.kv_groups else max(self.kv_tokens // self.kv_blocks, 1)
-
-    scheduler_recv_interval: int = DEFAULTS.scheduler_recv_interval
-    """Iterations of decoding from one look at new requests to the next (SGLang)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -15,6 +15,7 @@ from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.profile import Profile, load_profile
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.rules import engine_named
+from l4sim.engine.sglang.memory import one_pool
 from l4sim.errors import InputError
 from l4sim.experiment.setup import GroupSetup, Setup
 from l4sim.policies.views import InstanceKind
@@ -173,6 +174,8 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         kv_groups=layout.groups,
         scheduler_recv_interval=options.scheduler_recv_interval,
     )
+    if options.engine_rules == SGLANG:
+        engine = one_pool(engine)
     return GroupSetup(
         spec,
         InstanceKind(spec.name, profile.gpu.name, spec.role, parallelism.gpus, relative_speed=1.0),
