@@ -218,7 +218,11 @@ def test_the_errors_in_validation_are_those_that_the_profiles_hold() -> None:
     rows = re.findall(
         r"^\| `([\w.-]+)` \| `([^`]+)` \| ([\d,]+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", text, re.M
     )
-    assert {name for name, *_ in rows} == {name for name in list_profiles() if load_profile(name).basis == "measured"}
+    # Of profiles with tables of operators `l4sim profile show` prints as many rows as there are tables.
+    measured = [load_profile(name) for name in list_profiles()]
+    assert {name for name, *_ in rows} == {
+        profile.name for profile in measured if profile.basis == "measured" and not profile.tables
+    }
     for name, operator, *figures in rows:
         held = errors_of(name)[operator]
         expected = [f"{held['points']:,}", *(f"{held[f'{kind}_pct']:.1f}" for kind in ("mape", "p90", "worst"))]

@@ -23,7 +23,8 @@ from .conftest import META, Record
         ("NVIDIA H100 80GB HBM3", "h100-sxm"),
         ("NVIDIA A100-SXM4-80GB", "a100-80gb-sxm"),
         ("NVIDIA H20", "h20-141gb"),
-        ("NVIDIA L40S", None),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA L4", None),
         ("NVIDIA H100 PCIe", None),
         ("AMD Instinct MI300X", None),
     ],
@@ -46,9 +47,9 @@ def test_a_given_profile_stands_in_for_the_folders_own(record: Record) -> None:
 
 
 def test_an_unknown_gpu_is_named_with_those_that_are_known(record: Record) -> None:
-    folder = without_profile(record(meta=META | {"hardware": {"device_name": "NVIDIA L40S"}}))
+    folder = without_profile(record(meta=META | {"hardware": {"device_name": "NVIDIA L4"}}))
     (folder / "profile").mkdir()
-    with pytest.raises(InputError, match="GPU NVIDIA L40S is not bundled; name the nearest by --gpu: h200-sxm"):
+    with pytest.raises(InputError, match="GPU NVIDIA L4 is not bundled; name the nearest by --gpu: h200-sxm"):
         validate_vllm(folder)
 
 
