@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from l4sim.cost.attention.part import AttentionSetting
-from l4sim.cost.build import attention_parts, measured_layer
-from l4sim.cost.communication import AllReduce
+from l4sim.cost.build import DEEPEP, attention_parts, exchanged, measured_layer
+from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.profile import Profile
 from l4sim.cost.tables.stages import HEAD, Stages
 from l4sim.specs.model import Model
@@ -27,6 +27,7 @@ def basis_of(
     all_reduce: AllReduce | None = None,
     *,
     expert_load: str = DEFAULTS.expert_load,
+    expert_exchange: str = DEFAULTS.expert_exchange,
 ) -> str:
     """What the seconds of a model's iterations on a profile rest on, in a few words.
 
@@ -38,7 +39,7 @@ def basis_of(
         return "measured"
     split = Parallelism(parallelism) if isinstance(parallelism, int) else parallelism
     if profile.tables:
-        parts = _table_parts(profile, model, kernel, split, expert_load)
+        parts = _table_parts(profile, model, kernel, split, expert_load, expert_exchange)
     else:
         parts = _parts(profile, model, kernel, split.tensor)
     told: dict[str, bool] = {}
@@ -63,7 +64,7 @@ def _parts(profile: Profile, model: Model, kernel: str, tensor_parallel: int) ->
 
 
 def _table_parts(
-    profile: Profile, model: Model, kernel: str, parallelism: Parallelism, expert_load: str
+    profile: Profile, model: Model, kernel: str, parallelism: Parallelism, expert_load: str, expert_exchange: str
 ) -> Iterator[tuple[str, bool]]:
     """The same of a profile with tables: what was looked up for this model was measured, what was scaled was not."""
     stages, one = Stages(profile, model, parallelism, expert_load), np.ones(1, dtype=np.int64)
@@ -73,6 +74,10 @@ def _table_parts(
         for name, seconds in stages.layer(group, part.covers, one):
             yield name, seconds.measured
     yield HEAD, stages.head(one).measured
+    if parallelism.attention_dp > 1 and expert_exchange == DEEPEP:
+        yield "exchange of tokens", all(sent.measured for _, sent in exchanged(profile, model, parallelism, one))
+    elif parallelism.attention_dp > 1:
+        yield "exchange of tokens", all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce).measured
     yield "host time", bool(profile.errors["iteration"])
 
 

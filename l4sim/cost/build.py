@@ -19,6 +19,8 @@ from l4sim.cost.model import AttentionModel, CostModel
 from l4sim.cost.operators import MeasuredOperators
 from l4sim.cost.outside import outside_cost
 from l4sim.cost.profile import Profile
+from l4sim.cost.tables.exchange import ALL_TO_ALL, deepep_s
+from l4sim.cost.tables.products import Seconds
 from l4sim.cost.tables.stages import Stages
 from l4sim.cost.whole_iterations import whole_iterations_cost
 from l4sim.errors import InputError
@@ -32,6 +34,9 @@ from l4sim.specs.parallelism import Parallelism
 
 COST_MODELS = (*MODELS, "affine")
 
+DEEPEP = "deepep"
+"""Of `l4sim.specs.options.EXPERT_EXCHANGES` the one that has tables."""
+
 
 def build_cost(
     profile: Profile,
@@ -41,6 +46,7 @@ def build_cost(
     attention_dp: int = 1,
     expert_parallel: int = 1,
     expert_load: str = DEFAULTS.expert_load,
+    expert_exchange: str = DEFAULTS.expert_exchange,
     kernel: str | None = None,
     cost_model: str = DEFAULTS.cost_model,
     max_num_batched_tokens: int = 8192,
@@ -51,7 +57,8 @@ def build_cost(
     """Build the cost model of one instance.
 
     ``tensor_parallel``, ``attention_dp`` and ``expert_parallel`` are as `l4sim.specs.parallelism.Parallelism` has them;
-    ``expert_load`` is how uneven the experts' shares of tokens are. ``kernel`` is one of the profile's, its default if
+    ``expert_load`` is how uneven the experts' shares of tokens are, ``expert_exchange`` how ranks of data-parallel
+    attention send tokens to experts (`l4sim.specs.options`). ``kernel`` is one of the profile's, its default if
     None. ``cost_model`` is how attention sees a batch: ``tile`` (the kernel's own split), ``mean``, ``sum`` or
     ``skew``; or ``affine``, a least-squares fit to ``tile`` of the whole iteration; or another package's (see
     `l4sim.cost.outside`). A rank's batches may have up to ``max_num_batched_tokens`` tokens and ``max_num_seqs``
@@ -118,8 +125,12 @@ def build_cost(
         tokens_s[1:] += _all_reduces_s(all_reduce, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
         sampled_s[1:] += _gather_s(all_reduce, model, np.arange(1, len(sampled_s)))
     if attention_dp > 1:
-        exchange = exchange or all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce)
-        tokens_s[1:] += _exchanges_s(exchange, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
+        rank_tokens = np.arange(1, len(tokens_s))
+        if expert_exchange == DEEPEP:
+            tokens_s[1:] += _sent_s(profile, model, parallelism, rank_tokens)
+        else:
+            exchange = exchange or all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce)
+            tokens_s[1:] += _exchanges_s(exchange, model, parallelism, rank_tokens, in_graphs)
     # The rows that pad a captured decode batch are computed and sampled as the others are.
     decodes = np.arange(most_seqs + 1)
     rows = captured.decoding_rows(decodes)
@@ -239,6 +250,37 @@ def _exchanges_s(
     message_bytes = parallelism.attention_dp * tokens * size_bytes(model.hidden, model.dtype)
     layers = sum(group.count for group in model.groups if isinstance(group.mlp, Experts))
     return layers * _at(all_reduce, tokens, message_bytes, in_graphs)
+
+
+def _sent_s(profile: Profile, model: Model, parallelism: Parallelism, tokens: IntArray) -> FloatArray:
+    """The same by DeepEP's kernels: of a rank's tokens each of its tensor-parallel ranks sends a share."""
+    layers = exchanged(profile, model, parallelism, tokens)
+    return np.asarray(np.sum([count * one.seconds for count, one in layers], axis=0))
+
+
+def exchanged(profile: Profile, model: Model, parallelism: Parallelism, tokens: IntArray) -> list[tuple[int, Seconds]]:
+    """Numbers of layers with experts, and seconds of one's exchange by DeepEP's kernels, by a rank's tokens.
+
+    Raises:
+        InputError: the profile has no table of them.
+    """
+    if ALL_TO_ALL not in profile.tables:
+        raise InputError(f"profile {profile.name} has no seconds of DeepEP, accepted is --expert-exchange all-gather")
+    share = -(-tokens // parallelism.tensor)
+    return [
+        (
+            group.count,
+            deepep_s(
+                profile.tables[ALL_TO_ALL],
+                ranks=parallelism.gpus,
+                hidden=model.hidden,
+                per_token=group.mlp.per_token,
+                tokens=share,
+            ),
+        )
+        for group in model.groups
+        if isinstance(group.mlp, Experts)
+    ]
 
 
 def _at(all_reduce: AllReduce, tokens: IntArray, message_bytes: IntArray, in_graphs: int) -> FloatArray:

@@ -129,6 +129,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         attention_dp=options.attention_dp,
         expert_parallel=options.expert_parallel,
         expert_load=options.expert_load,
+        expert_exchange=options.expert_exchange,
         kernel=options.kernel,
         cost_model=options.cost_model,
         max_num_batched_tokens=max_num_batched_tokens,
@@ -185,7 +186,15 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         cost,
         _intra_link(options, profile.gpu),
         model.kv_bytes_per_token,
-        basis_of(profile, model, kernel, parallelism, all_reduce, expert_load=options.expert_load)
+        basis_of(
+            profile,
+            model,
+            kernel,
+            parallelism,
+            all_reduce,
+            expert_load=options.expert_load,
+            expert_exchange=options.expert_exchange,
+        )
         if options.cost_model in COST_MODELS
         else f"seconds by cost model {options.cost_model}",
         all_reduce,

@@ -77,6 +77,10 @@ EXPERT_LOADS = ("uniform", "balanced", "power_law_1.01", "power_law_1.2")
 """Which experts tokens go to: any with the same chance, to all alike, or by a power law of such an exponent."""
 
 
+EXPERT_EXCHANGES = ("all-gather", "deepep")
+"""Hidden states of all ranks are gathered and sums scattered, or each token goes to the ranks of its experts alone."""
+
+
 @documented
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -136,6 +140,12 @@ class Options:
         "Which experts tokens go to: any with the same chance, to all alike, or by a power law of shares.",
         MODEL,
         choices=EXPERT_LOADS,
+    )
+    expert_exchange: str = option(
+        "all-gather",
+        "How ranks with requests of their own send tokens to experts: vLLM's default, or DeepEP's kernels.",
+        MODEL,
+        choices=EXPERT_EXCHANGES,
     )
 
     engine_rules: str = option(

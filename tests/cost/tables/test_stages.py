@@ -70,6 +70,21 @@ def test_ranks_with_requests_of_their_own_share_experts_and_wait_for_each_other(
     assert uneven_ms > 1.02 * short_ms
 
 
+def test_deepep_sends_tokens_where_a_profile_has_its_seconds(h200: Profile) -> None:
+    split = {"attention_dp": 8, "expert_parallel": 8}
+    sent, gathered = (
+        build_cost(h200, QWEN, **split, expert_exchange=way, max_num_batched_tokens=64, max_num_seqs=64)
+        for way in ("deepep", "all-gather")
+    )
+    # Two kernels of some 50 us a layer, where an all-reduce in one node takes less.
+    assert 94 * 50e-6 < sent.iteration_s(decode(64, 128)) - gathered.iteration_s(decode(64, 128)) < 94 * 150e-6
+    # It was measured with more experts for each token.
+    assert "exchange of tokens" in basis_of(h200, QWEN, "fa3", Parallelism(1, 8, 8), expert_exchange="deepep")
+    assert "exchange of tokens" not in basis_of(h200, QWEN, "fa3", Parallelism(1, 8, 8))
+    with pytest.raises(InputError, match="has no seconds of DeepEP, accepted is --expert-exchange all-gather"):
+        build_cost(load_profile("b200-sxm-sglang"), QWEN, **split, expert_exchange="deepep")
+
+
 def test_what_was_looked_up_is_measured_and_what_was_scaled_is_named(h200: Profile) -> None:
     assert basis_of(h200, QWEN, "fa3", 4) == "measured, but for element-wise kernels and host time: estimated"
     int8 = replace(QWEN, groups=(replace(QWEN.groups[0], dtypes=Dtypes("int8", "bfloat16")),))
