@@ -185,7 +185,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         engine,
         cost,
         _intra_link(options, profile.gpu),
-        model.kv_bytes_per_token,
+        model.kv_bytes(REFERENCE_CONTEXT_TOKENS) // REFERENCE_CONTEXT_TOKENS,
         basis_of(
             profile,
             model,

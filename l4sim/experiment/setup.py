@@ -36,7 +36,7 @@ class GroupSetup:
     intra: Link
     """Between GPUs of a node."""
     kv_bytes_per_token: int
-    """Over all GPUs of an instance."""
+    """Over all GPUs of an instance: what moves with a request. Where layers forget, of a context of 4,096 tokens."""
     basis: str
     """What the iterations' seconds rest on: what of it was measured."""
     all_reduce: AllReduce | None = None

@@ -126,7 +126,8 @@ class GroupedVLLMEngine(VLLMEngine):
         for ahead in range(self._grown, iterations):
             for request in self._visits.due(ahead):
                 context = self.decoding.context_tokens(request) + ahead
-                done, known = context - self._lag, context + 1 - self._lag
+                done = context - self._lag
+                known = done + 1 if self.blocks.hashes_answers else 0
                 if not self.blocks.extend(request, context + 1, done_tokens=done, known_tokens=known):
                     raise AssertionError("a step was repeated until blocks were short")
                 self._visits.visit(request, ahead + self.blocks.next_change(request, context, self._lag))
@@ -198,15 +199,17 @@ class GroupedVLLMEngine(VLLMEngine):
             known = context + tokens
         else:
             context = self.decoding.context_tokens(request)
+            begun = request in under_way or request in self._joined
             paused = request in self._joined or not self._ahead_of_commit
             done = context - (0 if paused else under_way.get(request, 1))
+            # What follows is hashed when somebody looks for it, or at its end.
             known = context + 1 - (self._lag and request not in self._joined)
+            known = known if begun or self.blocks.hashes_answers else 0
         if not self.blocks.extend(request, context + tokens, done_tokens=done, known_tokens=known):
             return False
         if partial is None:
             # Until the iteration after its prompt's, more of it is under way than one token.
-            soon = request in under_way or request in self._joined
-            change = 1 if soon else self.blocks.next_change(request, context, self._lag)
+            change = 1 if begun else self.blocks.next_change(request, context, self._lag)
             self._visits.visit(request, change)
         return True
 

@@ -103,6 +103,11 @@ class GroupedPool(BlockPool):
         """States that this iteration hashed, by group and name: nobody goes on from them before it has run."""
         # Full attention is looked at first, as it bounds the others; groups that are alike are one here.
         self._order = sorted(range(len(self.groups)), key=lambda at: self.groups[at].kind != "full")
+        self._answering: dict[int, dict[int, tuple[Request, Callable[[Request], int]]]] = {}
+        """By run of names, then by request, who decodes: blocks of its answer are yet to be hashed."""
+        self.hashes_answers = any(group.kind == "chunk" for group in self.groups)
+        """Whether answers are hashed as they grow, since blocks of theirs are passed that others may find."""
+        self._forgetting = [(at, group) for at, group in enumerate(self.groups) if group.kind != "full"]
         self._logged = next((at for at in self._order if self.groups[at].kind == "full"), None)
 
     def begin_iteration(self) -> None:
@@ -143,6 +148,7 @@ class GroupedPool(BlockPool):
         names = _names(request)
         if not names or most < self.align_tokens:
             return Hit(0, 0, tuple(hits))
+        self._catch_up(request)
         tokens, longest = most, 0
         full_tokens: dict[int, int] = {}
         simple = len(self._order) == 2 and self.groups[self._order[0]].kind == "full"
@@ -288,24 +294,30 @@ class GroupedPool(BlockPool):
         """Let a request have ``tokens`` tokens; False if blocks are short.
 
         ``done_tokens``: those that no iteration under way computes or looks at; the blocks that they have passed are
-        free in any case. ``known_tokens``: those that others may find.
+        free in any case. ``known_tokens``: those that others may find from now on, 0 for no more than before.
         """
         held: _Held = request.held
+        tables = held.tables
+        for at, group in self._forgetting:
+            self._pass(group, tables[at], group.passed_blocks(done_tokens))
         needed = 0
-        for group, table in zip(self.groups, held.tables, strict=True):
-            self._pass(group, table, group.passed_blocks(done_tokens))
-            needed += group.count * group.new_blocks(max(-(-tokens // group.block_tokens) - table.end, 0))
+        ends = []
+        for group, table in zip(self.groups, tables, strict=True):
+            end = -(-tokens // group.block_tokens)
+            ends.append(end)
+            if end > table.end:
+                needed += group.count * group.new_blocks(end - table.end)
         if needed > self.free:
             return False
         if needed:
             self.take(needed)
-            for group, table in zip(self.groups, held.tables, strict=True):
-                end = -(-tokens // group.block_tokens)
+            for group, table, end in zip(self.groups, tables, ends, strict=True):
                 if end > table.end:
                     table.end = end
                     if group.kind == "state":
                         table.states.append(end - 1)
-        self._hash(held, known_tokens)
+        if known_tokens:
+            self._hash(held, known_tokens)
         return True
 
     def next_change(self, request: Request, tokens: int, lag_tokens: int) -> int:
@@ -314,8 +326,10 @@ class GroupedPool(BlockPool):
         ``lag_tokens``: how many of its tokens are under way whenever it grows.
         """
         held: _Held = request.held
-        changes = [(held.tables[0].hashed * self.groups[0].block_tokens // self.align_tokens + 1) * self.align_tokens]
-        changes = [changes[0] - 1 + lag_tokens - tokens] if held.names else []
+        changes = []
+        if held.names and self.hashes_answers:
+            hashed = held.tables[0].hashed * self.groups[0].block_tokens
+            changes.append(hashed + self.align_tokens - 1 + lag_tokens - tokens)
         for group, table in zip(self.groups, held.tables, strict=True):
             size = group.block_tokens
             changes.append(table.end * size - tokens)
@@ -357,6 +371,23 @@ class GroupedPool(BlockPool):
                         self._queue[block] = None
 
     # What is hashed.
+
+    def answers(self, request: Request, hashed_tokens: Callable[[Request], int]) -> None:
+        """Note that a request decodes; its answer's blocks are hashed when somebody looks for them, or at its end."""
+        held: _Held = request.held
+        hashed = held.tables[0].hashed * self.groups[0].block_tokens // self.block_tokens
+        for keys in request.block_keys:
+            if len(keys) > hashed:
+                self._answering.setdefault(keys.start, {})[request.index] = request, hashed_tokens
+            hashed = max(hashed - len(keys), 0)
+
+    def _catch_up(self, request: Request) -> None:
+        """Hash what decoding requests have by now of the runs that a request has blocks of."""
+        if self._answering:
+            for keys in request.block_keys:
+                for other, hashed_tokens in self._answering.get(keys.start, {}).values():
+                    if other is not request:
+                        self._hash(other.held, hashed_tokens(other))
 
     def computed(self, request: Request, tokens: int) -> None:
         """Hash what is full now and may be found again."""
@@ -413,6 +444,10 @@ class GroupedPool(BlockPool):
     def release(self, request: Request, tokens: int, hashed_tokens: int) -> None:
         """Take back all blocks of a request, group by group, each from the last; ``tokens`` are in its tables."""
         held: _Held = request.held
+        for keys in request.block_keys:
+            decoding = self._answering.get(keys.start, {})
+            if decoding.pop(request.index, None) is not None and not decoding:
+                del self._answering[keys.start]
         self._hash(held, hashed_tokens)
         for group, table in zip(self.groups, held.tables, strict=True):
             places = table.states[::-1] if group.kind == "state" else range(table.end - 1, table.first - 1, -1)
