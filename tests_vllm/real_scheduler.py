@@ -135,7 +135,14 @@ def _specs(config: EngineConfig) -> list[KVCacheSpec]:
                 spec = ChunkedLocalAttentionSpec(block_size=size, attention_chunk_size=group.window_tokens, **shape)
             case "state":
                 mode = "align" if config.prefix_caching else "none"
-                spec = MambaSpec(block_size=size, shapes=((1,),), dtypes=(torch.float32,), mamba_cache_mode=mode)
+                spec = MambaSpec(
+                    block_size=size,
+                    shapes=((1,),),
+                    dtypes=(torch.float32,),
+                    mamba_cache_mode=mode,
+                    num_prefill_checkpoint_blocks=int(group.exports),
+                    prefill_checkpoint_alignment=1 if group.exports else None,
+                )
         specs += [spec] * group.count
     return specs
 

@@ -38,6 +38,7 @@ MODELS = {
     "llama-4: chunks and full": [("chunk", 1, 3), ("full", 1, 1)],
     "qwen3-next: states and full": [("state", 1, 3), ("full", 1, 1)],
     "states alone": [("state", 1, 2)],
+    "nemotron: states that are exported": [("exported", 1, 4), ("full", 1, 1)],
 }
 
 
@@ -48,10 +49,12 @@ def grouped(case: Case, model: str, random: Random) -> Case:
     groups = []
     for kind, stride, count in MODELS[model]:
         tokens = size * stride
+        exports = kind == "exported" and config.prefix_caching
+        kind = "state" if kind == "exported" else kind
         if kind == "state" and not config.prefix_caching:
             tokens = 5000 // size * size
         window = {"window": random.randint(2, 40), "chunk": size * random.randint(1, 8)}.get(kind, 0)
-        groups.append(KVGroup(kind, tokens, window, count))
+        groups.append(KVGroup(kind, tokens, window, count, exports))
     tables = sum(group.count for group in groups)
     return replace(case, config=replace(config, kv_groups=tuple(groups), kv_blocks=config.kv_blocks * tables))
 

@@ -16,6 +16,7 @@ from typing import Literal
 from l4sim.errors import InputError
 from l4sim.specs.attention import Latent, VariedQuery
 from l4sim.specs.layers import LayerGroup
+from l4sim.specs.recurrent import Mamba
 
 Kind = Literal["full", "window", "chunk", "state"]
 """Whether a group's layers keep every token, those in a sliding window, those of the current chunk, or a state."""
@@ -43,6 +44,8 @@ class KVGroup:
     """Of a sliding window (with the token itself) or a chunk."""
     count: int = 1
     """How many groups."""
+    exports: bool = False
+    """Whether the state at a prompt's last full block is kept from within an iteration, as Mamba-2's kernels can."""
 
     def __post_init__(self) -> None:
         if self.block_tokens < 1 or self.count < 1 or self.window_tokens < 0:
@@ -68,9 +71,21 @@ class KVGroup:
         """Blocks in a row that a sliding window needs to go on behind them."""
         return _ceil(self.window_tokens - 1, self.block_tokens)
 
-    def new_blocks(self, blocks: int) -> int:
-        """How many of so many further blocks are taken: a state takes the last alone."""
-        return min(blocks, 1) if self.kind == "state" else blocks
+    def new_blocks(self, blocks: int, exported: int = 0) -> int:
+        """How many of so many further blocks are taken: a state takes the last alone, and that which it exports."""
+        return min(blocks, 1 + exported) if self.kind == "state" else blocks
+
+    def exported(self, start_tokens: int, end_tokens: int, prompt_end_tokens: int) -> int:
+        """How many states an iteration from one token to another keeps besides its last (0 or 1).
+
+        That of the last full block before a prompt's end, if there are further ones before it
+        (`is_mamba_prefill_checkpoint_valid`).
+        """
+        size = self.block_tokens
+        if not self.exports or end_tokens < prompt_end_tokens or start_tokens % size:
+            return 0
+        kept_tokens = (end_tokens - 1) // size * size
+        return int(kept_tokens >= start_tokens + size)
 
     def held_blocks(self, tokens: int) -> int:
         """Blocks that a context of so many tokens holds in all the groups together, once all of it is computed."""
@@ -93,7 +108,7 @@ class KVGroup:
         needed = _ceil(tokens, self.block_tokens)
         if self.kind == "state":
             # One state is copied into the next block before it goes.
-            return self.count * min(needed, 2)
+            return self.count * min(needed, 3 if self.exports else 2)
         most = self.window_blocks(in_flight_tokens, max_model_len)
         return self.count * (needed if most is None else min(needed, most))
 
@@ -135,6 +150,7 @@ class _Layers:
     shape: tuple[int, ...]
     """Layers of the same bytes but other heads have tables of their own."""
     latent: bool
+    exports: bool = False
 
 
 def kv_layout(
@@ -178,7 +194,7 @@ def kv_layout(
         gcd(*sizes),
         layers * page_bytes,
         tuple(
-            KVGroup(kind.kind, size, kind.window_tokens, _ceil(count, layers))
+            KVGroup(kind.kind, size, kind.window_tokens, _ceil(count, layers), kind.exports and prefix_caching)
             for (kind, count), size in zip(counts.items(), sizes, strict=True)
         ),
     )
@@ -196,7 +212,7 @@ def _layers(name: str, group: LayerGroup) -> _Layers:
             "counted, accepted are layers that keep every token, a window or a state"
         )
     if kept[0].window_tokens is None:
-        return _Layers("state", 0, 0, kept[0].state_bytes, (), False)
+        return _Layers("state", 0, 0, kept[0].state_bytes, (), False, isinstance(attention, Mamba))
     chunked = isinstance(attention, VariedQuery) and attention.chunked
     shape = tuple(getattr(attention, field, 0) for field in ("kv_heads", "head_dim", "value_dim"))
     return _Layers("chunk" if chunked else "window", kept[0].window_tokens, kept[0].entry_bytes, 0, shape, latent)

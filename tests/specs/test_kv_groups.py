@@ -90,6 +90,17 @@ def test_keys_in_eight_bits_make_blocks_beside_states_longer() -> None:
     assert long == pytest.approx(2 * short, abs=16)
 
 
+def test_mamba_exports_states_from_within_an_iteration() -> None:
+    mixer = Mamba(64, 64, 8, 128, 4)
+    (states, _) = layout((4, mixer), (1, FULL)).groups
+    assert (states.exports, states.count) == (True, 4)
+    size = states.block_tokens
+    # That of the last full block before the prompt's end, if it is not the first.
+    assert [states.exported(0, end, end) for end in (size, size + 1, 2 * size + 1)] == [0, 1, 1]
+    assert states.exported(0, 2 * size, 5 * size) == 0
+    assert not layout((4, mixer), (1, FULL), prefix_caching=False).groups[0].exports
+
+
 def test_latent_attention_has_blocks_of_64_tokens() -> None:
     assert layout((61, Latent(128, 1536, 512, 128, 64, 128))) == KVLayout(64, 61 * 64 * 1152)
 

@@ -197,6 +197,7 @@ class GroupedVLLMEngine(VLLMEngine):
             context = partial.done_tokens
             done = context - under_way.get(request, 0)
             known = context + tokens
+            exported = self.blocks.exported(context, known, _prompt_end(request))
         else:
             context = self.decoding.context_tokens(request)
             begun = request in under_way or request in self._joined
@@ -205,7 +206,9 @@ class GroupedVLLMEngine(VLLMEngine):
             # What follows is hashed when somebody looks for it, or at its end.
             known = context + 1 - (self._lag and request not in self._joined)
             known = known if begun or self.blocks.hashes_answers else 0
-        if not self.blocks.extend(request, context + tokens, done_tokens=done, known_tokens=known):
+            exported = 0
+        end = context + tokens
+        if not self.blocks.extend(request, end, done_tokens=done, known_tokens=known, exported=exported):
             return False
         if partial is None:
             # Until the iteration after its prompt's, more of it is under way than one token.
@@ -222,11 +225,12 @@ class GroupedVLLMEngine(VLLMEngine):
         tokens = min(total - done_tokens, most)
         if not self._aligned:
             return tokens
-        prompt_end = max(request.prompt_tokens, total - 1)
+        prompt_end = _prompt_end(request)
         if done_tokens >= prompt_end:
             return tokens
         size = self.blocks.align_tokens
         end = done_tokens + tokens
+        exported = self._exported_by(done_tokens, end, prompt_end)
         if end < prompt_end:
             config = self.config
             longest = config.long_prefill_token_threshold or config.max_num_batched_tokens
@@ -234,12 +238,18 @@ class GroupedVLLMEngine(VLLMEngine):
             if aligned > done_tokens or size <= min(longest, config.max_num_batched_tokens):
                 end = aligned
         parting = self.blocks.parting_tokens(request) if parting_tokens is None else parting_tokens
-        stops = [(total - 1) // size * size]
-        if done_tokens % size:
+        stops = [] if exported else [(total - 1) // size * size]
+        if done_tokens % size and not exported:
             stops.append((done_tokens // size + 1) * size)
         if done_tokens < parting < end:
             stops.append(done_tokens + (parting - done_tokens) // size * size)
         return max(min([stop for stop in stops if done_tokens < stop < end], default=end) - done_tokens, 0)
+
+    def _exported_by(self, start: int, end: int, prompt_end: int) -> bool:
+        """Whether the prompt's last state that others may go on from is kept by an iteration that goes on behind it."""
+        size = self.blocks.align_tokens
+        kept = (prompt_end - 1) // size * size
+        return start + size <= kept < end and bool(self.blocks.exported(start, end, prompt_end))
 
     def _compute(self, partial: Chunk, tokens: int) -> Chunk:
         """Compute the next tokens of a prompt in progress, which has their blocks."""
@@ -267,7 +277,7 @@ class GroupedVLLMEngine(VLLMEngine):
             hit = blocks.find(request)
             total = request.total_tokens
             tokens = self._piece(request, hit.tokens, min(cap, budget), hit.parting_tokens)
-            if not tokens or not self._fits(hit, total, tokens):
+            if not tokens or not self._fits(request, hit, tokens):
                 # What decodes may free blocks: the next iteration settles it anew.
                 return
             waiting.remove(request)
@@ -277,19 +287,23 @@ class GroupedVLLMEngine(VLLMEngine):
                 request.scheduled_s = now_s
                 request.cached_tokens = hit.tokens
             self._line_up(request)
-            if not blocks.extend(
-                request, hit.tokens + tokens, done_tokens=hit.tokens, known_tokens=hit.tokens + tokens
-            ):
+            end = hit.tokens + tokens
+            exported = blocks.exported(hit.tokens, end, _prompt_end(request))
+            if not blocks.extend(request, end, done_tokens=hit.tokens, known_tokens=end, exported=exported):
                 raise AssertionError("blocks were short of what was counted")
             chunks.append(self._compute(Chunk(request, 0, hit.tokens, False), tokens))
             places -= 1
             budget -= tokens
 
-    def _fits(self, hit: Hit, total: int, tokens: int) -> bool:
+    def _fits(self, request: Request, hit: Hit, tokens: int) -> bool:
         """Whether there is room for a newcomer's next tokens, and if it is asked for, for its whole prompt."""
-        if self.config.reserve_full_prompt and not self.blocks.has_room(hit, total, whole=True):
-            return False
-        return self.blocks.has_room(hit, hit.tokens + tokens)
+        blocks, start, prompt_end = self.blocks, hit.tokens, _prompt_end(request)
+        if self.config.reserve_full_prompt:
+            total = request.total_tokens
+            if not blocks.has_room(hit, total, blocks.exported(start, total, prompt_end), whole=True):
+                return False
+        end = start + tokens
+        return blocks.has_room(hit, end, blocks.exported(start, end, prompt_end))
 
     def _in_turn(
         self, now_s: float, cap: int, due: list[Request], under_way: dict[Request, int]
@@ -357,3 +371,8 @@ class GroupedVLLMEngine(VLLMEngine):
             self.blocks.give(reserved)
             self.blocks.settle(request, context_tokens)
         self.blocks.computed(request, context_tokens)
+
+
+def _prompt_end(request: Request) -> int:
+    """Where what is computed of a request before it decodes ends, for states: its answer's last token left out."""
+    return max(request.prompt_tokens, request.total_tokens - 1)

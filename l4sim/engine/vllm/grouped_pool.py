@@ -239,7 +239,11 @@ class GroupedPool(BlockPool):
 
     # Who comes.
 
-    def has_room(self, hit: Hit, tokens: int, *, whole: bool = False) -> bool:
+    def exported(self, start_tokens: int, end_tokens: int, prompt_end_tokens: int) -> int:
+        """How many states of a table such an iteration keeps besides its last (0 or 1)."""
+        return max(group.exported(start_tokens, end_tokens, prompt_end_tokens) for group in self.groups)
+
+    def has_room(self, hit: Hit, tokens: int, exported: int = 0, *, whole: bool = False) -> bool:
         """Whether there are blocks for a newcomer's first ``tokens`` tokens.
 
         ``whole``: if they are computed piece by piece, and it lets go of what its windows have passed.
@@ -253,7 +257,7 @@ class GroupedPool(BlockPool):
             most = self._windows[at]
             if whole and most is not None:
                 blocks = min(blocks, most)
-            needed += group.count * group.new_blocks(max(blocks - hit.tokens // group.block_tokens, 0))
+            needed += group.count * group.new_blocks(max(blocks - hit.tokens // group.block_tokens, 0), exported)
             needed += sum(not block.holders for copies in found.values() for block in copies)
         return needed <= self.free
 
@@ -290,11 +294,12 @@ class GroupedPool(BlockPool):
         held: _Held = request.held
         return held.parting_tokens
 
-    def extend(self, request: Request, tokens: int, *, done_tokens: int, known_tokens: int) -> bool:
+    def extend(self, request: Request, tokens: int, *, done_tokens: int, known_tokens: int, exported: int = 0) -> bool:
         """Let a request have ``tokens`` tokens; False if blocks are short.
 
         ``done_tokens``: those that no iteration under way computes or looks at; the blocks that they have passed are
         free in any case. ``known_tokens``: those that others may find from now on, 0 for no more than before.
+        ``exported``: states that are kept besides the last.
         """
         held: _Held = request.held
         tables = held.tables
@@ -306,18 +311,18 @@ class GroupedPool(BlockPool):
             end = -(-tokens // group.block_tokens)
             ends.append(end)
             if end > table.end:
-                needed += group.count * group.new_blocks(end - table.end)
+                needed += group.count * group.new_blocks(end - table.end, exported)
         if needed > self.free:
             return False
         if needed:
             self.take(needed)
             for group, table, end in zip(self.groups, tables, ends, strict=True):
                 if end > table.end:
-                    table.end = end
                     if group.kind == "state":
-                        table.states.append(end - 1)
+                        table.states += range(max(end - 1 - exported, table.end), end)
+                    table.end = end
         if known_tokens:
-            self._hash(held, known_tokens)
+            self.computed(request, known_tokens)
         return True
 
     def next_change(self, request: Request, tokens: int, lag_tokens: int) -> int:
@@ -390,7 +395,8 @@ class GroupedPool(BlockPool):
                         self._hash(other.held, hashed_tokens(other))
 
     def computed(self, request: Request, tokens: int) -> None:
-        """Hash what is full now and may be found again."""
+        """Hash what is full now and may be found again, behind what others had before."""
+        self._catch_up(request)
         self._hash(request.held, tokens)
 
     def _hash(self, held: _Held, tokens: int) -> None:
@@ -444,11 +450,11 @@ class GroupedPool(BlockPool):
     def release(self, request: Request, tokens: int, hashed_tokens: int) -> None:
         """Take back all blocks of a request, group by group, each from the last; ``tokens`` are in its tables."""
         held: _Held = request.held
+        self.computed(request, hashed_tokens)
         for keys in request.block_keys:
             decoding = self._answering.get(keys.start, {})
             if decoding.pop(request.index, None) is not None and not decoding:
                 del self._answering[keys.start]
-        self._hash(held, hashed_tokens)
         for group, table in zip(self.groups, held.tables, strict=True):
             places = table.states[::-1] if group.kind == "state" else range(table.end - 1, table.first - 1, -1)
             self._free(group, table, places)

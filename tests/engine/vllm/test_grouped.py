@@ -136,6 +136,19 @@ def test_prompts_that_end_in_the_middle_of_states_blocks_are_cut_there() -> None
     assert [chunks[0] for _, chunks in run.ran] == [8, 8, 4, 3]
 
 
+def test_a_state_that_is_exported_cuts_no_prompt() -> None:
+    exporting = (KVGroup("state", 4, count=3, exports=True), KVGroup("full", 4))
+    run = driver(exporting, prefix_caching=True)
+    run.add(23, 5, 1, 2, 3, 4, 5)
+    run.run()
+    assert run.ran == [([], {0: 23})]
+    # The state at 20 tokens, beside that at 23.
+    assert used(run) == 3 * 2 + 6
+    again = run.add(23, 5, 1, 2, 3, 4, 5)
+    run.run()
+    assert again.cached_tokens == 20
+
+
 def test_a_log_of_the_cache_tells_of_the_layers_that_keep_every_token() -> None:
     run = driver(HALF, prefix_caching=True, kv_blocks=20)
     log = run.instance.log_cache()
