@@ -7,7 +7,11 @@ the other; between two changes of its tables a decoding request is not visited.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from l4sim.engine.config import EngineConfig
 from l4sim.engine.decoding import DecodingSet
@@ -17,6 +21,16 @@ from l4sim.engine.vllm.engine import VLLMEngine
 from l4sim.engine.vllm.grouped_pool import GroupedPool, Hit
 from l4sim.engine.vllm.scheduling import by_order
 from l4sim.engine.vllm.versions import VLLM_0_32, VLLMRules
+from l4sim.specs.kv_groups import KVGroup
+
+_ANY = 1 << 30
+_SOUGHT = 1 << 10
+"""As many iterations are looked ahead for blocks that come free."""
+
+
+def _still(entries: Iterable[tuple[int, Request]]) -> Iterator[Request]:
+    """Those who have decoded since they were to be visited."""
+    return (request for epoch, request in entries if request.slot != NO_SLOT and request.epoch == epoch)
 
 
 class _Decoding(DecodingSet):
@@ -25,6 +39,8 @@ class _Decoding(DecodingSet):
     def __init__(self, max_num_seqs: int, block_tokens: int, tables: int) -> None:
         super().__init__(max_num_seqs, block_tokens)
         self._tables = tables
+        self.most_iterations = _ANY
+        """How often the next step may be repeated at most, whatever else says."""
         self._due: dict[int, list[tuple[int, Request]]] = {}
 
     def join(self, request: Request, context_tokens: int) -> None:
@@ -38,10 +54,11 @@ class _Decoding(DecodingSet):
 
     def due(self, iterations: int = 0) -> list[Request]:
         """Who is to be visited in the iteration so many after the next, in the order of admission; each time once."""
-        entries = self._due.pop(self.iteration + iterations, ())
-        return sorted(
-            (request for epoch, request in entries if request.slot != NO_SLOT and request.epoch == epoch), key=by_order
-        )
+        return sorted(_still(self._due.pop(self.iteration + iterations, ())), key=by_order)
+
+    def next_due(self) -> list[Request]:
+        """Who is to be visited in the iteration after the next."""
+        return list(_still(self._due.get(self.iteration + 1, ())))
 
     def most_visits(self, iterations: int) -> int:
         """How many are to be visited in the iteration so many after the next, at most."""
@@ -49,7 +66,7 @@ class _Decoding(DecodingSet):
 
     def quiet_iterations(self, free_blocks: int) -> int:
         """As for one group, if all tables grow as the one with the smallest blocks and nothing comes free."""
-        return super().quiet_iterations(free_blocks // self._tables)
+        return min(super().quiet_iterations(free_blocks // self._tables), self.most_iterations)
 
 
 class GroupedVLLMEngine(VLLMEngine):
@@ -139,6 +156,7 @@ class GroupedVLLMEngine(VLLMEngine):
         under_way = self._chunks if self._ahead_of_commit else {}
         self._chunks = {}
         self._grown = 1
+        self._visits.most_iterations = _ANY
         for request in self._sitting_out:
             # Its last token has come since.
             self.blocks.computed(request, request.total_tokens - 1)
@@ -277,8 +295,11 @@ class GroupedVLLMEngine(VLLMEngine):
             hit = blocks.find(request)
             total = request.total_tokens
             tokens = self._piece(request, hit.tokens, min(cap, budget), hit.parting_tokens)
-            if not tokens or not self._fits(request, hit, tokens):
-                # What decodes may free blocks: the next iteration settles it anew.
+            lacking = self._lacking(request, hit, tokens) if tokens else 0
+            if lacking is not None:
+                # What decodes may free blocks: until it can be enough, nothing behind a head that is seen is settled.
+                self._visits.most_iterations = self._iterations_without(lacking)
+                self.admission_blocked = request is waiting[0] and self._visits.most_iterations > 1
                 return
             waiting.remove(request)
             self.waiting_tokens -= total
@@ -295,15 +316,37 @@ class GroupedVLLMEngine(VLLMEngine):
             places -= 1
             budget -= tokens
 
-    def _fits(self, request: Request, hit: Hit, tokens: int) -> bool:
-        """Whether there is room for a newcomer's next tokens, and if it is asked for, for its whole prompt."""
+    def _lacking(self, request: Request, hit: Hit, tokens: int) -> int | None:
+        """None if there is room for a newcomer's next tokens, and if that is asked for, for its whole prompt.
+
+        Else the blocks that its whole prompt lacks, which only ever grow while others decode; 0 where others are short.
+        """
         blocks, start, prompt_end = self.blocks, hit.tokens, _prompt_end(request)
         if self.config.reserve_full_prompt:
             total = request.total_tokens
-            if not blocks.has_room(hit, total, blocks.exported(start, total, prompt_end), whole=True):
-                return False
+            lacking = blocks.lacking(hit, total, blocks.exported(start, total, prompt_end), whole=True)
+            if lacking is None or lacking > 0:
+                return lacking or 0
         end = start + tokens
-        return blocks.has_room(hit, end, blocks.exported(start, end, prompt_end))
+        lacking = blocks.lacking(hit, end, blocks.exported(start, end, prompt_end))
+        return None if lacking is not None and lacking <= 0 else 0
+
+    def _iterations_without(self, lacking: int) -> int:
+        """In how many iterations what decodes frees fewer blocks than these; at least 1."""
+        groups = [group for group in self.config.kv_groups if group.kind != "full"]
+        if lacking <= 1 or any(group.kind == "chunk" for group in groups):
+            return 1
+        contexts = self.decoding.contexts_next() - 1 - self._lag
+        # Of prompts that were computed just now more is passed at once.
+        soon = [(request, self.decoding.context_tokens(request) - self._lag) for request in self._visits.next_due()]
+        pending = sum(self.blocks.pending_passes(request, context) for request, context in soon)
+        before = [_passed(group, contexts) for group in groups]
+
+        def freed(iterations: int) -> int:
+            passed = [_passed(group, contexts + iterations) - own for group, own in zip(groups, before, strict=True)]
+            return pending + sum(group.count * int(own.sum()) for group, own in zip(groups, passed, strict=True))
+
+        return bisect_left(range(1, _SOUGHT), lacking, key=freed) + 1
 
     def _in_turn(
         self, now_s: float, cap: int, due: list[Request], under_way: dict[Request, int]
@@ -376,3 +419,9 @@ class GroupedVLLMEngine(VLLMEngine):
 def _prompt_end(request: Request) -> int:
     """Where what is computed of a request before it decodes ends, for states: its answer's last token left out."""
     return max(request.prompt_tokens, request.total_tokens - 1)
+
+
+def _passed(group: KVGroup, contexts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`KVGroup.passed_blocks` of many contexts at once, of windows and states."""
+    behind = contexts - (group.window_tokens - 1 if group.kind == "window" else 1)
+    return np.maximum(behind, 0) // group.block_tokens

@@ -243,8 +243,8 @@ class GroupedPool(BlockPool):
         """How many states of a table such an iteration keeps besides its last (0 or 1)."""
         return max(group.exported(start_tokens, end_tokens, prompt_end_tokens) for group in self.groups)
 
-    def has_room(self, hit: Hit, tokens: int, exported: int = 0, *, whole: bool = False) -> bool:
-        """Whether there are blocks for a newcomer's first ``tokens`` tokens.
+    def lacking(self, hit: Hit, tokens: int, exported: int = 0, *, whole: bool = False) -> int | None:
+        """Blocks that are short for a newcomer's first ``tokens`` tokens, below 1 if none; None: it waits for a state.
 
         ``whole``: if they are computed piece by piece, and it lets go of what its windows have passed.
         """
@@ -252,14 +252,21 @@ class GroupedPool(BlockPool):
         for at, group in enumerate(self.groups):
             found = hit.groups[at]
             if group.kind == "state" and any((at, copies[0].name) in self._fresh for copies in found.values()):
-                return False
+                return None
             blocks = -(-tokens // group.block_tokens)
             most = self._windows[at]
             if whole and most is not None:
                 blocks = min(blocks, most)
             needed += group.count * group.new_blocks(max(blocks - hit.tokens // group.block_tokens, 0), exported)
             needed += sum(not block.holders for copies in found.values() for block in copies)
-        return needed <= self.free
+        return needed - self.free
+
+    def pending_passes(self, request: Request, tokens: int) -> int:
+        """Blocks, at most, that a request of so many tokens is to free once none of them is looked at."""
+        held: _Held = request.held
+        return sum(
+            group.count * max(group.passed_blocks(tokens) - held.tables[at].first, 0) for at, group in self._forgetting
+        )
 
     def admit(self, request: Request, hit: Hit) -> None:
         """Let a newcomer hold what was found of it."""
