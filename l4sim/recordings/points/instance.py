@@ -38,6 +38,8 @@ def setup_of(point: Point, models: Path | None = None) -> Setup:
         instances=1,
         model=model.name,
         tensor_parallel=ranks.tensor,
+        attention_dp=ranks.attention_dp,
+        expert_parallel=ranks.expert,
         engine_rules=_rules(point),
         gpu_memory_utilization=flags.memory,
         max_num_seqs=point.concurrency,
@@ -46,8 +48,6 @@ def setup_of(point: Point, models: Path | None = None) -> Setup:
         prefix_caching=False,
         front_end=VLLM,
     )
-    if ranks.attention_dp > 1 or ranks.expert > 1:
-        raise InputError(f"{ranks}: attention data-parallel and expert-parallel instances are not simulated yet")
     profile = _profile(point)
     return resolve(replace(options, profile=profile.name), model=model, profile=profile)
 

@@ -19,10 +19,11 @@ from l4sim.sweeps.processes import Processes
 
 REQUESTS_PER_PLACE = 10
 """Requests of a run for each one in flight, as such benchmarks send."""
-CUT_ABOVE, CUT_REQUESTS_PER_PLACE = 64, 4
-"""With more than so many at a time so few per place are simulated: those in the middle stand for all in the middle.
-Over the points of `../shared/validation` that are simulated this moves mean TPOT by 0.2 % and TTFT by 1 % on average
-(`benchmarks/points_cut.py`)."""
+CUT_ABOVE, CUT_REQUESTS_PER_PLACE = 256, 6
+"""With more than so many at a time so few per place are simulated (`simulate`); `benchmarks/points_cut.py` prints what
+that costs."""
+_BEGINNING = 3
+"""Requests per place before a loop has settled: all places begin at once, and the first ends come in a bunch."""
 
 _CHUNK = 12
 """Points that a process takes at a time: enough to share an instance's cost tables, few enough to end together."""
@@ -95,7 +96,7 @@ def predict_point(point: Point, models: Path | None = None) -> Predicted:
 def simulate(point: Point, setup: Setup, requests_per_place: int) -> tuple[float, float]:
     """Mean TTFT and TPOT of `REQUESTS_PER_PLACE` requests per place, from a run of as many or fewer.
 
-    Where fewer are simulated, the first and the last of each place count once, as they do in the whole run, and those
+    Where fewer are simulated, those of the beginning and the last count once, as they do in the whole run, and those
     between for all that would be between.
 
     Raises:
@@ -106,7 +107,8 @@ def simulate(point: Point, setup: Setup, requests_per_place: int) -> tuple[float
     if len(unserved):
         raise InputError(f"{len(unserved)} of {len(run)} requests cannot be served: {unserved.iloc[0]['reason']}")
     weights = np.ones(len(run))
-    weights[point.concurrency : -point.concurrency] = (REQUESTS_PER_PLACE - 2) / (requests_per_place - 2)
+    settled = slice(_BEGINNING * point.concurrency, -point.concurrency)
+    weights[settled] = (REQUESTS_PER_PLACE - _BEGINNING - 1) / (requests_per_place - _BEGINNING - 1)
     return _mean(run["ttft_s"].to_numpy(), weights), _mean(run["tpot_s"].to_numpy(), weights)
 
 
