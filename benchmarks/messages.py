@@ -105,7 +105,7 @@ def measure(instances: int) -> Row:
     traffic = Traffic()
 
     def counted(setting: Setting) -> Policy:
-        policy = build_policy("l4", setting)
+        policy = build_policy("l4:across", setting)
         agents = tuple(Counted(agent, number, traffic) for number, agent in enumerate(policy.agents))
         return replace(policy, agents=agents)
 

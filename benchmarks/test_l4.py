@@ -13,7 +13,9 @@ from l4sim.policies.agent import Crossed, Joined, MigrationEnded, Received, Time
 from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import BidTime, L4Agent, RefineTime
 from l4sim.policies.l4.balance import Decide
+from l4sim.policies.l4.dispatch import Dispatch, ExpectedHits
 from l4sim.policies.l4.messages import Ask, Bid, Boundary, Report, Slack
+from l4sim.policies.l4.moving import Mover
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.router import L4Router
 from l4sim.policies.plan import Plan, Stage
@@ -40,6 +42,25 @@ def test_a_routing_decision(benchmark, busy, follow_prefixes):
     affinity = Affinity(PRICES, 16, 10**9) if follow_prefixes else None
     router = L4Router(plan_for(len(views)), affinity)
     benchmark.pedantic(router.route, (request, views), rounds=200, iterations=5, warmup_rounds=10)
+
+
+@pytest.mark.parametrize("follow_prefixes", [False, True])
+def test_a_dispatch_over_all_instances(benchmark, busy, follow_prefixes):
+    request, views = busy
+    router = Dispatch(plan_for(len(views)), ExpectedHits(16, 500_000) if follow_prefixes else None)
+    benchmark.pedantic(router.route, (request, views), rounds=200, iterations=5, warmup_rounds=10)
+
+
+def test_a_request_that_was_placed_for_its_prefix_begins_to_decode(benchmark, busy):
+    _, views = busy
+    agent, own = Mover(0, Ranges(plan_for(len(views))), PRICES), views[0]
+    begun = own.decoding()[0]
+
+    def setup():
+        agent.handle(MigrationEnded(begun.request, 1, True, ""), own, 1.0)
+        return (Crossed(begun._replace(cached_tokens=500)), own, 1.0), {}
+
+    benchmark.pedantic(agent.handle, setup=setup, rounds=300, warmup_rounds=20)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from l4sim.policies.books.block_lru import BlockLRU
-from l4sim.policies.l4.front_end import FrontEnd
+from l4sim.policies.l4.stage_router import StageRouter
 from l4sim.policies.plan import Plan
 from l4sim.policies.views import InstanceView, RequestView
 
@@ -83,7 +83,7 @@ _MOST_QUEUED = 1024
 _NOTHING: Mapping[int, int] = {}
 
 
-class Dispatch(FrontEnd):
+class Dispatch(StageRouter):
     """Routes a request to the instance of least price."""
 
     def __init__(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from l4sim.policies.harm import harm_tokens
 from l4sim.policies.l4.affinity import Affinity
-from l4sim.policies.l4.front_end import FrontEnd
 from l4sim.policies.l4.load import load_of
+from l4sim.policies.l4.stage_router import StageRouter
 from l4sim.policies.plan import Plan
 from l4sim.policies.views import InstanceView, RequestView
 
@@ -22,7 +22,7 @@ SPILL = 1.5
 """How many times the harm elsewhere it takes to leave the stage of one's length."""
 
 
-class L4Router(FrontEnd):
+class L4Router(StageRouter):
     """Routes a request by its current length."""
 
     def __init__(

@@ -12,12 +12,12 @@ from l4sim.policies.l4.affinity import Affinity, Prices
 from l4sim.policies.l4.agent import LEVELS, PAPER, L4Agent, Parts
 from l4sim.policies.l4.build import capacity_of, plan_for, planned_as
 from l4sim.policies.l4.dispatch import OUTSIDE, OWN, Dispatch, ExpectedHits
-from l4sim.policies.l4.front_end import FrontEnd
 from l4sim.policies.l4.moving import Mover
 from l4sim.policies.l4.partition import Partition
 from l4sim.policies.l4.ranges import Ranges
 from l4sim.policies.l4.replan import Planning, Replanner
 from l4sim.policies.l4.router import L4Router
+from l4sim.policies.l4.stage_router import StageRouter
 from l4sim.policies.policy import Policy, Setting
 
 Part = Literal["stages", "prefixes", "tails", "moves", "bids"]
@@ -81,7 +81,7 @@ def build_all_parts(setting: Setting) -> Policy:
     return _with_agents(setting, made, Dispatch(made.plan, _hits(setting), batches=_batches(made)), LEVELS["across"])
 
 
-def _with_agents(setting: Setting, made: Partition, router: FrontEnd, parts: Parts) -> Policy:
+def _with_agents(setting: Setting, made: Partition, router: StageRouter, parts: Parts) -> Policy:
     def agent(instance: int, ranges: Ranges) -> L4Agent:
         generation = router.generation
         return L4Agent(instance, ranges, router.batches, parts=parts, seed=setting.seed, generation=generation)
@@ -100,7 +100,7 @@ def _batches(made: Partition) -> list[float]:
     return [forecast.batch for forecast in made.forecasts]
 
 
-def _policy(setting: Setting, made: Partition, router: FrontEnd, agent: Callable[[int, Ranges], Agent]) -> Policy:
+def _policy(setting: Setting, made: Partition, router: StageRouter, agent: Callable[[int, Ranges], Agent]) -> Policy:
     def agent_for(instance: int) -> Agent:
         # The front end has the instance started, and tells it what it knows itself.
         ranges = router.ranges.copy()

@@ -14,7 +14,7 @@ from l4sim.policies.plan import Plan
 from l4sim.policies.views import InstanceView, RequestView
 
 
-class FrontEnd(ABC):
+class StageRouter(ABC):
     """The part of a router that follows plan, boundaries and members."""
 
     def __init__(self, plan: Plan, batches: Sequence[float] = ()) -> None:
