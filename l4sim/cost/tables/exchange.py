@@ -30,10 +30,10 @@ def deepep_s(table: OperatorTable, *, ranks: int, hidden: int, per_token: int, t
         known = [name for name in _BACKENDS if len(table.where(backend=name, phase=phase))]
         if not known:
             raise InputError(f"{table.name} of {table.engine} has no seconds of DeepEP's {phase}")
-        taken: FloatArray | None = None
+        taken = np.zeros(len(tokens))
         for backend in reversed(known):
             found, most, exact = _phase(table.where(backend=backend, phase=phase), ranks, hidden, per_token, tokens)
-            taken = found if taken is None else np.where(tokens <= most, found, taken)
+            taken = np.where((tokens <= most) | (backend == known[-1]), found, taken)
             measured = measured and exact
         seconds = seconds + taken
     return Seconds(seconds, measured)
