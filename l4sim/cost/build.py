@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from l4sim.cost.affine import fit_affine
-from l4sim.cost.attention import MODELS
+from l4sim.cost.attention import KERNELS, MODELS
 from l4sim.cost.attention.kinds import attention_part
 from l4sim.cost.attention.part import AttentionPart, AttentionSetting
-from l4sim.cost.captured import Captured, largest_captured
+from l4sim.cost.captured import NONE_CAPTURED, Captured, vllm_captured
 from l4sim.cost.communication import AllReduce, all_reduce_among
 from l4sim.cost.curve import FloatArray
 from l4sim.cost.data_parallel import DataParallelCost
@@ -51,6 +51,7 @@ def build_cost(
     cost_model: str = DEFAULTS.cost_model,
     max_num_batched_tokens: int = 8192,
     max_num_seqs: int = 1024,
+    max_model_len: int | None = None,
     all_reduce: AllReduce | None = None,
     exchange: AllReduce | None = None,
 ) -> CostModel:
@@ -62,7 +63,8 @@ def build_cost(
     None. ``cost_model`` is how attention sees a batch: ``tile`` (the kernel's own split), ``mean``, ``sum`` or
     ``skew``; or ``affine``, a least-squares fit to ``tile`` of the whole iteration; or another package's (see
     `l4sim.cost.outside`). A rank's batches may have up to ``max_num_batched_tokens`` tokens and ``max_num_seqs``
-    sequences. ``all_reduce`` among ``tensor_parallel`` GPUs is the profile's newest for so many if None, as is
+    sequences; ``max_model_len`` is the longest sequence that the engine allows, the model's limit if None.
+    ``all_reduce`` among ``tensor_parallel`` GPUs is the profile's newest for so many if None, as is
     ``exchange`` among all, by which experts get the tokens of data-parallel attention.
 
     Raises:
@@ -103,11 +105,17 @@ def build_cost(
             f"{model.name}: profile {profile.name} has no seconds of {model.beyond_dense}, accepted are models of full "
             "grouped-query attention and dense MLPs in 16 bits (`l4sim models` shows others)"
         )
+    captured, host = _captured(profile, kernel, max_num_seqs, max_num_batched_tokens), profile.host
     setting = AttentionSetting(
-        profile, model.hidden, tensor_parallel, kernel, "tile" if cost_model == "affine" else cost_model
+        profile,
+        model.hidden,
+        tensor_parallel,
+        kernel,
+        "tile" if cost_model == "affine" else cost_model,
+        graph_requests=captured.decodes,
+        graph_tokens=max_model_len or model.max_model_len,
     )
     parts = attention_parts(setting, model)
-    captured, host = profile.captured.within(max_num_seqs, max_num_batched_tokens), profile.host
     # Of all ranks' requests one may be dealt more than its share.
     most_batched, most_seqs = attention_dp * max_num_batched_tokens, attention_dp * max_num_seqs
     most_tokens = _most(most_batched, most_seqs, captured=captured)
@@ -119,7 +127,7 @@ def build_cost(
     else:
         tokens_s = _tokens_s(profile, model, tensor_parallel, most_tokens)
         sampled_s = _sampled_s(profile, model, tensor_parallel, most_sampled)
-    in_graphs = largest_captured(captured, max_num_seqs, max_num_batched_tokens)
+    in_graphs = _most(0, captured=captured)
     if tensor_parallel > 1:
         all_reduce = all_reduce or all_reduce_among(tensor_parallel, profile.gpu, profile.all_reduce)
         tokens_s[1:] += _all_reduces_s(all_reduce, model, parallelism, np.arange(1, len(tokens_s)), in_graphs)
@@ -131,15 +139,16 @@ def build_cost(
         else:
             exchange = exchange or all_reduce_among(parallelism.gpus, profile.gpu, profile.all_reduce)
             tokens_s[1:] += _exchanges_s(exchange, model, parallelism, rank_tokens, in_graphs)
-    # The rows that pad a captured decode batch are computed and sampled as the others are.
+    # The rows that pad a captured decode batch are computed as the others are, and sampled where the head is captured.
     decodes = np.arange(most_seqs + 1)
     rows = captured.decoding_rows(decodes)
+    sampled = decodes if profile.captured == NONE_CAPTURED else rows
     steps = captured.step_tokens(np.arange(max(most_batched, most_seqs) + 1))
     attention, repeats = _attention(model, parts)
     rank = IterationCost(
         attention=attention,
         repeats=repeats,
-        decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[rows]).tolist(),
+        decodes_s=(host.decode_s + host.sequence_s * decodes + tokens_s[rows] + sampled_s[sampled]).tolist(),
         tokens_s=(host.prompt_s + tokens_s[steps]).tolist(),
         sampled_s=(sampled_s[: most_seqs + 1] + host.sequence_s * decodes).tolist(),
     )
@@ -152,6 +161,13 @@ def build_cost(
         max_tokens=max_num_batched_tokens,
         max_context_tokens=model.max_model_len,
     )
+
+
+def _captured(profile: Profile, kernel: str, max_num_seqs: int, max_num_batched_tokens: int) -> Captured:
+    """The steps that run as CUDA graphs: those that a profile tells, else those of vLLM, whose engine it stands for."""
+    if profile.captured == NONE_CAPTURED and KERNELS[kernel].in_graphs:
+        return vllm_captured(max_num_seqs, max_num_batched_tokens)
+    return profile.captured.within(max_num_seqs, max_num_batched_tokens)
 
 
 def attention_parts(setting: AttentionSetting, model: Model) -> list[AttentionPart]:

@@ -47,14 +47,19 @@ NONE_CAPTURED = Captured()
 _VLLM_LARGEST = 512
 
 
-def largest_captured(captured: Captured, max_requests: int, max_tokens: int) -> int:
-    """Tokens of the largest step that runs as a CUDA graph, whole or in pieces around attention.
+def vllm_captured(max_requests: int, max_tokens: int) -> Captured:
+    """The sizes that vLLM captures unless it is told others (`VllmConfig._set_cudagraph_sizes`, 0.19 and 0.32).
 
-    Where a profile tells no sizes, they are vLLM's (`VllmConfig._set_cudagraph_sizes`, 0.19 and 0.32): twice the
-    requests, at most 512, and no more than a step may have.
+    1, 2, 4, then every 8th up to 256 and every 16th up to twice the requests, at most 512, and what a step may have at
+    most. Decode batches have graphs of their own up to the number of requests; steps with prompts run in pieces around
+    attention.
     """
-    sizes = (*captured.decodes, *captured.steps)
-    return max(sizes) if sizes else min(2 * max_requests, _VLLM_LARGEST, max_tokens)
+    largest = min(2 * max_requests, _VLLM_LARGEST, max_tokens)
+    ladder = (1, 2, 4, *range(8, 256, 8), *range(256, _VLLM_LARGEST + 1, 16))
+    steps = tuple(size for size in ladder if size <= largest)
+    if max_tokens == largest > steps[-1]:
+        steps = (*steps, max_tokens)
+    return Captured(tuple(size for size in steps if size <= max_requests), steps)
 
 
 def _up_to(sizes: tuple[int, ...], most: int) -> tuple[int, ...]:

@@ -122,6 +122,7 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
     # Before memory: a kind of layer that has no seconds is told by its name.
     parallelism = Parallelism(options.tensor_parallel, options.attention_dp, options.expert_parallel)
     all_reduce = all_reduce_for(options, profile)
+    max_model_len = _max_model_len(options, model)
     cost = build_cost(
         profile,
         model,
@@ -134,11 +135,11 @@ def _group(spec: FleetGroup, common: Options, model: Model, profile: Profile | N
         cost_model=options.cost_model,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
+        max_model_len=max_model_len,
         all_reduce=all_reduce,
         exchange=None if options.attention_dp == 1 else all_reduce_for(options, profile, parallelism.gpus),
     )
     kernel = options.kernel or profile.default_kernel
-    max_model_len = _max_model_len(options, model)
     layout = layout_of(
         model,
         options.tensor_parallel,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from l4sim.calibration.points.tables import find_file, has_file
 from l4sim.errors import InputError
 from l4sim.json_files import Count, Text, read_json
+from l4sim.recordings.llmservingsim import BESIDE
 from l4sim.recordings.recording import BoolArray, EngineOptions, IntArray, RecordedRequests, Recording
 from l4sim.specs.engine_defaults import nearest_rules
 from l4sim.specs.mlp import Experts
@@ -63,6 +65,9 @@ class _Meta:
     max_num_batched_tokens: Count | None = None
     kv_cache: _Blocks | None = None
     enable_prefix_caching: bool = True
+    kv_transfer_config: Any = None
+    kv_offloading_size: Any = None
+    kv_events_config: Any = None
 
 
 def recognises(folder: Path) -> bool:
@@ -113,6 +118,7 @@ def _engine(meta: _Meta) -> EngineOptions:
         async_scheduling=DEFAULTS.async_scheduling,
         scheduling_policy=DEFAULTS.scheduling_policy,
         long_prefill_token_threshold=DEFAULTS.long_prefill_token_threshold,
+        beside=tuple(name for name in BESIDE if getattr(meta, name)),
     )
 
 

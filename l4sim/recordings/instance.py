@@ -111,6 +111,8 @@ def assumptions(recording: Recording, setup: Setup, given: Mapping[str, Any]) ->
     if untold:
         given_by = f"{setup.options.engine_rules}'s defaults for serving on {setup.profile.gpu.name}"
         lines.append(f"not recorded, so {given_by}: {', '.join(untold)}")
+    if engine.beside:
+        lines.append(f"recorded, and not modelled, so that the engine may be slower: {', '.join(engine.beside)}")
     return tuple(lines)
 
 

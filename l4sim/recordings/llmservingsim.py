@@ -55,7 +55,13 @@ class _EngineFields:
     policy: Literal["fcfs", "priority"] | None = None
     scheduling_policy: Literal["fcfs", "priority"] | None = None
     long_prefill_token_threshold: Annotated[int, Meta(ge=0)] | None = None
+    kv_transfer_config: Any = None
+    kv_offloading_size: Any = None
+    kv_events_config: Any = None
 
+
+BESIDE = ("kv_transfer_config", "kv_offloading_size", "kv_events_config")
+"""What an engine does with its KV besides: copies between memories, messages about blocks."""
 
 _Halves = Literal["auto", "bfloat16", "float16"]
 
@@ -78,7 +84,7 @@ class _EngineArguments(_EngineFields):
 
 
 @dataclass(frozen=True, slots=True)
-class _ResolvedConfig:
+class _ResolvedConfig(_EngineFields):
     """What vLLM made of that."""
 
     model_config: _EngineFields | None = None
@@ -137,6 +143,7 @@ def read_engine_options(folder: Path) -> EngineOptions:
         scheduling_policy=_first("policy", scheduler) or _first("scheduling_policy", given, default="fcfs"),
         long_prefill_token_threshold=_first("long_prefill_token_threshold", scheduler, given, default=0),
         version=meta.vllm_version,
+        beside=tuple(name for name in BESIDE if _first(name, given, resolved, resolved_cache, meta)),
     )
 
 

@@ -47,6 +47,8 @@ class EngineOptions:
     long_prefill_token_threshold: int
     version: str | None = None
     """vLLM's, such as 0.19.0; None if it is not recorded."""
+    beside: tuple[str, ...] = ()
+    """Options by which the engine did work besides, which takes no time here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,10 +79,20 @@ def test_an_all_reduce_follows_each_layer_s_attention_and_mlp_and_the_embedding(
 
 
 def test_all_reduces_are_of_hidden_states_and_half_the_logits(batch: Callable[..., Batch]) -> None:
-    """At 1 ns per byte: 7 tokens' bf16 hidden states, and the logits of 7 sampled sequences at half of that."""
+    """At 1 ns per byte: bf16 hidden states of the captured 8 tokens, and half of the logits of 7 sampled sequences."""
     per_byte = OverBytes((0.0, 1e12), (0.0, 1e3))
-    hidden, logits = 7 * LLAMA_8B.hidden * 2, 7 * LLAMA_8B.vocab * 2 / 2
+    hidden, logits = 8 * LLAMA_8B.hidden * 2, 7 * LLAMA_8B.vocab * 2 / 2
     assert _all_reduces_s(batch([100] * 7), per_byte) == pytest.approx((65 * hidden + logits) * 1e-9)
+
+
+def test_steps_in_graphs_take_what_they_are_padded_to(batch: Callable[..., Batch]) -> None:
+    """vLLM's graphs, where a profile tells none: 57 to 64 decodes have one graph, 65 the next; their samples differ."""
+    cost = build_cost(H200, LLAMA_8B, max_num_seqs=128)
+    assert isinstance(cost, IterationCost)
+    of_rows = [cost.tokens_s[requests] for requests in (57, 64, 65)]
+    assert of_rows[0] == of_rows[1] < of_rows[2]
+    assert cost.decodes_s[57] < cost.decodes_s[64], "only who is sampled has logits"
+    assert cost.tokens_s[257] > cost.tokens_s[256] == cost.tokens_s[249], "beyond twice 128 nothing is captured"
 
 
 def test_steps_beyond_the_largest_graph_launch_their_all_reduces(batch: Callable[..., Batch]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from l4sim.cost.captured import NONE_CAPTURED, Captured, largest_captured, padded
+from l4sim.cost.captured import NONE_CAPTURED, Captured, padded, vllm_captured
 
 CAPTURED = Captured(decodes=(1, 2, 4), steps=(3, 8, 12))
 
@@ -31,16 +31,25 @@ def test_where_nothing_is_captured_nothing_is_padded(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("captured", "limits", "largest"),
+    ("limits", "requests", "tokens"),
     [
-        (NONE_CAPTURED, (1024, 8192), 512),
-        (NONE_CAPTURED, (128, 8192), 256),
-        (NONE_CAPTURED, (1024, 300), 300),
-        (Captured(decodes=(1, 8, 64), steps=(16, 2048)), (1024, 8192), 2048),
+        ((1024, 8192), 512, 512),
+        ((128, 8192), 128, 256),
+        ((100, 8192), 96, 200),
+        ((1024, 300), 300, 300),
+        ((1, 8192), 1, 2),
     ],
 )
 def test_an_engine_whose_graphs_nobody_told_captures_as_vllm_does(
-    captured: Captured, limits: tuple[int, int], largest: int
+    limits: tuple[int, int], requests: int, tokens: int
 ) -> None:
     """Up to twice the requests, 512 tokens at most, and no more than a step may have."""
-    assert largest_captured(captured, *limits) == largest
+    captured = vllm_captured(*limits)
+    assert (captured.decodes[-1], captured.steps[-1]) == (requests, tokens)
+
+
+def test_its_sizes_are_those_that_vllm_tells() -> None:
+    """As ``resolved_config`` of a recorded vLLM 0.19 has them: 256 requests, 2,048 tokens."""
+    sizes = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
+    assert vllm_captured(256, 2048).steps == sizes
+    assert len(sizes) == 51

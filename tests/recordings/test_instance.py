@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from l4sim.errors import InputError
 from l4sim.recordings.instance import find_gpu
-from l4sim.recordings.replay import validate_vllm
+from l4sim.recordings.replay import replayable, validate_vllm
 
 from .conftest import META, Record
 
@@ -70,3 +71,21 @@ def test_a_model_that_is_not_bundled_comes_as_a_config(record: Record, tmp_path:
     }
     (folder / "config.json").write_text(json.dumps(config))
     assert validate_vllm(folder).setup.model.layers == 36
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"resolved_config": {"kv_transfer_config": {"kv_connector": "OffloadingConnector"}}},
+        {"resolved_config": {"cache_config": {"kv_offloading_size": 8.0}}},
+        {"kv_events_config": {"enable_kv_cache_events": True}},
+    ],
+)
+def test_what_an_engine_did_with_its_kv_besides_is_said_to_take_no_time(record: Record, meta: dict[str, Any]) -> None:
+    (said,) = replayable(record(meta=META | meta)).assumptions
+    assert said.startswith("recorded, and not modelled, so that the engine may be slower: kv_")
+
+
+def test_nothing_is_said_of_what_an_engine_did_not_do(record: Record) -> None:
+    nothing = {"kv_transfer_config": None, "cache_config": {"kv_offloading_size": None}}
+    assert replayable(record(meta=META | {"resolved_config": nothing})).assumptions == ()

@@ -55,14 +55,18 @@ def build_attention(
     kv_heads: int,
     head_dim: int,
     sms: int,
+    graph_requests: tuple[int, ...] = (),
+    graph_tokens: int = 1,
     model: str = "tile",
     anchor: Callable[[AttentionModel], AttentionModel] | None = None,
 ) -> AttentionModel:
     """Build a kernel's attention model from its coefficients, as a profile has them.
 
     ``heads`` and ``kv_heads`` are those of one tensor-parallel rank; ``model`` is ``tile``, ``mean``, ``sum`` or
-    ``skew``. ``anchor`` holds the kernel's own split to something measured, before anything coarser is made of it. No
-    keys and values are taken to be in L2, since an engine streams its weights through it between two calls.
+    ``skew``. ``graph_requests`` and ``graph_tokens`` are the decode batches that are captured as CUDA graphs, if any,
+    and the context length that they are captured for. ``anchor`` holds the kernel's own split to something measured,
+    before anything coarser is made of it. No keys and values are taken to be in L2, since an engine streams its weights
+    through it between two calls.
 
     Raises:
         InputError: an unknown kernel, model or coefficient; a missing or impossible coefficient; query heads that are
@@ -70,13 +74,12 @@ def build_attention(
     """
     if model not in _MODELS:
         raise InputError(f"no attention model '{model}': accepted are {', '.join(MODELS)}")
-    tile = tile_attention(kernel, coefficients, heads, kv_heads, head_dim, sms=sms)
+    shape = Shape(heads, kv_heads, head_dim, sms, graph_requests, graph_tokens)
+    tile = tile_attention(kernel, coefficients, shape)
     return _MODELS[model](tile if anchor is None else anchor(tile), coefficients, f"{kernel} coefficients")
 
 
-def tile_attention(
-    kernel: str, coefficients: Mapping[str, Any], heads: int, kv_heads: int, head_dim: int, *, sms: int
-) -> AttentionModel:
+def tile_attention(kernel: str, coefficients: Mapping[str, Any], shape: Shape) -> AttentionModel:
     """A kernel's own split of a batch, as ``tile`` sees it.
 
     Raises:
@@ -84,10 +87,9 @@ def tile_attention(
     """
     if kernel not in KERNELS:
         raise InputError(f"no attention kernel '{kernel}': accepted are {', '.join(KERNELS)}")
-    if kv_heads < 1 or heads % kv_heads:
-        raise InputError(f"{heads} query heads are not a multiple of {kv_heads} KV heads")
-    c = read_coefficients(kernel, coefficients)
-    return KERNELS[kernel].build(Shape(heads, kv_heads, head_dim, sms), c)
+    if shape.kv_heads < 1 or shape.heads % shape.kv_heads:
+        raise InputError(f"{shape.heads} query heads are not a multiple of {shape.kv_heads} KV heads")
+    return KERNELS[kernel].build(shape, read_coefficients(kernel, coefficients))
 
 
 def read_coefficients(kernel: str, coefficients: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ kernel are issued head by head (the grid's last dimension), so that the last hea
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log2
@@ -108,9 +108,8 @@ class FA2Attention:
 
     def _decode_s(self, contexts: list[int], context_sum: int) -> float:
         c, shape = self.c, self.shape
-        splits = fa2_splits(
-            max(contexts), batch=len(contexts), kv_heads=shape.kv_heads, sms=shape.sms, rows=shape.group_size
-        )
+        requests, longest = self._launched_for(len(contexts), max(contexts))
+        splits = fa2_splits(longest, batch=requests, kv_heads=shape.kv_heads, sms=shape.sms, rows=shape.group_size)
         token_s = c.kv_block_s * shape.head_dim / 128 / FA2_BLOCK_TOKENS
         size_bytes = context_sum * shape.kv_bytes_per_token
         if splits == 1:
@@ -134,6 +133,16 @@ class FA2Attention:
         body_s = self._issued_s(loads, counts, size_bytes, c.sharpness, together=shape.kv_heads)
         partial_bytes = 2 * _PARTIAL_BYTES * (shape.head_dim + 1) * shape.heads * splits * len(contexts)
         return c.launch_s + body_s + c.merge_s + partial_bytes / c.merge_bytes_per_s
+
+    def _launched_for(self, requests: int, longest_tokens: int) -> tuple[int, int]:
+        """Requests and longest context by which the host splits a decode batch: in a graph, those of its capture.
+
+        The requests that pad a captured batch have no keys, and their blocks leave at once.
+        """
+        captured = self.shape.graph_requests
+        if not captured or requests > captured[-1]:
+            return requests, longest_tokens
+        return captured[bisect_left(captured, requests)], self.shape.graph_tokens
 
     def _mixed_s(self, contexts: list[int], context_sum: int, prefills: tuple[Prefill, ...]) -> float:
         """The unsplit kernel: a block for each query tile and head, heads one after the other over the whole batch."""

@@ -11,6 +11,7 @@ import numpy as np
 from l4sim.cost.attention import build_attention, tile_attention
 from l4sim.cost.attention.anchored import AnchoredAttention, Ratios, ratios, uniform_decodes, uniform_prompts
 from l4sim.cost.attention.part import AttentionPart, AttentionSetting
+from l4sim.cost.attention.shape import Shape
 from l4sim.cost.attention.windowed import WindowedAttention
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.tables.table import OperatorTable
@@ -69,6 +70,8 @@ def _part(setting: AttentionSetting, sizes: _Sizes, dtypes: Dtypes) -> Attention
         kv_heads=sizes.kv_heads,
         head_dim=sizes.head_dim,
         sms=profile.gpu.sms,
+        graph_requests=setting.graph_requests,
+        graph_tokens=setting.graph_tokens,
         model=setting.attention_model,
         anchor=anchor,
     )
@@ -94,7 +97,7 @@ def _held(
         row, same = nearest_row(table, kv_dtype, sizes.heads, sizes.kv_heads, sizes.head_dim, sizes.window)
         numbers = (int(table.sizes[size][row]) for size in ("heads", "kv_heads", "head_dim", "window"))
         own = _Sizes._make((*numbers, False))
-        tile = tile_attention(setting.kernel, coefficients, own.heads, own.kv_heads, own.head_dim, sms=sms)
+        tile = tile_attention(setting.kernel, coefficients, Shape(own.heads, own.kv_heads, own.head_dim, sms))
         found.append(row_ratios(_window(own)(tile), table, row))
         exact = exact and same
         windows.add(bool(own.window))

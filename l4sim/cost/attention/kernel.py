@@ -52,6 +52,8 @@ class Kernel(Generic[C]):
     """A frozen dataclass of the types above; fields with a default may be missing in a profile that is older."""
     build: Callable[[Shape, C], AttentionModel]
     """The time model of one tensor-parallel rank. Raises InputError for a shape that the kernel cannot run."""
+    in_graphs: bool = True
+    """Whether engines run it in CUDA graphs."""
 
 
 def units(coefficients: type[Any]) -> Mapping[str, str]:

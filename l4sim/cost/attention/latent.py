@@ -13,6 +13,7 @@ import numpy as np
 from l4sim.batch import Batch
 from l4sim.cost.attention import tile_attention
 from l4sim.cost.attention.part import AttentionPart, AttentionSetting
+from l4sim.cost.attention.shape import Shape
 from l4sim.cost.model import AttentionModel
 from l4sim.cost.tables.products import GEMM, products_of
 from l4sim.cost.tables.surface import Surface, surface_of
@@ -207,7 +208,7 @@ def _tile(setting: AttentionSetting, attention: Latent) -> AttentionModel | None
     width = (attention.kv_rank + attention.rope_dim) // 2
     profile = setting.profile
     coefficients = profile.kernels[setting.kernel].coefficients
-    return tile_attention(setting.kernel, coefficients, attention.heads, 1, width, sms=profile.gpu.sms)
+    return tile_attention(setting.kernel, coefficients, Shape(attention.heads, 1, width, profile.gpu.sms))
 
 
 _GEMM_DTYPES = {"fp8-block128": "fp8_block", "fp8": "fp8_block", "nvfp4": "nvfp4"}

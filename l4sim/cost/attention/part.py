@@ -33,6 +33,10 @@ class AttentionSetting:
     """Of the profile's."""
     attention_model: str = "tile"
     """How the batch is seen: ``tile``, ``mean``, ``sum`` or ``skew``."""
+    graph_requests: tuple[int, ...] = ()
+    """Sizes of the decode batches that are captured as CUDA graphs."""
+    graph_tokens: int = 1
+    """The context length that they are captured for."""
 
 
 Builder = Callable[[AttentionSetting, Any, Dtypes], AttentionPart]

@@ -9,12 +9,16 @@ from l4sim.specs.dtypes import BF16_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Heads of one tensor-parallel rank, and the SMs of its GPU."""
+    """Heads of one tensor-parallel rank, the SMs of its GPU, and what its CUDA graphs were captured for."""
 
     heads: int
     kv_heads: int
     head_dim: int
     sms: int
+    graph_requests: tuple[int, ...] = ()
+    """Sizes of the decode batches that are captured, ascending; empty where none is."""
+    graph_tokens: int = 1
+    """The context length that they are captured for, which is the longest that there may be."""
 
     @property
     def group_size(self) -> int:

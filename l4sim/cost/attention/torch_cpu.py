@@ -75,4 +75,4 @@ def work(batch: Batch, shape: Shape) -> tuple[int, int, int, int]:
     return requests, elements, spilled, pairs * shape.heads * shape.head_dim
 
 
-KERNEL = Kernel(TORCH_CPU, TorchCpuCoefficients, TorchCpuAttention)
+KERNEL = Kernel(TORCH_CPU, TorchCpuCoefficients, TorchCpuAttention, in_graphs=False)

@@ -68,3 +68,19 @@ def test_prefills_at_the_front_of_each_head_start_before_its_decodes(
     last, first = (fa2_attention(shape, c, prefills_first=front).attention_s(made) for front in (False, True))
     # One head's decodes take 512 * 7.8 µs on 188 SMs, give or take one.
     assert (last - first) * 1e6 == pytest.approx(512 * 7.8 / 188, abs=7.8)
+
+
+def test_a_captured_decode_batch_is_split_as_the_batch_it_was_captured_for(
+    coefficients: Callable[[str], dict[str, Any]], batch: MakeBatch
+) -> None:
+    """33 requests run in the graph of 40, which splits nothing; 41 are in none, and those of 24 split as 24 do."""
+    values = coefficients("fa2")
+    del values["skew_alpha"]
+    c = FA2Coefficients(**values)
+    launched, captured = (
+        fa2_attention(Shape(32, 8, 128, 188, *graphs), c) for graphs in ((), ((1, 2, 4, 8, 16, 24, 40), 131_072))
+    )
+    one_long = {count: batch([256] * (count - 1) + [32768]) for count in (24, 33, 41)}
+    assert launched.attention_s(one_long[33]) < 256 * 2.2e-6 < captured.attention_s(one_long[33])
+    for count in (24, 41):
+        assert captured.attention_s(one_long[count]) == launched.attention_s(one_long[count])
