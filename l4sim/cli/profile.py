@@ -217,6 +217,9 @@ def import_command(
         imported = import_aisimulate(folder, system, backend)
         write_tables(imported.tables, out)
         report_fit(imported.profile, out, as_json)
+        for name, table in imported.profile["tables"]["operators"].items():
+            for reason, rows in table["left_out"].items():
+                click.echo(f"{name}: {rows:,} of {table['rows']:,} rows {reason}", err=True)
         return
     if folder is not None or system is not None or backend is not None:
         raise InputError("profile import: FOLDER, --system and --backend go with aisimulate")

@@ -24,6 +24,7 @@ from l4sim.cost.tables.products import Seconds
 from l4sim.cost.tables.stages import Stages
 from l4sim.cost.whole_iterations import whole_iterations_cost
 from l4sim.errors import InputError
+from l4sim.specs.attention import GroupedQuery
 from l4sim.specs.dtypes import Dtypes, size_bytes
 from l4sim.specs.layers import Attention, LayerGroup
 from l4sim.specs.matrix import Absent
@@ -252,7 +253,16 @@ def _all_reduces_s(
         for part in (group.attention, group.mlp)
         if not isinstance(part, Absent) and not (parallelism.attention_dp > 1 and isinstance(part, Experts))
     )
-    return (parts + 1) * once_s
+    seconds = (parts + 1) * once_s
+    normed = sum(
+        group.count
+        for group in model.groups
+        if isinstance(group.attention, GroupedQuery) and group.attention.normed_over_heads
+    )
+    if normed:
+        # The squares of queries and of keys, a float32 each.
+        seconds = seconds + normed * _at(all_reduce, tokens, tokens * 2 * size_bytes(1, "float32"), in_graphs)
+    return seconds
 
 
 def _exchanges_s(

@@ -19,10 +19,16 @@ class GroupedQuery:
     heads: int
     kv_heads: int
     head_dim: int
+    normed_over_heads: bool = False
+    """Whether queries and keys are normed over all heads together (MiniMax-M2), so that ranks add up their squares:
+    vLLM 0.32, `MiniMaxText01RMSNormTP`. A head's own norm is one kernel with the rotary embedding, once compiled."""
 
     kind: ClassVar[str] = "grouped-query attention"
-    elementwise_kernels: ClassVar[int] = 2
-    """Rotary embedding, KV cache write."""
+
+    @property
+    def elementwise_kernels(self) -> int:
+        """Rotary embedding, KV cache write; the norm's squares, and what it is applied to."""
+        return 4 if self.normed_over_heads else 2
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
         """Its weights, merged as vLLM does: QKV, output."""
@@ -39,7 +45,8 @@ class GroupedQuery:
     def moved_elements(self) -> int:
         """Elements per token that its element-wise kernels read and write."""
         rotary = 2 * (self.heads + self.kv_heads) * self.head_dim
-        return rotary + 2 * self.kv_elements
+        normed = 3 * (self.heads + self.kv_heads) * self.head_dim if self.normed_over_heads else 0
+        return rotary + normed + 2 * self.kv_elements
 
     @property
     def kv_elements(self) -> int:

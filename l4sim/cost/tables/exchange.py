@@ -30,12 +30,13 @@ def deepep_s(table: OperatorTable, *, ranks: int, hidden: int, per_token: int, t
         known = [name for name in _BACKENDS if len(table.where(backend=name, phase=phase))]
         if not known:
             raise InputError(f"{table.name} of {table.engine} has no seconds of DeepEP's {phase}")
-        taken = np.zeros(len(tokens))
-        for backend in reversed(known):
-            found, most, exact = _phase(table.where(backend=backend, phase=phase), ranks, hidden, per_token, tokens)
-            taken = np.where((tokens <= most) | (backend == known[-1]), found, taken)
-            measured = measured and exact
-        seconds = seconds + taken
+        found = [
+            _phase(table.where(backend=backend, phase=phase), ranks, hidden, per_token, tokens) for backend in known
+        ]
+        taken, _, exact = found[-1]
+        for small, most, same in found[:-1]:
+            taken, exact = np.where(tokens <= most, small, taken), exact and same
+        seconds, measured = seconds + taken, measured and exact
     return Seconds(seconds, measured)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from l4sim.errors import InputError
 from l4sim.json_files import Count, checked
-from l4sim.specs.attention import VariedQuery
+from l4sim.specs.attention import GroupedQuery, VariedQuery
 from l4sim.specs.families.dense import Gemma4, gemma4_attentions
 from l4sim.specs.families.family import (
     CHUNKED,
@@ -69,6 +69,9 @@ def _gpt_oss(config: WithExperts, where: str) -> Shape:
 class _MiniMax(WithExperts):
     """MiniMax-M2."""
 
+    use_qk_norm: bool | None = None
+    qk_norm_type: str | None = None
+    """``per_layer``: over all heads together."""
     shared_intermediate_size: int | None = None
     use_mtp: bool | None = None
     num_mtp_modules: int | None = None
@@ -83,7 +86,13 @@ def _minimax(config: _MiniMax, where: str) -> Shape:
         shared=config.shared_intermediate_size or 0,
     )
     predictors = (config.num_mtp_modules or 0) * (config.mtp_transformer_layers or 1) if config.use_mtp else 0
-    return all_experts(attentions_of(config, where), experts, predictors)
+    attentions = [
+        replace(attention, normed_over_heads=True)
+        if isinstance(attention, GroupedQuery) and config.use_qk_norm and config.qk_norm_type == "per_layer"
+        else attention
+        for attention in attentions_of(config, where)
+    ]
+    return all_experts(attentions, experts, predictors)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pandas import DataFrame
 
 from l4sim.calibration.importers.aisimulate import import_aisimulate
@@ -21,6 +22,7 @@ from l4sim.calibration.importers.aisimulate.rows import (
     read_table,
 )
 from l4sim.calibration.profile_json import write_profile, write_tables
+from l4sim.cli.profile import profile
 from l4sim.cost.build import build_cost
 from l4sim.cost.profile import load_profile
 from l4sim.errors import InputError
@@ -190,14 +192,27 @@ def test_without_a_folder_the_installed_package_is_looked_for(monkeypatch: pytes
     assert data_folder(None) == package / "systems" / "data"
 
 
+def test_the_command_tells_errors_and_what_was_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a100_sxm" / "vllm-0.14.0", gemm_perf=changed(gemm(), 40, -1.0))
+    asked = ["aisimulate", str(tmp_path), "--system", "a100_sxm", "--backend", "vllm", "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(profile, ["import", *asked])
+    assert found.exit_code == 0
+    assert "gemm, between n" in found.output
+    assert "gemm: 1 of 80 rows no number above 0" in found.output
+    for wrong in (["--gpu", "h100-sxm"], ["--tensor-parallel", "2"]):
+        refused = CliRunner().invoke(profile, ["import", *asked, *wrong])
+        assert isinstance(refused.exception, InputError)
+        assert "--system, --backend and --out are needed" in str(refused.exception)
+
+
 def test_an_imported_profile_serves_what_its_tables_hold(tmp_path: Path) -> None:
     write(tmp_path / "tables" / "a100_sxm" / "vllm-0.14.0")
     imported = import_aisimulate(tmp_path / "tables", "a100_sxm", "vllm")
     write_tables(imported.tables, tmp_path / "profile")
     write_profile(imported.profile, tmp_path / "profile")
-    profile = load_profile(str(tmp_path / "profile"))
-    assert (profile.name, profile.gpu, profile.default_kernel) == ("a100-80gb-sxm-vllm", GPUS["a100-80gb-sxm"], "fa2")
-    assert set(profile.tables) == {"gemm", "experts", "decode_attention", "prefill_attention"}
-    assert profile.tables["gemm"].engine == "vLLM 0.14.0"
-    assert profile.errors["gemm, between n"]["mape_pct"] < 50
-    assert build_cost(profile, load_model("llama-3.1-8b"), max_num_batched_tokens=64, max_num_seqs=8)
+    made = load_profile(str(tmp_path / "profile"))
+    assert (made.name, made.gpu, made.default_kernel) == ("a100-80gb-sxm-vllm", GPUS["a100-80gb-sxm"], "fa2")
+    assert set(made.tables) == {"gemm", "experts", "decode_attention", "prefill_attention"}
+    assert made.tables["gemm"].engine == "vLLM 0.14.0"
+    assert made.errors["gemm, between n"]["mape_pct"] < 50
+    assert build_cost(made, load_model("llama-3.1-8b"), max_num_batched_tokens=64, max_num_seqs=8)

@@ -70,6 +70,16 @@ def test_ranks_with_requests_of_their_own_share_experts_and_wait_for_each_other(
     assert uneven_ms > 1.02 * short_ms
 
 
+def test_a_norm_over_all_heads_is_one_more_all_reduce_of_two_numbers_a_token(h200: Profile) -> None:
+    group = QWEN.groups[0]
+    normed = replace(QWEN, groups=(replace(group, attention=GroupedQuery(64, 4, 128, normed_over_heads=True)),))
+    own, other = (
+        {ranks: ms(h200, model, decode(8, 512), tensor_parallel=ranks) for ranks in (1, 4)} for model in (QWEN, normed)
+    )
+    more_ms = {ranks: other[ranks] - own[ranks] for ranks in own}
+    assert 0 < more_ms[1] < more_ms[4] < 94 * 0.02
+
+
 def test_deepep_sends_tokens_where_a_profile_has_its_seconds(h200: Profile) -> None:
     split = {"attention_dp": 8, "expert_parallel": 8}
     sent, gathered = (
