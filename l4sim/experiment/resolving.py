@@ -44,8 +44,8 @@ def resolve(options: Options, *, model: Model | None = None, profile: Profile | 
     """Load models and profiles, unless they are given, and settle what the options left open.
 
     Raises:
-        InputError: an unknown name, a value out of range, a model that does not fit the GPU, or options that the
-            fleet has decided otherwise.
+        InputError: an unknown name, a value out of range, a model that does not fit the GPU, options that the fleet
+            has decided otherwise, or groups whose KV blocks cannot be told by one name.
     """
     check(options)
     # A name that stands for nothing is told before anything is simulated.
@@ -57,10 +57,23 @@ def resolve(options: Options, *, model: Model | None = None, profile: Profile | 
     common = replace(options, **fleet.overrides())
     events = settle_events((*_events(options), *fleet.events), fleet.counts)
     groups = _with_speeds(tuple(_group(spec, common, model, profile) for spec in fleet.groups))
+    if options.prefix_caching:
+        _check_block_sizes(groups)
     slots = {group.spec.name: Slot(group.kind.gpu, group.kind.tensor_parallel, group.intra) for group in groups}
     names = [*(spec.name for spec in fleet.groups for _ in range(spec.count)), *(join.group for join in joins(events))]
     placement = place([slots[name] for name in names], common.gpus_per_node, load_link(common.inter_link))
     return Setup(options, model, groups, common.gpus_per_node, placement, events)
+
+
+def _check_block_sizes(groups: tuple[GroupSetup, ...]) -> None:
+    """Blocks are found by names that a trace's tokens have in one size; those beside states depend on parallelism."""
+    sizes = {group.spec.name: group.engine.block_tokens for group in groups}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} of {tokens:,} tokens" for name, tokens in sizes.items())
+        raise InputError(
+            f"KV blocks of groups differ, as states fit into them ({told}): accepted is one size, or "
+            "--no-prefix-caching"
+        )
 
 
 def fleet_of(options: Options) -> Fleet:

@@ -13,11 +13,14 @@ from l4sim.batch import Batch
 from l4sim.errors import InputError
 from l4sim.experiment import instances_of, joining_of, resolve
 from l4sim.results.comparison_text import heading
+from l4sim.specs.attention import GroupedQuery
 from l4sim.specs.events import Drain, Fail, Join
 from l4sim.specs.fleet import Fleet, FleetGroup
-from l4sim.specs.mlp import Experts
-from l4sim.specs.model import load_model
+from l4sim.specs.layers import LayerGroup
+from l4sim.specs.mlp import DenseMLP, Experts
+from l4sim.specs.model import Model, load_model
 from l4sim.specs.options import Options
+from l4sim.specs.recurrent import GatedDeltaNet
 from l4sim.workload.synth.named import synthesize_named
 from l4sim.workload.trace import Trace
 
@@ -128,6 +131,19 @@ def test_options_that_no_group_names_hold_for_all() -> None:
 def test_what_a_group_cannot_be_is_refused(fleet: Fleet, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         resolve(Options(fleet=fleet))
+
+
+def test_blocks_that_differ_with_parallelism_cannot_be_found_by_one_name() -> None:
+    """A state is shared by eight ranks, and of two KV heads each has one."""
+    net = LayerGroup(3, GatedDeltaNet(16, 32, 128, 128, 4, "float32"), DenseMLP(4096))
+    full = LayerGroup(1, GroupedQuery(16, 2, 256), DenseMLP(4096))
+    hybrid = Model("hybrid", 2048, 32_000, 32_768, (net, full))
+    fleet = Fleet((FleetGroup("one", 1, tensor_parallel=1), FleetGroup("eight", 1, tensor_parallel=8)))
+    options = Options(fleet=fleet, profile="h200-sxm-vllm")
+    with pytest.raises(InputError, match=r"KV blocks of groups differ.*one of 1,056 tokens, eight of 272 tokens"):
+        resolve(options, model=hybrid)
+    alone = resolve(replace(options, prefix_caching=False), model=hybrid)
+    assert [group.engine.kv_groups[1].block_tokens for group in alone.groups] == [1056, 272]
 
 
 def test_a_file_names_a_fleet(tmp_path: Path) -> None:
