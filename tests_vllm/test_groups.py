@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 vllm = pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
-
+if not vllm.__version__.startswith("0.32"):
+    pytest.skip("groups are as in vLLM 0.32", allow_module_level=True)
 
 from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity, get_kv_cache_configs
 
@@ -22,9 +23,6 @@ from l4sim.specs.recurrent import GatedDeltaNet
 from tests_vllm.cases import SETTINGS, Case, small_cases
 from tests_vllm.real_scheduler import kv_cache_config
 from tests_vllm.test_schedule import check
-
-if not vllm.__version__.startswith("0.32"):
-    pytest.skip("groups are as in vLLM 0.32", allow_module_level=True)
 
 CASES = int(os.environ.get("CASES", "25"))
 SEED = os.environ.get("SEED", "0")
