@@ -79,9 +79,6 @@ _SCRIPTS = (
     _Script("kimi", "vllm", _BLACKWELL, Flags("fp8", batched_prompts=2)),
     _Script("kimi", "vllm", ("h200",), Flags(memory=0.95)),
     _Script("gpt-oss", "vllm", _BLACKWELL, Flags("fp8")),
-    # Its scripts (``benchmarks/70b_fp8_h200_slurm.sh``, ``..._h100_...``) had KV in the model's format first, in FP8
-    # later. Which of the two ran is told by the rows alone: at 64 requests of 8,192 tokens an H100's wait for memory.
-    _Script("llama-3.1-70b", "vllm", ("h200",), Flags("fp8")),
     _Script("deepseek-r1", "sglang", _BLACKWELL, Flags("fp8", 32768, looks_rarely_from=16, memory=0.82), _EIGHT_BITS),
     _Script("deepseek-r1", "sglang", _BLACKWELL, Flags("fp8", 16384, looks_rarely_from=16, memory=0.85), ("nvfp4",)),
     _Script("qwen3.5", "sglang", _BLACKWELL, Flags(None, 32768, looks_rarely_from=16, memory=0.82), (None,)),
