@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 REQUEST_STATUSES = ("finished", "rejected", "failed")
@@ -116,6 +117,8 @@ class Table(Generic[Row]):
         self._numbers_of: dict[str, dict[str, int]] = {
             name: {word: number for number, word in enumerate(given.get(name, ()))} for name in texts
         }
+        # An array takes bytes in half the time of numbers one by one.
+        self._pack = Struct(f"{len(self.columns)}d").pack
         self._texts = [(self.columns.index(name), numbers) for name, numbers in self._numbers_of.items()]
 
     def __len__(self) -> int:
@@ -131,7 +134,11 @@ class Table(Generic[Row]):
         values: list[Any] = list(row)
         for place, numbers in self._texts:
             values[place] = numbers.setdefault(values[place], len(numbers))
-        self.numbers.extend(values)
+        self.numbers.frombytes(self._pack(*values))
+
+    def add_numbers(self, *row: float) -> None:
+        """Add a row of a table without texts by its values, where even the rows' class would take too long."""
+        self.numbers.frombytes(self._pack(*row))
 
     def extend(self, rows: Iterable[Row]) -> None:
         """Add rows."""

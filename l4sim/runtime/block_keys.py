@@ -53,15 +53,18 @@ class BlockKeys:
 
     def of(self, row: int) -> tuple[range, ...]:
         """The names of all full KV blocks of a row's prompt and answer, as `Request.block_keys` has them."""
+        first, own = self._own_first[row], self._own[row]
+        answer = (range(first, first + own),) if own else ()
         start, end = self._offsets[row], self._offsets[row + 1]
+        if start == end:
+            return answer
         spans = zip(self._first[start:end], self._blocks[start:end], strict=True)
-        runs = [range(first, first + blocks) for first, blocks in spans if blocks]
-        if self._own[row]:
-            runs.append(range(self._own_first[row], self._own_first[row] + self._own[row]))
-        return tuple(runs)
+        return (*[range(first, first + blocks) for first, blocks in spans if blocks], *answer)
 
     def prefix_ids(self, row: int) -> tuple[int, ...]:
         """What routers may compare prompts by: a name for each full `id_tokens` that others may have in common."""
+        if not self._known[row]:
+            return ()
         stride = self.id_tokens // self._block_tokens
         left = self._known[row] // self.id_tokens * stride
         start, end = self._offsets[row], self._offsets[row + 1]

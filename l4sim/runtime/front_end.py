@@ -137,7 +137,8 @@ class FrontEnd:
 
     def _arrive(self, row: int, due_s: float) -> None:
         arrival_s = due_s if self._lateness_counts else self._clock.now_s
-        before_s = self._costs.before_s(self._requests.prompt_tokens(row))
+        costs = self._costs
+        before_s = 0.0 if costs is NO_FRONT_END else costs.before_s(self._requests.prompt_tokens(row))
         if before_s:
             self._clock.at(self._clock.now_s + before_s, self._on_passed, (row, arrival_s))
         else:
@@ -168,7 +169,7 @@ class FrontEnd:
         for instance in self._kinds.values():
             reason = self._refusal(request, instance)
             if reason is None:
-                break
+                return None
         return reason
 
     # Routing.
@@ -219,7 +220,8 @@ class FrontEnd:
         if position == HOLD:
             return False
         chosen = views[position]
-        if isinstance(chosen, PublishedView) and self._tell_published is None:
+        if self._view_age_s and self._tell_published is None:
+            assert isinstance(chosen, PublishedView)
             chosen.sent(request.total_tokens)
         instance = chosen.instance
         request.last_instance = instance

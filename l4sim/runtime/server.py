@@ -182,19 +182,21 @@ class Server:
             return
         now_s = self._clock.now_s
         iterations = self._iterations
-        longest_s = max(self._first_s, self._first_s + self._slope_s * (iterations - 1))
+        longest_s, last_started_s = self._first_s, self._start_s
+        if iterations > 1:
+            longest_s = max(longest_s, longest_s + self._slope_s * (iterations - 1))
+            last_started_s += self._elapsed_s(iterations - 1)
         self._record(step, now_s)
         engine = self.engine
         outcome = engine.commit(
             step,
             now_s,
             iterations=iterations,
-            last_started_s=self._start_s + self._elapsed_s(iterations - 1),
+            last_started_s=last_started_s,
             longest_s=longest_s,
         )
-        for chunk in step.chunks:
-            if chunk.request.first_token_s == now_s:
-                chunk.request.first_batch_tokens = step.batch.sampled
+        if step.chunks:
+            self._note_first_tokens(step, now_s)
         following = engine.plan(now_s)
         self._step = None
         if following is not None:
@@ -210,27 +212,30 @@ class Server:
             preempted, engine.preempted = engine.preempted, []
             self.listener.on_preempted(preempted)
 
+    def _note_first_tokens(self, step: Step, now_s: float) -> None:
+        for chunk in step.chunks:
+            if chunk.request.first_token_s == now_s:
+                chunk.request.first_batch_tokens = step.batch.sampled
+
     def _record(self, step: Step, end_s: float) -> None:
         batch = step.batch
         chunks = step.chunks
         prefill_tokens = sum([chunk.tokens for chunk in chunks]) if chunks else 0
         context_std_tokens, waiting_requests, kv_blocks_used = self._began
-        # By position, and past the table's texts, of which it has none: there is one of these per segment.
-        self.segments.numbers.extend(
-            SegmentRow(
-                self.number,
-                self._start_s,
-                end_s,
-                self._iterations,
-                len(batch.decode_context_tokens),
-                len(chunks),
-                prefill_tokens,
-                batch.decode_context_sum,
-                context_std_tokens,
-                waiting_requests,
-                kv_blocks_used,
-                self._kv_blocks_total,
-            )
+        # In the order of a `SegmentRow`.
+        self.segments.add_numbers(
+            self.number,
+            self._start_s,
+            end_s,
+            self._iterations,
+            len(batch.decode_context_tokens),
+            len(chunks),
+            prefill_tokens,
+            batch.decode_context_sum,
+            context_std_tokens,
+            waiting_requests,
+            kv_blocks_used,
+            self._kv_blocks_total,
         )
 
     def report(self) -> None:

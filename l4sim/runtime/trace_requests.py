@@ -50,7 +50,8 @@ class TraceRequests:
 
     def following(self, row: int) -> list[tuple[int, float]]:
         """Rows that arrive once this one has ended, and how many seconds after it."""
-        return [(follower, float(self._delay_s[follower])) for follower in self._followers.get(row, ())]
+        followers = self._followers.get(row)
+        return [(follower, float(self._delay_s[follower])) for follower in followers] if followers else []
 
     def request(self, row: int, now_s: float | None = None) -> Request:
         """The request of a row, arriving now (default: at its time in the trace)."""

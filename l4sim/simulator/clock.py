@@ -9,6 +9,17 @@ import simpy
 from l4sim.runtime.clock import Action
 
 
+class _Moment(simpy.Event):
+    """An event that comes without having to be triggered, as `simpy.Timeout`, but with its one or two listeners."""
+
+    def __init__(self, environment: simpy.Environment, delay_s: float, listeners: list[Action], value: Any) -> None:
+        self.env = environment
+        self.callbacks = listeners
+        self._value = value
+        self._ok = True
+        environment.schedule(self, delay=delay_s)
+
+
 class SimulatedClock:
     """Calls actions at moments of simulated time; equal moments in the order in which they were asked for."""
 
@@ -25,13 +36,12 @@ class SimulatedClock:
 
     def at(self, time_s: float, action: Action, value: Any = None) -> None:
         """Call ``action`` at a moment that is not past."""
-        # Timeout is used rather than a process: one event per moment, no generator to resume.
-        delay_s = time_s - self._environment.now
-        callbacks = self._environment.timeout(delay_s, value).callbacks
-        assert callbacks is not None
-        callbacks.append(action)
-        if self._after is not None:
-            callbacks.append(self._after)
+        # An event rather than a process: one per moment, no generator to resume.
+        environment, after = self._environment, self._after
+        delay_s = time_s - environment.now
+        if delay_s < 0:
+            raise ValueError(f"{time_s} s is past: it is {environment.now} s")
+        _Moment(environment, delay_s, [action] if after is None else [action, after], value)
 
     def run(self) -> None:
         """Run until `stop` is called or nothing is left to happen."""

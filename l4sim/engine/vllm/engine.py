@@ -79,7 +79,8 @@ class VLLMEngine(Scheduling):
     @property
     def partial_tokens(self) -> int:
         """Tokens of prompts in progress that no planned iteration computes yet."""
-        return sum([partial.request.total_tokens - partial.done_tokens for partial in self._partials])
+        partials = self._partials
+        return sum([partial.request.total_tokens - partial.done_tokens for partial in partials]) if partials else 0
 
     def refusal(self, request: Request) -> str | None:
         """Why a request can never be served here; None if it can."""
@@ -223,17 +224,25 @@ class VLLMEngine(Scheduling):
         if iterations > 1:
             self._grow(iterations)
         finished, crossed = self.decoding.advance(iterations)
-        for request in self._joined:
-            self._resume_clock(request, now_s)
-        self._joined.clear()
+        if self._joined:
+            for request in self._joined:
+                self._resume_clock(request, now_s)
+            self._joined.clear()
         self._ending = 0
         for chunk in step.chunks:
             if chunk.ends:
                 self._sample_first(chunk.request, now_s, finished)
-        finished.sort(key=by_order)
-        self._finishing = finished.copy()
+        if finished:
+            finished.sort(key=by_order)
+            self._finishing = finished.copy()
         if self.config.async_scheduling:
             self._ahead = self._schedule(last_started_s)
+        if finished:
+            self._end(finished, now_s)
+        return Outcome(finished, crossed)
+
+    def _end(self, finished: list[Request], now_s: float) -> None:
+        """Requests have their last token."""
         for request in self._finishing:
             kv_tokens = request.total_tokens - 1
             self.pool.release(request, kv_tokens, kv_tokens)
@@ -241,7 +250,6 @@ class VLLMEngine(Scheduling):
         for request in finished:
             request.last_token_s = now_s
             request.max_itl_s = max(request.max_itl_s, self._itl.since(request.span_start))
-        return Outcome(finished, crossed)
 
     def _grow(self, iterations: int) -> None:
         """Take what the running step's repetitions need; it has the blocks of the first."""

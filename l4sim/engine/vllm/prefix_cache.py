@@ -12,7 +12,7 @@ part of it; the result is the same, block for block.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from l4sim.engine.blocks import NO_MATCH, BlockPool, Match, blocks_for
@@ -118,10 +118,13 @@ class PrefixCachingPool(BlockPool):
 
     def take(self, blocks: int) -> None:
         """Take free blocks from the front of the queue; what they held is not found any more."""
+        if blocks <= self._front:
+            self._front -= blocks
+            self.free -= blocks
+            return
         super().take(blocks)
-        taken = min(blocks, self._front)
-        self._front -= taken
-        blocks -= taken
+        blocks -= self._front
+        self._front = 0
         while blocks:
             entry = next(iter(self._queue))
             if isinstance(entry, _Blank):
@@ -154,7 +157,7 @@ class PrefixCachingPool(BlockPool):
 
     def give(self, blocks: int) -> None:
         """Give back blocks whose content is of no further use."""
-        super().give(blocks)
+        self.free += blocks
         if self._unhashed_first:
             self._front += blocks
         elif blocks:
@@ -181,6 +184,10 @@ class PrefixCachingPool(BlockPool):
 
     def match(self, request: Request) -> Match:
         """The leading blocks that are here; never the one with the last token, which is computed to sample from."""
+        keys = request.block_keys
+        if not keys or (keys[0] and keys[0].start not in self._runs and keys[0].start not in self._answering):
+            # Nobody has begun as it does.
+            return NO_MATCH
         blocks = idle = 0
         for piece, start, end in self._found(request, (request.total_tokens - 1) // self.block_tokens):
             blocks += end - start
@@ -191,6 +198,8 @@ class PrefixCachingPool(BlockPool):
     def hold(self, request: Request, match: Match) -> None:
         """Let a request hold the blocks it matched."""
         held = request.held = _Held(match.blocks)
+        if not match.blocks:
+            return
         for piece, start, end in list(self._found(request, match.blocks)):
             part = self._part(piece, start, end)
             part.holders += 1
@@ -243,23 +252,29 @@ class PrefixCachingPool(BlockPool):
         """Hash the blocks that are now full, so that others find them from here on."""
         if self._answering:
             for key in self._to_come(request):
-                self._catch_up(key, besides=request)
+                if key in self._answering:
+                    self._catch_up(key, besides=request)
         self._hash_to(request, tokens // self.block_tokens)
 
     def _hash_to(self, request: Request, blocks: int) -> None:
         """Hash a request's blocks up to so many."""
-        if request.held is None:
-            request.held = _Held()
-        held: _Held = request.held
-        first = 0
+        held: _Held | None = request.held
+        if held is None:
+            held = request.held = _Held()
+        there = held.blocks
+        if blocks <= there:
+            return
         for keys in request.block_keys:
-            if first >= blocks:
-                break
-            start, end = max(held.blocks - first, 0), min(blocks - first, len(keys))
-            if start < end:
-                self._hash(held, keys.start, start, end)
-                held.blocks += end - start
-            first += len(keys)
+            length = len(keys)
+            if there < length:
+                end = min(blocks, length)
+                self._hash(held, keys.start, there, end)
+                held.blocks += end - there
+                there = length
+            if blocks <= length:
+                return
+            there -= length
+            blocks -= length
 
     def _hash(self, held: _Held, key: int, start: int, end: int) -> None:
         """Hash blocks of one run, which then are held."""
@@ -269,14 +284,15 @@ class PrefixCachingPool(BlockPool):
         if run is None:
             run = self._runs[key] = _Run(key)
         reach = run.pieces[-1].end if run.pieces else 0
-        if held.pieces and not run.copies:
+        if start < reach:
+            run.copies = True
+        elif held.pieces and start == reach and not run.copies:
             last, last_end = held.pieces[-1]
-            if last.run is run and last.holders == 1 and start == last.end == last_end == reach:
+            if last.run is run and last.holders == 1 and last.end == last_end == reach:
                 # A prompt that goes on where it left off.
                 last.end = end
                 held.pieces[-1] = (last, end)
                 return
-        run.copies = run.copies or start < reach
         self._hashed += 1
         piece = _Piece(run, start, end, 1, self._hashed)
         run.insert(piece)
@@ -287,13 +303,17 @@ class PrefixCachingPool(BlockPool):
         for key in self._to_come(request):
             self._answering.setdefault(key, {})[request.index] = request, hashed_tokens
 
-    def _to_come(self, request: Request) -> Iterator[int]:
+    def _to_come(self, request: Request) -> Sequence[int]:
         """The runs of which a request has blocks that are not hashed."""
         left = request.held.blocks if request.held is not None else 0
+        to_come = []
         for keys in request.block_keys:
             if len(keys) > left:
-                yield keys.start
-            left = max(left - len(keys), 0)
+                to_come.append(keys.start)
+                left = 0
+            else:
+                left -= len(keys)
+        return to_come
 
     def _catch_up(self, key: int, besides: Request | None = None) -> None:
         """Hash what decoding requests have by now of a run that somebody looks at."""
@@ -305,15 +325,15 @@ class PrefixCachingPool(BlockPool):
         """Take back all blocks of a request, the last first."""
         if self._answering:
             for keys in request.block_keys:
-                decoding = self._answering.get(keys.start, {})
-                if decoding.pop(request.index, None) is not None and not decoding:
+                decoding = self._answering.get(keys.start)
+                if decoding is not None and decoding.pop(request.index, None) is not None and not decoding:
                     del self._answering[keys.start]
         self.computed(request, hashed_tokens)
         held: _Held = request.held
         self.give(blocks_for(tokens, self.block_tokens) - held.blocks)
         behind: _Piece | None = None
         for first, end in reversed(held.pieces):
-            for piece in reversed(_parts(first, end)):
+            for piece in (first,) if first.end == end else reversed(_parts(first, end)):
                 piece.holders -= 1
                 if piece.holders:
                     continue

@@ -77,18 +77,18 @@ class Scheduling:
     @property
     def running(self) -> int:
         """Requests admitted and not yet ended: decoding, prompts in progress, and those about to migrate away."""
-        prompts = self._ending + len(self._partials)
-        others = len(self._finishing) + len(self._sitting_out) + self._away
-        return len(self.decoding.requests) + prompts + others
+        waiting_to_go_on = len(self._finishing) + len(self._sitting_out) + self._away
+        return len(self.decoding.requests) + self._ending + len(self._partials) + waiting_to_go_on
 
     def _schedule(self, now_s: float) -> Step | None:
         """The next iteration, from what had happened by ``now_s``."""
         if self._sitting_out or self._attaching or self._detaching:
             self._move(now_s)
         decoding, pool, config = self.decoding, self.pool, self.config
-        cap = self._longest_chunk(now_s) if config.long_prefill_token_threshold else config.max_num_batched_tokens
+        most = config.max_num_batched_tokens
+        cap = self._longest_chunk(now_s) if config.long_prefill_token_threshold else most
         decode_blocks = needed = decoding.blocks_next()
-        budget = config.max_num_batched_tokens - len(decoding.requests)
+        budget = most - len(decoding.requests)
         shares: list[tuple[Chunk, int]] = []
         for partial in self._partials:
             tokens, blocks = self._wanted(partial, min(cap, budget))
@@ -113,21 +113,24 @@ class Scheduling:
         """Compute so many tokens each of the prompts in progress."""
         # Those that migrated here may leave a prompt without any; vLLM's own never ask for more than there are.
         self._partials = [partial for partial, tokens in shares if not tokens]
-        return [self._compute(partial, tokens) for partial, tokens in shares if tokens]
+        return [self._compute(partial.request, partial.done_tokens, tokens) for partial, tokens in shares if tokens]
 
     def _step(self, chunks: list[Chunk]) -> Step:
         decoding = self.decoding
-        prefills = tuple([Prefill(chunk.tokens, chunk.done_tokens, chunk.ends) for chunk in chunks])
-        batch = Batch(decoding.contexts_next(), decoding.context_sum + len(decoding.requests), prefills)
+        contexts = decoding.contexts_next()
+        context_sum = decoding.context_sum + len(contexts)
+        if chunks:
+            prefills = tuple([Prefill(chunk.tokens, chunk.done_tokens, chunk.ends) for chunk in chunks])
+            return Step(Batch(contexts, context_sum, prefills), tuple(chunks), 1)
         iterations = 1
+        passing = self._partials or self._preempting or self._joined
         unseen = self._attaching or self._detaching or (self.waiting and not self.admission_blocked)
         freed_soon = self._finishing and self.waiting
-        passing = chunks or self._partials or self._preempting or self._joined
         if not (passing or unseen or freed_soon or self._max_iterations == 1):
             iterations = decoding.quiet_iterations(self.pool.free)
-            if self._max_iterations is not None:
-                iterations = min(iterations, self._max_iterations)
-        return Step(batch, tuple(chunks), iterations)
+            if self._max_iterations is not None and iterations > self._max_iterations:
+                iterations = self._max_iterations
+        return Step(Batch(contexts, context_sum), (), iterations)
 
     def _move(self, now_s: float) -> None:
         """Let requests that sat out or migrate into the batch, and those that migrate away out of it."""
@@ -201,20 +204,20 @@ class Scheduling:
         tokens = min(partial.request.total_tokens - done, most)
         return tokens, blocks_for(done + tokens, size) - blocks_for(done, size)
 
-    def _compute(self, partial: Chunk, tokens: int) -> Chunk:
-        """Compute the next tokens of a prompt in progress, taking their blocks."""
-        request, _, done, _ = partial
+    def _compute(self, request: Request, done: int, tokens: int) -> Chunk:
+        """Compute the next tokens of a prompt of which ``done`` are there, taking their blocks."""
         size = self.config.block_tokens
-        blocks = blocks_for(done + tokens, size) - blocks_for(done, size)
+        reach = done + tokens
+        blocks = blocks_for(reach, size) - blocks_for(done, size)
         if blocks:
             self.pool.take(blocks)
-        ends = done + tokens == request.total_tokens
+        ends = reach == request.total_tokens
         if ends:
             self._ending += 1
         else:
-            self._partials.append(Chunk(request, 0, done + tokens, False))
+            self._partials.append(Chunk(request, 0, reach, False))
         # vLLM hashes a block when it is scheduled, not when it is computed: whoever hits it runs after it anyway.
-        self.pool.computed(request, done + tokens)
+        self.pool.computed(request, reach)
         return Chunk(request, tokens, done, ends)
 
     def _admit(self, chunks: list[Chunk], budget: int, cap: int, now_s: float) -> None:
@@ -245,7 +248,7 @@ class Scheduling:
                 request.scheduled_s = now_s
                 request.cached_tokens = match.tokens
             self._line_up(request)
-            chunks.append(self._compute(Chunk(request, 0, match.tokens, False), tokens))
+            chunks.append(self._compute(request, match.tokens, tokens))
             places -= 1
             budget -= tokens
 
@@ -289,7 +292,7 @@ class Scheduling:
             served[request] = tokens
             budget -= tokens
             if request in partials:
-                chunks[request] = self._compute(partials[request], tokens)
+                chunks[request] = self._compute(request, partials[request].done_tokens, tokens)
             else:
                 pool.take(blocks)
             at += 1
