@@ -18,8 +18,9 @@ from l4sim.experiment import Options, resolve
 from l4sim.policies.policy import Policy
 from l4sim.policies.routers import RoundRobin
 from l4sim.simulator import InstanceSpec, Rules, simulate_fleet
+from l4sim.specs.events import Fail
 from l4sim.specs.placement import Placement
-from tests.simulator.conftest import Case, cases, iterations, requests
+from tests.simulator.conftest import SLOW, Case, build, cases, iterations, requests
 
 
 def engine(**options: Any) -> SGLangEngine:
@@ -185,6 +186,23 @@ def test_whatever_happens_all_requests_end_and_a_step_is_of_one_kind(case: Case,
     assert (steps["prefill_tokens"] <= config.max_num_batched_tokens).all()
     for column in ("ttft_s", "e2e_s", "max_itl_s"):
         np_equal(ended[column], requests(runs[1])[column])
+
+
+@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(cases(faults=True))
+def test_requests_that_migrate_or_are_lost_end_too(case: Case) -> None:
+    cost = AffineCost(base_s=0.01, per_sequence_s=1e-4, per_prefill_token_s=1e-4)
+    spec = InstanceSpec(case.engine, cost, kv_bytes_per_token=100, make_engine=SGLangEngine)
+    result = simulate_fleet(
+        case.trace,
+        build(case),
+        [spec] * case.instances,
+        Placement(case.instances, gpus_per_node=2, intra=SLOW, inter=SLOW),
+        events=[Fail(instance, time_s) for instance, time_s in case.failures],
+        rules=Rules(validate=True, migration=case.migration, network=case.network),
+    )
+    assert len(result.requests) == len(case.trace)
+    assert not any(result.kv_blocks_held)
 
 
 def np_equal(one: Any, other: Any) -> None:
