@@ -159,7 +159,7 @@ class SGLangEngine(VLLMEngine):
         for partial in partials:
             tokens, blocks = self._wanted(partial, budget)
             if tokens and blocks <= self.pool.free:
-                chunks.append(self._compute(partial, tokens))
+                chunks.append(self._compute(partial.request, partial.done_tokens, tokens))
                 budget -= tokens
             else:
                 self._partials.append(partial)
@@ -188,7 +188,7 @@ class SGLangEngine(VLLMEngine):
                 request.cached_tokens = match.tokens
             self._line_up(request)
             tokens = min(total - match.tokens, budget)
-            chunks.append(self._compute(Chunk(request, 0, match.tokens, False), tokens))
+            chunks.append(self._compute(request, match.tokens, tokens))
             admitted.append(request)
             places -= 1
             budget -= tokens

@@ -206,7 +206,7 @@ class GroupedVLLMEngine(VLLMEngine):
             if not self._extend(request, partial, tokens, under_way):
                 raise AssertionError("blocks were short of what was counted")
             if partial is not None:
-                chunks.append(self._compute(partial, tokens))
+                chunks.append(self._compute(partial.request, partial.done_tokens, tokens))
         return chunks
 
     def _extend(self, request: Request, partial: Chunk | None, tokens: int, under_way: dict[Request, int]) -> bool:
@@ -269,9 +269,8 @@ class GroupedVLLMEngine(VLLMEngine):
         kept = (prompt_end - 1) // size * size
         return start + size <= kept < end and bool(self.blocks.exported(start, end, prompt_end))
 
-    def _compute(self, partial: Chunk, tokens: int) -> Chunk:
-        """Compute the next tokens of a prompt in progress, which has their blocks."""
-        request, _, done, _ = partial
+    def _compute(self, request: Request, done: int, tokens: int) -> Chunk:
+        """Compute the next tokens of a prompt of which ``done`` are there, and which has their blocks."""
         ends = done + tokens == request.total_tokens
         if ends:
             self._ending += 1
@@ -312,7 +311,7 @@ class GroupedVLLMEngine(VLLMEngine):
             exported = blocks.exported(hit.tokens, end, _prompt_end(request))
             if not blocks.extend(request, end, done_tokens=hit.tokens, known_tokens=end, exported=exported):
                 raise AssertionError("blocks were short of what was counted")
-            chunks.append(self._compute(Chunk(request, 0, hit.tokens, False), tokens))
+            chunks.append(self._compute(request, hit.tokens, tokens))
             places -= 1
             budget -= tokens
 
@@ -393,7 +392,7 @@ class GroupedVLLMEngine(VLLMEngine):
             served[request] = tokens
             budget -= tokens
             if partial is not None:
-                chunks[request] = self._compute(partial, tokens)
+                chunks[request] = self._compute(partial.request, partial.done_tokens, tokens)
             at += 1
         left = {request for request in running if request not in served}
         self._partials += [partials[request] for request in running if request in partials and request in left]
