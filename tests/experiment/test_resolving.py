@@ -14,12 +14,15 @@ from l4sim.errors import InputError
 from l4sim.experiment import instances_of, joining_of, resolve
 from l4sim.results.comparison_text import heading
 from l4sim.specs.attention import GroupedQuery
+from l4sim.specs.engine_defaults import defaults_of
 from l4sim.specs.events import Drain, Fail, Join
 from l4sim.specs.fleet import Fleet, FleetGroup
 from l4sim.specs.layers import LayerGroup
+from l4sim.specs.memory import kv_blocks
 from l4sim.specs.mlp import DenseMLP, Experts
 from l4sim.specs.model import Model, load_model
 from l4sim.specs.options import Options
+from l4sim.specs.parallelism import Parallelism
 from l4sim.specs.recurrent import GatedDeltaNet
 from l4sim.workload.synth.named import synthesize_named
 from l4sim.workload.trace import Trace
@@ -233,3 +236,24 @@ def test_a_model_without_seconds_is_told_so_even_where_it_would_not_fit() -> Non
     experts = replace(model, groups=(replace(group, mlp=Experts(64, 2, 28_672)),))
     with pytest.raises(InputError, match=r"llama-3\.1-70b: profile h200-flashinfer has no seconds of experts"):
         resolve(Options(), model=experts)
+
+
+RANKS = Options(instances=2, profile="h200-sxm-vllm", tensor_parallel=2, attention_dp=2, expert_parallel=4)
+
+
+def test_ranks_with_requests_of_their_own_are_one_engine_of_as_many_times_the_limits() -> None:
+    """Experts are spread over all four GPUs: a rank has more room for KV than half of the model would leave."""
+    group = LayerGroup(24, GroupedQuery(64, 4, 128), Experts(128, 8, 1536))
+    model = Model("mixture", 4096, 32000, 8192, (group,))
+    limits = {"max_num_seqs": 32, "max_num_batched_tokens": 512}
+    setup = resolve(replace(RANKS, **limits), model=model)
+    engine = setup.engine
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens, engine.long_prefill_token_threshold) == (64, 1024, 512)
+    assert (setup.gpus, setup.groups[0].kind.tensor_parallel) == (8, 4)
+    weights = Parallelism(2, 2, 4).rank_weight_bytes(model)
+    defaults = defaults_of(RANKS.engine_rules)
+    shares = {"utilization": defaults.gpu_memory_utilization, "graphs_share": defaults.graphs_share}
+    assert engine.kv_blocks == 2 * kv_blocks(model, setup.profile.gpu, 2, weight_bytes=weights, **shares, **limits)
+    assert "exchange of tokens" not in setup.groups[0].basis
+    with pytest.raises(InputError, match="expert parallel 3 does not divide 4 GPUs"):
+        resolve(replace(RANKS, expert_parallel=3), model=model)
