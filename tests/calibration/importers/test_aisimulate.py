@@ -99,6 +99,14 @@ def test_an_impossible_row_is_left_out_and_counted(tmp_path: Path, row: int, ms:
     assert np.isnan(found.table.seconds).sum() == 1
 
 
+def test_a_shape_in_another_unit_is_left_out_whole(tmp_path: Path) -> None:
+    table = gemm()
+    shape = (table.n == 1024) & (table.k == 256)
+    found = read(table.assign(latency=np.where(shape, 1e3 * table.latency, table.latency)), "gemm", tmp_path)
+    assert found.left_out == {TOO_SLOW: 5}
+    assert len(found.table.where(n=1024, k=256)) == 0
+
+
 def test_bytes_that_l2_served_are_taken_as_memory_serves_them(tmp_path: Path) -> None:
     table = gemm()
     row = table.index[(table.m == 1) & (table.n == 4096) & (table.k == 4096)][0]

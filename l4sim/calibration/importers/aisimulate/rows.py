@@ -11,6 +11,7 @@ from pandas import DataFrame, read_parquet, to_numeric
 
 from l4sim.calibration.importers.aisimulate.operators import PREFERRED, Operator
 from l4sim.cost.tables.experts import BALANCED, EXPERTS
+from l4sim.cost.tables.products import GEMM
 from l4sim.cost.tables.table import OperatorTable
 from l4sim.errors import InputError
 from l4sim.specs.gpu import GPU
@@ -31,6 +32,8 @@ _LEAST_KERNEL_S, _MOST_KERNEL_S = 0.5e-6, 20e-3
 """What the fastest row of an operator may take: no kernel is launched faster, no small one is slower."""
 _HOST_TIMED_S = 100e-6
 """The fastest product of a format takes longer only if the host's launch was timed with it."""
+_FAR, _START_S = 50.0, 20e-6
+"""A product takes at most so many times what it needs at the GPU's peaks, after so long a start."""
 _LARGE_S, _LEAST_UTILIZATION = 100e-6, 0.01
 """Of rows that take so long at the GPU's peaks, the best reaches this share at the least."""
 _IN_L2, _BEYOND_L2 = 2.0, 4.0
@@ -73,13 +76,16 @@ def read_table(operator: Operator, path: Path, gpu: GPU, engine: str, source: st
     for kind, mask in _by_kind(operator, rows):
         _check_unit(f"{path}: {kind}", seconds[mask & numbers], least_s[mask & numbers], operator, gpu)
     reasons[numbers & (seconds < least_s)] = TOO_FAST
+    if operator.name == GEMM:
+        needed_s = np.maximum(moved_s, least.arithmetic_s)
+        reasons[numbers & (seconds > _FAR * (_START_S + needed_s))] = TOO_SLOW
     streamed = (reasons == "") & (least.moved_bytes > _BEYOND_L2 * gpu.l2_bytes)
     # An engine reads its weights and its KV anew in every step: L2 holds none of them.
     reached_s = moved_s / np.max(moved_s[streamed] / seconds[streamed], initial=0.0) if streamed.any() else moved_s
     from_l2 = (reasons == "") & cached & (seconds < reached_s)
     seconds = np.where(from_l2, reached_s, seconds)
     for _, mask in _by_kind(operator, rows):
-        if operator.name == "gemm" and np.min(seconds[mask & (reasons == "")], initial=np.inf) > _HOST_TIMED_S:
+        if operator.name == GEMM and np.min(seconds[mask & (reasons == "")], initial=np.inf) > _HOST_TIMED_S:
             reasons[mask & (reasons == "")] = HOST_TIMED
     kept = np.asarray(reasons == "", dtype=np.bool_)
     if not kept.any():
@@ -91,7 +97,7 @@ def read_table(operator: Operator, path: Path, gpu: GPU, engine: str, source: st
     counts[FROM_L2] = int(from_l2.sum())
     counts[NOT_BALANCED] = int(np.isfinite(table.seconds[lopsided]).sum())
     table.seconds[spikes | lopsided] = np.nan
-    counts[TOO_SLOW] = int(spikes.sum())
+    counts[TOO_SLOW] = int(spikes.sum()) + int(np.sum(reasons == TOO_SLOW))
     few = too_few(table)
     counts[TOO_FEW] = int(np.isfinite(table.seconds[few]).sum())
     table = table.rows(~few)
