@@ -26,6 +26,11 @@ class GroupedQuery:
     kind: ClassVar[str] = "grouped-query attention"
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Heads and their dimension, by name."""
+        return {"heads": self.heads, "kv_heads": self.kv_heads, "head_dim": self.head_dim}
+
+    @property
     def elementwise_kernels(self) -> int:
         """Rotary embedding, KV cache write; the norm's squares, and what it is applied to."""
         return 4 if self.normed_over_heads else 2

@@ -39,7 +39,7 @@ class AttentionPoint:
             "kernel": self.kernel,
             "planned": self.planned,
             "pattern": self.pattern,
-            **{name: str(size) for name, size in asdict(uniform_layers(self.model).attention).items()},
+            **{name: str(size) for name, size in uniform_layers(self.model).attention.sizes.items()},
             "context_tokens": contexts_text(self.contexts),
             "chunks": chunks_text(self.chunks),
         }

@@ -151,6 +151,10 @@ def _layer_s(
     return layer_linear_s(hidden, layer, gpu, linear, rows) + layer_elementwise_s(hidden, layer, gpu, elementwise, rows)
 
 
+def _shape(key: ModelKey, measured: Measured) -> Shape:
+    return Shape(key.sizes.heads, key.sizes.kv_heads, key.sizes.head_dim, measured.gpu.sms)
+
+
 def _host(
     folder: Path, measured: Measured, kernels: dict[str, Any], operators: dict[ModelKey, MeasuredOperators]
 ) -> tuple[HostOverhead, dict[str, float], str]:
@@ -160,7 +164,7 @@ def _host(
     coefficients of the kernel that serves, in place.
     """
     models = [
-        (key.model, points, operators[key], Shape(**asdict(key.sizes.one_layer.attention), sms=measured.gpu.sms))
+        (key.model, points, operators[key], _shape(key, measured))
         for key, points in read_iterations(folder).items()
         if key in operators and len(points) >= _LEAST_ITERATIONS
     ]
