@@ -32,6 +32,8 @@ NEEDED = ("profiles", "benchmarks", "validate_gpu/reports", "tests/recordings/sa
 KEPT_REQUESTS = 80
 OF_OTHERS = {"--scheduler-cls", "--save-result", "--save-detailed", "--streaming"}
 """Options of other programs that the documents name: vLLM's and AIPerf's."""
+OF_BENCHMARKS = {"--cases", "--seeds"}
+"""Options of `python -m benchmarks.rivals` that the documents name."""
 
 _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -195,7 +197,7 @@ def test_every_file_of_the_project_that_is_named_exists(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_option_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    assert set(_OPTION.findall(text)) - options_anywhere(cli) - OF_OTHERS == set()
+    assert set(_OPTION.findall(text)) - options_anywhere(cli) - OF_OTHERS - OF_BENCHMARKS == set()
 
 
 @pytest.mark.slow
