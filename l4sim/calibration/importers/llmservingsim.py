@@ -72,13 +72,10 @@ def import_llmservingsim(
     _refuse_other_ranks(folder, meta, tensor_parallel)
     dense, per_sequence = find_file(folder, "dense.csv"), find_file(folder, "per_sequence.csv")
     operators = read_operators(dense, per_sequence, model, tensor_parallel)
-    rank = uniform_layers(model).attention.of_rank(tensor_parallel)
     profiled = ProfiledBatches(
         read_mixed_points(find_file(folder, "attention.csv")),
         _skew_points(folder),
-        rank.heads,
-        rank.kv_heads,
-        rank.head_dim,
+        **uniform_layers(model).attention.of_rank(tensor_parallel).sizes,
     )
     # Before attention, whose fit takes seconds, all that may be refused.
     points = _product_points(dense, per_sequence, model, tensor_parallel)

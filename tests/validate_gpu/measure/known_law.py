@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 
 from l4sim.batch import Batch, Prefill
@@ -51,7 +49,7 @@ def sampled_s(sequences: int) -> float:
 
 def attention_s(model: Model, batch: Batch) -> float:
     """One layer's attention."""
-    shape = Shape(**asdict(uniform_layers(model).attention), sms=1)
+    shape = Shape(**uniform_layers(model).attention.sizes, sms=1)
     return TorchCpuAttention(shape, ATTENTION).attention_s(batch)
 
 
