@@ -141,12 +141,17 @@ class SGLangEngine(VLLMEngine):
         step = super()._step(chunks)
         if self._fresh or self._partials:
             return step._replace(iterations=1)
-        if step.iterations == 1 and self.waiting and not (self._finishing or self._joined or self._preempting):
-            # Those that wait are not known yet, whatever else does not change.
-            unknown = self.waiting.first(self._received_s) is None
-            left = self.config.scheduler_recv_interval - self._unlooked
-            if unknown and left > 1 and self._max_iterations != 1 and not (self._attaching or self._detaching):
-                return step._replace(iterations=min(self.decoding.quiet_iterations(self.pool.free), left))
+        if not self.waiting or self.config.scheduler_recv_interval == 1:
+            return step
+        # Behind a head that finds no room others may come: who has by the next look is known from then on.
+        left = self.config.scheduler_recv_interval - self._unlooked
+        if step.iterations > 1:
+            return step._replace(iterations=max(min(step.iterations, left), 1))
+        # Those that wait are not known yet, whatever else does not change.
+        unknown = self.waiting.first(self._received_s) is None
+        changing = self._finishing or self._joined or self._preempting or self._attaching or self._detaching
+        if unknown and not changing and left > 1 and self._max_iterations != 1:
+            return step._replace(iterations=min(self.decoding.quiet_iterations(self.pool.free), left))
         return step
 
     # Prompts.
