@@ -30,8 +30,15 @@ DOCUMENTS = sorted(
 # commands run is shown by these as well.
 NEEDED = ("profiles", "benchmarks", "validate_gpu/reports", "tests/recordings/samples")
 KEPT_REQUESTS = 80
-OF_OTHERS = {"--scheduler-cls", "--save-result", "--save-detailed", "--streaming"}
-"""Options of other programs that the documents name: vLLM's and AIPerf's."""
+OF_OTHERS = {
+    "--scheduler-cls",
+    "--save-result",
+    "--save-detailed",
+    "--streaming",
+    "--max-concurrency",
+    "--chunked-prefill-size",
+}
+"""Options of other programs that the documents name: vLLM's, SGLang's and AIPerf's."""
 OF_BENCHMARKS = {"--cases", "--seeds"}
 """Options of `python -m benchmarks.rivals` that the documents name."""
 
