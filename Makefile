@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Containers often set it; without bytecode every process of the tests compiles what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check lint types unit quick test-vllm test-vllm-0.19 mutants bench notebooks notebooks-full clean
 
