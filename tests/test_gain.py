@@ -31,7 +31,7 @@ def gain(trace):
 
 @pytest.fixture(scope="module")
 def gain_on_tensor_cores(trace):
-    return explain_gain(trace, replace(OPTIONS, kernel="flashinfer-tensor"), ("least-harm",))
+    return explain_gain(trace, replace(OPTIONS, kernel="flashinfer-tensor"), ("least-harm",), policy="l4:across")
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_on_a_kernel_that_does_not_mind_unequal_lengths_its_share_is_zero(trace,
 @pytest.mark.slow
 def test_the_kernel_s_share_is_what_the_gain_loses_on_equal_lengths(trace, gain_on_tensor_cores):
     gain, options = gain_on_tensor_cores, replace(OPTIONS, kernel="flashinfer-tensor")
-    blind = explain_gain(trace, replace(options, cost_model="mean"), ("least-harm",))
+    blind = explain_gain(trace, replace(options, cost_model="mean"), ("least-harm",), policy="l4:across")
     assert gain.kernel == pytest.approx(gain.total - blind.total)
     assert gain.isolation == pytest.approx(blind.isolation)
 

@@ -50,9 +50,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "simulator": (*_DECISIONS, "engine", "runtime"),
     "experiment": _SIMULATION,
     "results": _COMPOSED,
-    "recordings": (*_REPORTED, "calibration"),
     "gain": _REPORTED,
     "sweeps": _REPORTED,
+    # Points of benchmarks are as many simulations as a sweep, and use its processes.
+    "recordings": (*_REPORTED, "calibration", "sweeps"),
     "serve": (*_DECISIONS, "engine", "runtime"),
     "api": tuple(room for room in _ALL if room not in ("cli", "api")),
     "cli": tuple(room for room in _ALL if room != "cli"),

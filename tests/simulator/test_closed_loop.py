@@ -104,8 +104,8 @@ def test_whatever_happens_places_are_filled_and_never_more(case, concurrency: in
     sent_s, end_s = spans(result)
     done = requests(result)["status"] == FINISHED
     for moment_s in sent_s[done]:
-        # Ends at the very moment make room.
-        assert ((sent_s <= moment_s) & (end_s > moment_s) & done).sum() <= concurrency
+        # Ends at the very moment make room; an end is told as a sum, whose last bits differ.
+        assert ((sent_s <= moment_s) & (end_s > moment_s + 1e-9) & done).sum() <= concurrency
 
 
 @pytest.mark.parametrize("under_way", [1, 3])
