@@ -376,16 +376,8 @@ class GroupedVLLMEngine(VLLMEngine):
                 settled = self._extend(request, partial, tokens, under_way)
                 if settled:
                     break
-                victim = self._victim(running)
-                place = running.index(victim)
-                del running[place]
-                had = served.pop(victim, 0)
+                had, at = self._preempt_one(running, at, served, chunks, partials, now_s)
                 budget += had
-                if place < at and (had or self.rules.victims_keep_turns):
-                    at -= 1
-                chunk = chunks.pop(victim, partials.get(victim))
-                self._chunks.pop(victim, None)
-                self._preempt(victim, chunk, served=had > 0, now_s=now_s)
                 self._preempting = True
             if request not in running:
                 break
@@ -394,13 +386,13 @@ class GroupedVLLMEngine(VLLMEngine):
             if partial is not None:
                 chunks[request] = self._compute(partial.request, partial.done_tokens, tokens)
             at += 1
-        left = {request for request in running if request not in served}
-        self._partials += [partials[request] for request in running if request in partials and request in left]
-        self._partials.sort(key=lambda partial: partial.request.order)
-        for request in [request for request in decoding.requests if request in left]:
-            self._leave(request)
-            self._sitting_out.append(request)
+        self._leave_out([request for request in running if request not in served], partials)
         return [chunks[request] for request in running if request in chunks], budget
+
+    def _preempt(self, request: Request, chunk: Chunk | None, *, served: bool, now_s: float) -> None:
+        """Take a running request's blocks away, and what was to be computed of it in this step."""
+        self._chunks.pop(request, None)
+        super()._preempt(request, chunk, served=served, now_s=now_s)
 
     def _held_blocks(self, request: Request) -> int:
         """Blocks that a decoding request holds at least."""

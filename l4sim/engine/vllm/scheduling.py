@@ -11,7 +11,7 @@ is counted, not visited. Where blocks are short they have their turns one by one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 
@@ -278,15 +278,8 @@ class Scheduling:
             else:
                 tokens, blocks = 1, int(decoding.context_tokens(request) % size == 0)
             while blocks > pool.free and request in running:
-                victim = self._victim(running)
-                place = running.index(victim)
-                del running[place]
-                had = served.pop(victim, 0)
+                had, at = self._preempt_one(running, at, served, chunks, partials, now_s)
                 budget += had
-                if place < at and (had or self.rules.victims_keep_turns):
-                    at -= 1
-                chunk = chunks.pop(victim, partials.get(victim))
-                self._preempt(victim, chunk, served=had > 0, now_s=now_s)
             if request not in running:
                 break
             served[request] = tokens
@@ -296,13 +289,36 @@ class Scheduling:
             else:
                 pool.take(blocks)
             at += 1
-        left = {request for request in running if request not in served}
-        self._partials += [partials[request] for request in running if request in partials and request in left]
+        self._leave_out([request for request in running if request not in served], partials)
+        return [chunks[request] for request in running if request in chunks]
+
+    def _preempt_one(
+        self,
+        running: list[Request],
+        at: int,
+        served: dict[Request, int],
+        chunks: dict[Request, Chunk],
+        partials: Mapping[Request, Chunk],
+        now_s: float,
+    ) -> tuple[int, int]:
+        """Preempt one of the running: the tokens that it gives back, and whose turn it then is in their order."""
+        victim = self._victim(running)
+        place = running.index(victim)
+        del running[place]
+        had = served.pop(victim, 0)
+        if place < at and (had or self.rules.victims_keep_turns):
+            at -= 1
+        self._preempt(victim, chunks.pop(victim, partials.get(victim)), served=had > 0, now_s=now_s)
+        return had, at
+
+    def _leave_out(self, left: Sequence[Request], partials: Mapping[Request, Chunk]) -> None:
+        """Who has no share in this iteration: prompts stay in progress, those that decode sit out."""
+        self._partials += [partials[request] for request in left if request in partials]
         self._partials.sort(key=lambda partial: partial.request.order)
-        for request in [request for request in decoding.requests if request in left]:
+        out = set(left)
+        for request in [request for request in self.decoding.requests if request in out]:
             self._leave(request)
             self._sitting_out.append(request)
-        return [chunks[request] for request in running if request in chunks]
 
     def _victim(self, running: Sequence[Request]) -> Request:
         """Whom to preempt: the latest, or of the least urgent the latest to have arrived."""
